@@ -1,0 +1,13 @@
+"""The table of data sources."""
+
+from mmbert.registry import Registry
+
+SOURCES = Registry(
+    "source",
+    {
+        "dataset": "mmbert.data.dataset:DatasetSource",
+        "files": "mmbert.data.files:FilesSource",
+        "generated": "mmbert.data.generated:GeneratedSource",
+    },
+    group="mmbert.sources",
+)

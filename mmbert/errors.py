@@ -1,0 +1,53 @@
+"""The errors meant for people, each with the exit code of the command line that it leads to."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MMBertError(ValueError):
+    """An error a person can act on: what was expected, what was found, and the nearest right thing.
+
+    Every subclass fixes ``exit_code``, which the command line returns.
+    """
+
+    exit_code = 70
+
+
+class RecipeError(MMBertError):
+    """The recipe, a command-line option or the way of launching is wrong."""
+
+    exit_code = 2
+
+
+class DataError(MMBertError):
+    """A data source or data set cannot be used as a whole: a missing file, column or label."""
+
+    exit_code = 3
+
+
+class SampleError(DataError):
+    """One raw value is bad. The data layer adds the source, the row and the field."""
+
+
+class NumericalError(MMBertError):
+    """A loss or gradient is not finite."""
+
+    exit_code = 4
+
+
+class IntegrityError(MMBertError):
+    """A run folder, a model folder or an archive is not what it claims to be."""
+
+    exit_code = 6
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """The end of an error message about an unknown word: a guess where one is close, then all valid words.
+
+    >>> nearest("hiden_size", ["checkpoint", "hidden_size"])
+    "Did you mean 'hidden_size'? Valid: checkpoint, hidden_size"
+    """
+    valid = sorted(valid)
+    close = difflib.get_close_matches(word, valid, n=1)
+    guess = f"Did you mean '{close[0]}'? " if close else ""
+    return f"{guess}Valid: {', '.join(valid) or 'none'}"

@@ -1,0 +1,1 @@
+"""Small modules shared by rooms, one a file."""

@@ -1,0 +1,96 @@
+"""A visible table of parts: name -> "module:Class", imported when first used.
+
+Three doors lead in: a line in a table (``encoders/__init__.py`` ...), an installed package's entry point, and
+``register`` called by a module named with ``--plugin``. Neither this file nor the tables import torch.
+"""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+
+from mmbert.errors import RecipeError, nearest
+
+RESERVED = frozenset("type share many facets tune optional missing column".split())
+
+
+class Registry:
+    """The parts of one kind.
+
+    >>> fruits = Registry("fruit", {"counter": "collections:Counter"})
+    >>> fruits.get("counter").__name__
+    'Counter'
+    >>> fruits.get("conter")
+    Traceback (most recent call last):
+    mmbert.errors.RecipeError: no fruit is called 'conter'. Did you mean 'counter'? Valid: counter
+    """
+
+    def __init__(self, kind: str, table: Mapping[str, str], group: str | None = None):
+        self.kind = kind
+        self.group = group
+        self._table: dict[str, str | type] = dict(table)
+
+    def register(self, name: str, part: type) -> None:
+        """Add a part under a new name. Raises ``RecipeError`` where the name is taken or the options clash."""
+        if self._entries().get(name, part) is not part:
+            raise RecipeError(f"the {self.kind} name '{name}' is taken by {self._entries()[name]}: choose another")
+        options(part)
+        self._table[name] = part
+
+    def names(self) -> list[str]:
+        return sorted(self._entries())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries()
+
+    def get(self, name: str) -> type:
+        """The class of that name, imported now if it was not. Raises ``RecipeError`` on an unknown name."""
+        entries = self._entries()
+        if name not in entries:
+            raise RecipeError(f"no {self.kind} is called '{name}'. {nearest(name, entries)}")
+        part = entries[name]
+        if isinstance(part, str):
+            module, _, attribute = part.partition(":")
+            part = getattr(importlib.import_module(module), attribute)
+            self._table[name] = part
+        return part
+
+    def describe(self, name: str) -> str:
+        """The first line of the part's docstring, read from its source without importing it."""
+        part = self._entries()[name]
+        if not isinstance(part, str):
+            return (inspect.getdoc(part) or "").partition("\n")[0]
+        module, _, attribute = part.partition(":")
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            return ""
+        with open(spec.origin, encoding="utf-8") as file:
+            tree = ast.parse(file.read())
+        kinds = (ast.ClassDef, ast.FunctionDef)
+        found = [node for node in tree.body if isinstance(node, kinds) and node.name == attribute]
+        return (ast.get_docstring(found[0]) or "").partition("\n")[0] if found else ""
+
+    def _entries(self) -> dict[str, str | type]:
+        installed = {point.name: point.value for point in entry_points(group=self.group)} if self.group else {}
+        return {**installed, **self._table}
+
+
+def keyword_only(function: Callable) -> dict[str, inspect.Parameter]:
+    """The keyword-only parameters of a constructor or function: its recipe options."""
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
+
+
+def options(part: type) -> dict[str, inspect.Parameter]:
+    """A part's recipe options: its own and those of its ``processor``.
+
+    Raises ``RecipeError`` where an option carries a reserved name or stands in both signatures.
+    """
+    own = keyword_only(part)
+    processor = getattr(part, "processor", None)
+    of_processor = keyword_only(processor) if processor else {}
+    if clash := sorted((RESERVED & {*own, *of_processor}) | ({*own} & {*of_processor})):
+        raise RecipeError(f"{part.__name__} cannot have the option '{clash[0]}': the name is reserved or used twice")
+    return {**of_processor, **own}

@@ -1,0 +1,1 @@
+"""The shared text transformer and its text processor."""
