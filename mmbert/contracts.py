@@ -78,6 +78,9 @@ class Encoder(nn.Module, ABC):
         """The sub-module that starts from pretrained weights, which ``tune`` and ``optim.lr.pretrained`` act on."""
         return None
 
+    def load_pretrained(self) -> None:
+        """Fetch and load those weights: called before training, not where a trained model is loaded."""
+
 
 class Trunk(nn.Module, ABC):
     """The shared text transformer."""
@@ -103,9 +106,16 @@ class Trunk(nn.Module, ABC):
     def forward(self, tokens: Tokens) -> Tokens:
         """All layers over padded tokens [batch, length, dim]; masked places of the result are zero."""
 
+    @abstractmethod
+    def split(self, tokens: Tokens) -> dict[str, Tokens]:
+        """The stream of each text, under its name, out of the joined sequence [batch, length, dim]."""
+
 
 class Fusion(nn.Module, ABC):
-    """Joins the text with the other streams: ``(dim, streams, *, options)``, ``streams`` being the names of the latter.
+    """Joins the text with the other streams: ``(dim, streams, *, options)``.
+
+    ``streams`` maps the name of each stream besides the text to whether a task reads its units: such a stream keeps its
+    length and its place.
 
     A row in which no stream is present takes the plain trunk's result. A stream whose key is absent equals one whose
     mask is all False. What a masked token holds, NaN included, reaches neither output nor gradient.

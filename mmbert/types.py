@@ -5,7 +5,7 @@ row; ``dim`` the width of the trunk. Masks are bool, True where something is rea
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -29,11 +29,28 @@ class Fused(NamedTuple):
     """What a fusion hands to the tasks."""
 
     summary: Tensor  # [batch, dim], what row-level heads read
-    streams: dict[str, Tokens]  # "text" and every input under its name, in the length in which it came in
+    streams: Mapping[str, Tokens]  # "text" and every input under its name, in the length in which it came in
 
     def at(self, rows: Tensor) -> "Fused":
-        """The fused vectors of some rows; ``rows`` is [any] int64."""
-        return Fused(self.summary[rows], {name: stream.at(rows) for name, stream in self.streams.items()})
+        """The fused vectors of some rows; ``rows`` is [any] int64. A stream is copied when it is asked for."""
+        return Fused(self.summary[rows], _StreamsAt(self.streams, rows))
+
+
+class _StreamsAt(Mapping[str, Tokens]):
+    """Some rows of each stream: most heads read none of them."""
+
+    def __init__(self, streams: Mapping[str, Tokens], rows: Tensor):
+        self.streams = streams
+        self.rows = rows
+
+    def __getitem__(self, name: str) -> Tokens:
+        return self.streams[name].at(self.rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.streams)
+
+    def __len__(self) -> int:
+        return len(self.streams)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +81,6 @@ class Present:
     rows: Tensor  # [present] int64, non-decreasing positions in the batch; the items of a list repeat their row
     tensors: dict[str, Tensor]  # what the encoder's forward, or the task's loss, asks for by name
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        return _map(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
-
-    def pin_memory(self) -> Self:
-        return _map(self, Tensor.pin_memory)
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -83,8 +94,13 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        return _map(self, lambda tensor: tensor.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None, non_blocking: bool = False) -> Self:
+        """Move all tensors; ``dtype`` is for those of floating point."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else None, non_blocking=non_blocking)
+
+        return _map(self, move)
 
     def pin_memory(self) -> Self:
         return _map(self, Tensor.pin_memory)

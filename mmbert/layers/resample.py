@@ -1,18 +1,17 @@
 """Fewer tokens: learned queries read a stream into a fixed number of them."""
 
-from torch import nn
 import torch
+from torch import nn
 
 from mmbert.layers.masked import hide
 from mmbert.types import Tokens
 
 
 class Resample(nn.Module):
-    """Reads Tokens [batch, length, dim] into at most ``tokens`` of them by cross-attention of learned queries.
+    """Reads Tokens [batch, length, dim] into exactly ``tokens`` of them by cross-attention of learned queries.
 
-    A stream that is no longer than ``tokens`` passes unchanged. Rows without a real token stay without one. The units
-    of resampled tokens are -1: never resample a stream that a task tags. Perceiver's resampler (Jaegle et al. 2021;
-    Flamingo, Alayrac et al. 2022) with one layer.
+    Rows without a real token stay without one. The units of resampled tokens are -1: never resample a stream that a task
+    tags. One layer of Perceiver's resampler (Jaegle et al. 2021; Flamingo, Alayrac et al. 2022).
     """
 
     def __init__(self, dim: int, tokens: int, heads: int):
@@ -24,16 +23,10 @@ class Resample(nn.Module):
         self.out = nn.LayerNorm(dim)
 
     def forward(self, stream: Tokens) -> Tokens:
-        if stream.values.shape[1] <= self.tokens:
-            # the queries stay in the graph, so that every parameter takes part in every step
-            return stream._replace(values=stream.values + 0.0 * self._touch())
         present = stream.mask.any(1)
         values = self.norm(hide(stream.values, stream.mask))
         queries = self.queries.expand(len(values), -1, -1)
-        hidden = ~(stream.mask | ~present[:, None])  # a row with nothing to read would give NaN
+        hidden = ~(stream.mask | ~present[:, None])  # a softmax over nothing would give NaN
         read, _ = self.attend(queries, values, values, key_padding_mask=hidden, need_weights=False)
         mask = present[:, None].expand(-1, self.tokens)
         return Tokens(hide(self.out(queries + read), mask), mask, stream.unit.new_full(mask.shape, -1))
-
-    def _touch(self) -> torch.Tensor:
-        return sum(parameter.sum() for parameter in self.parameters())

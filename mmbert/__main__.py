@@ -1,0 +1,8 @@
+"""``python -m mmbert`` is ``mmbert``."""
+
+import sys
+
+from mmbert.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

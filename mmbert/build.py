@@ -1,0 +1,286 @@
+"""From a recipe to live objects, and from a run folder back to them: the one file that sees every room."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from encoders import ENCODERS
+from mmbert.contracts import Encoder, Field, Processor, Source
+from mmbert.data import SOURCES
+from mmbert.data.items import Items
+from mmbert.datasets import DATASETS
+from mmbert.errors import DataError, RecipeError, nearest
+from mmbert.fusion import FUSIONS
+from mmbert.layers.dropout import set_dropout
+from mmbert.model import MMBert
+from mmbert.recipe.schema import Part, Recipe
+from mmbert.registry import keyword_only
+from mmbert.train.checkpoint import load_weights, read_facts, restore_processor
+from mmbert.trunk.huggingface import HuggingFaceTrunk
+from mmbert.trunk.text import TextProcessor
+from mmbert.trunk.vocabulary import Vocabulary, train_vocabulary
+from mmbert.trunk.weights import fresh_config, from_config, load_checkpoint
+from mmbert.types import Sample
+from tasks import TASKS
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A recipe's live objects."""
+
+    recipe: Recipe
+    model: MMBert
+    processors: dict[str, Processor]  # by input
+    labels: dict[str, Processor]  # by task
+    splits: dict[str, list]  # split -> the samples of each source; empty where a trained model was loaded
+
+    def items(self, split: str) -> Items:
+        """The samples of a split as tensors."""
+        train = self.recipe.train
+        options = {"seed": train.seed, "input_dropout": train.input_dropout}
+        return Items(self.splits[split], self.processors, self.labels, **options)
+
+    def samples(self, split: str) -> Iterator[Sample]:
+        """The samples of a split, of all sources."""
+        for source in self.splits[split]:
+            yield from source
+
+    @property
+    def texts(self) -> list[str]:
+        """The names of the text inputs."""
+        return text_names(self.recipe)
+
+
+def build(recipe: Recipe) -> Built:
+    """Open the data, fit the processors on the training split and make a model ready to train.
+
+    Raises ``DataError`` where an input or a task finds no value in the training split, ``RecipeError`` where parts do
+    not fit each other.
+    """
+    splits = open_splits(recipe)
+    values, targets = _training_values(recipe, splits["train"])
+    recipe = _without_unseen(recipe, values)
+    texts = text_names(recipe)
+    trunk, vocabulary = _fresh_trunk(recipe, (text for name in texts for text in values[name]))
+    processors = {name: _processor(recipe, name, vocabulary) for name in recipe.inputs}
+    labels = {name: _part_of(TASKS, part, "processor") for name, part in recipe.tasks.items()}
+    for name, processor in processors.items():
+        processor.fit(values[name])
+    for name, label in labels.items():
+        label.fit(targets[name])
+    model = _model(recipe, trunk, vocabulary, processors, labels, stand_ins=_stand_ins(processors, values, texts))
+    for name, encoder in model.encoders.items():
+        encoder.load_pretrained()
+        _tune(f"inputs.{name}", encoder, recipe.inputs[name].tune)
+    return Built(recipe, model.train(), processors, labels, splits)
+
+
+def load(folder: Path, recipe: Recipe, *, data: bool = False) -> Built:
+    """A trained model from a checkpoint and the recipe beside it; ``data`` opens the recipe's data as well."""
+    facts = read_facts(folder)
+    vocabulary = Vocabulary(**facts["vocabulary"])
+    kept = {name: part for name, part in recipe.inputs.items() if f"inputs.{name}" in facts["processors"]}
+    recipe = recipe.model_copy(update={"inputs": kept})
+    classes = {name: TextProcessor if part.type == "text" else ENCODERS.get(part.type).processor
+               for name, part in kept.items()}  # fmt: skip
+    processors = {name: restore_processor(folder, f"inputs.{name}", cls) for name, cls in classes.items()}
+    labels = {
+        name: restore_processor(folder, f"tasks.{name}", TASKS.get(part.type).processor)
+        for name, part in recipe.tasks.items()
+    }
+    model = _model(recipe, from_config(facts["trunk"]), vocabulary, processors, labels, stand_ins={})
+    load_weights(folder, model)
+    return Built(recipe, model.eval(), processors, labels, open_splits(recipe) if data else {})
+
+
+def facts(model: MMBert) -> dict[str, Any]:
+    """What a checkpoint keeps beside weights and processors."""
+    return {"trunk": model.trunk.model.config.to_dict(), "vocabulary": vars(model.trunk.vocabulary)}
+
+
+def text_names(recipe: Recipe) -> list[str]:
+    return [name for name, part in recipe.inputs.items() if part.type == "text"]
+
+
+# --- data ---
+
+
+def open_splits(recipe: Recipe) -> dict[str, list]:
+    """The samples of each split, source by source."""
+    sources = _sources(recipe)
+    return {split: [source.split(split) for source in sources] for split in SPLITS}
+
+
+def _sources(recipe: Recipe) -> list[Source]:
+    inputs = {
+        name: Field(_column(name, part), TextProcessor if part.type == "text" else ENCODERS.get(part.type).processor)
+        for name, part in recipe.inputs.items()
+    }
+    targets = {name: Field(_column(name, part), TASKS.get(part.type).processor) for name, part in recipe.tasks.items()}
+    sources = []
+    for name, part in recipe.data.items():
+        cls, options, wiring = SOURCES.get(part.type), dict(part.options), []
+        if part.name is not None:
+            builder = DATASETS.get(part.name)
+            wiring = [builder(**{key: options.pop(key) for key in keyword_only(builder)})]
+        sources.append(cls(name, inputs, targets, *wiring, **options))
+    for kind, wanted in (("inputs", inputs), ("tasks", targets)):
+        for name, field in wanted.items():
+            if not any(name in source.fields for source in sources):
+                optional = kind == "inputs" and recipe.inputs[name].optional
+                if not optional:
+                    raise DataError(f"{kind}.{name}: no data source has the column {field.column!r} for it")
+    return sources
+
+
+def _column(name: str, part: Any) -> str | tuple[str, ...]:
+    if part.column is None:
+        return name
+    return part.column if isinstance(part.column, str) else tuple(part.column)
+
+
+def _training_values(recipe: Recipe, sources: Iterable[Iterable[Sample]]) -> tuple[dict, dict]:
+    """The raw values of the training split by input and by task, in one pass."""
+    values: dict[str, list] = {name: [] for name in recipe.inputs}
+    targets: dict[str, list] = {name: [] for name in recipe.tasks}
+    for source in sources:
+        for sample in source:
+            for name, value in sample.inputs.items():
+                values[name].append(value)
+            for name, value in sample.targets.items():
+                targets[name].append(value)
+    for name, found in targets.items():
+        if not found:
+            raise DataError(f"tasks.{name}: no row of the training split has a label for it")
+    for name, found in values.items():
+        if not found and not recipe.inputs[name].optional:
+            raise DataError(f"inputs.{name}: absent in every row of the training split. optional: true allows that")
+    return values, targets
+
+
+def _without_unseen(recipe: Recipe, values: Mapping[str, list]) -> Recipe:
+    """The recipe without optional inputs that no training row has."""
+    return recipe.model_copy(update={"inputs": {name: part for name, part in recipe.inputs.items() if values[name]}})
+
+
+def _stand_ins(
+    processors: Mapping[str, Processor], values: Mapping[str, list], texts: Iterable[str]
+) -> dict[str, dict[str, Tensor]]:
+    """The first training value of each input that has an encoder, as a batch of one."""
+    found = {}
+    for name in processors.keys() - set(texts):
+        item = next((item for value in values[name] if (item := processors[name](value))), None)
+        if item is None:
+            raise DataError(f"inputs.{name}: every value of the training split is empty")
+        found[name] = processors[name].collate([item])
+    return found
+
+
+# --- parts ---
+
+
+@contextmanager
+def _keyed(seed: int, name: str) -> Iterator[None]:
+    """Random initialisation under a key of its own name, so that recipes share the weights of what they share."""
+    with torch.random.fork_rng():
+        digest = hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=7).digest()
+        torch.manual_seed(int.from_bytes(digest, "big"))
+        yield
+
+
+def _fresh_trunk(recipe: Recipe, texts: Iterable[Any]) -> tuple[nn.Module, Vocabulary]:
+    trunk = recipe.trunk
+    if trunk.checkpoint is not None:
+        return load_checkpoint(trunk.checkpoint)
+    vocabulary = train_vocabulary(texts, trunk.vocabulary)
+    config = fresh_config(
+        family=trunk.family,
+        layers=trunk.layers,
+        hidden_size=trunk.hidden_size,
+        heads=trunk.heads,
+        max_positions=trunk.max_positions,
+        vocabulary=vocabulary,
+    )
+    with _keyed(recipe.train.seed, "trunk"):
+        return from_config(config), vocabulary
+
+
+def _processor(recipe: Recipe, name: str, vocabulary: Vocabulary) -> Processor:
+    part = recipe.inputs[name]
+    if part.type == "text":
+        return TextProcessor(vocabulary, **part.options)
+    return _part_of(ENCODERS, part, "processor")
+
+
+def _part_of(table: Any, part: Part, which: str) -> Any:
+    """The processor of a part, made with those of the part's options that are its own."""
+    cls = getattr(table.get(getattr(part, "type")), which)  # noqa: B009
+    return cls(**{name: part.options[name] for name in keyword_only(cls)})
+
+
+def _model(
+    recipe: Recipe,
+    model: nn.Module,
+    vocabulary: Vocabulary,
+    processors: Mapping[str, Processor],
+    labels: Mapping[str, Processor],
+    *,
+    stand_ins: Mapping[str, dict[str, Tensor]],
+) -> MMBert:
+    seed, texts = recipe.train.seed, text_names(recipe)
+    trunk = HuggingFaceTrunk(model, vocabulary, texts, tune=recipe.trunk.tune, packing=recipe.trunk.packing)
+    _check_lengths(trunk, processors, texts)
+    encoders: dict[str, Encoder] = {}
+    for name, part in recipe.inputs.items():
+        if name not in texts:
+            cls = ENCODERS.get(part.type)
+            with _keyed(seed, f"inputs.{name}"):
+                encoders[name] = cls(trunk.dim, processors[name], **_own(cls, part))
+    tasks = {}
+    for name, part in recipe.tasks.items():
+        cls = TASKS.get(part.type)
+        with _keyed(seed, f"tasks.{name}"):
+            tasks[name] = cls(trunk.dim, labels[name], **_own(cls, part))
+    tagged = {stream for task in tasks.values() if (stream := getattr(task, "of", None))}
+    if unknown := tagged - {"text", *recipe.inputs}:
+        raise RecipeError(f"tasks: there is no input '{min(unknown)}' to tag. {nearest(min(unknown), recipe.inputs)}")
+    cls = FUSIONS.get(recipe.fusion.type)
+    if cls.needs_layers and not trunk.layers:
+        raise RecipeError(f"fusion '{recipe.fusion.type}' needs a trunk with layers: BERT-like or ModernBERT")
+    with _keyed(seed, "fusion"):
+        fusion = cls(trunk.dim, {name: name in tagged for name in encoders}, **recipe.fusion.options)
+    whole = MMBert(trunk, encoders, fusion, tasks, stand_ins)
+    if recipe.train.dropout is not None:
+        set_dropout(whole, recipe.train.dropout)
+    return whole.double() if recipe.train.precision == "fp64" else whole
+
+
+def _own(cls: type, part: Part) -> dict[str, Any]:
+    return {name: part.options[name] for name in keyword_only(cls)}
+
+
+def _check_lengths(trunk: HuggingFaceTrunk, processors: Mapping[str, Processor], texts: Iterable[str]) -> None:
+    """Raise ``RecipeError`` where the texts of a row may be longer than the trunk has positions."""
+    lengths = {name: processors[name].max_length + 1 for name in texts}
+    if 1 + sum(lengths.values()) > trunk.max_length:
+        room = trunk.max_length - 1 - len(lengths)
+        raise RecipeError(
+            f"inputs: the texts of a row may have {sum(lengths.values()) + 1} tokens with their separators, but the trunk "
+            f"has {trunk.max_length} positions. Lower max_length: {room} tokens for {', '.join(lengths)} together"
+        )
+
+
+def _tune(where: str, encoder: Encoder, mode: str) -> None:
+    if mode == "frozen":
+        part = encoder.pretrained()
+        if part is None:
+            raise RecipeError(f"{where}.tune: frozen needs pretrained weights, and this encoder starts from random ones")
+        part.requires_grad_(False)

@@ -1,0 +1,234 @@
+"""The command line. What a command needs is imported when it runs, so that ``list`` and a bad recipe answer at once.
+
+Exit codes: 0 done, 2 usage or recipe, 3 data, 4 numerical, 6 integrity, 70 a fault of mmbert, 130 interrupted.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmbert import __version__
+from mmbert.errors import MMBertError, RecipeError
+
+HOME = Path(__file__).resolve().parent.parent
+
+TABLES = {
+    "encoder": "encoders:ENCODERS",
+    "fusion": "mmbert.fusion:FUSIONS",
+    "task": "tasks:TASKS",
+    "source": "mmbert.data:SOURCES",
+    "dataset": "mmbert.datasets:DATASETS",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        check_own_packages()
+        import_plugins(arguments.plugin)
+        arguments.command(arguments)
+        sys.stdout.flush()
+    except MMBertError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        traceback.print_exc()
+        print("This is a fault of mmbert. Please report it with the lines above and the recipe.", file=sys.stderr)
+        return 70
+    return 0
+
+
+def check_own_packages() -> None:
+    """Raise ``RecipeError`` where a file or folder of the user hides the packages ``encoders`` or ``tasks``."""
+    for name in ("encoders", "tasks"):
+        spec = importlib.util.find_spec(name)
+        places = [spec.origin] if spec and spec.origin else list((spec and spec.submodule_search_locations) or ["none"])
+        if Path(places[0]).resolve() != HOME / name / "__init__.py":
+            raise RecipeError(
+                f"expected the package '{name}' of mmbert in {HOME}, found {places[0]}, which hides it: rename that, or "
+                "run mmbert in another folder"
+            )
+
+
+def import_plugins(names: Sequence[str]) -> None:
+    """Import the modules that register parts; they may lie in the current folder."""
+    if names and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise RecipeError(f"--plugin {name} cannot be imported: {error}") from error
+
+
+# --- commands ---
+
+
+def train(arguments: argparse.Namespace) -> None:
+    _check(arguments)
+    _api().train(arguments.recipe, overrides=arguments.set, out=arguments.out, ledger=arguments.ledger)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    _api().evaluate(arguments.run, split=arguments.split)
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    _api().predict(arguments.run, input=arguments.input, split=arguments.split, output=arguments.output)
+
+
+def baseline(arguments: argparse.Namespace) -> None:
+    _check(arguments)
+    _api().baseline(arguments.recipe, overrides=arguments.set, ledger=arguments.ledger)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    loaded = _check(arguments)
+    print(f"{arguments.recipe}: the recipe {loaded.recipe.name} is valid")
+    if arguments.data:
+        _api().check(arguments.recipe, overrides=arguments.set)
+
+
+def show(arguments: argparse.Namespace) -> None:
+    if arguments.kind == "recipe":
+        from mmbert.recipe.explain import show_recipe
+        from mmbert.recipe.load import load_recipe
+
+        print(show_recipe(load_recipe(arguments.name, arguments.set)), end="")
+        return
+    if arguments.set:
+        raise RecipeError("--set changes a recipe: it goes with `mmbert show recipe FILE`")
+    from mmbert.recipe.explain import show_part
+
+    print(show_part(_table(arguments.kind), arguments.name), end="")
+
+
+def schema(arguments: argparse.Namespace) -> None:
+    from mmbert.recipe.explain import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1))
+
+
+def list_names(arguments: argparse.Namespace) -> None:
+    if arguments.what == "recipes":
+        rows = _recipes()
+    else:
+        table = _table(arguments.what.removesuffix("s"))
+        rows = [(name, table.describe(name)) for name in table.names()]
+        if arguments.what == "encoders":
+            from mmbert.recipe.schema import TEXT
+
+            rows = sorted([*rows, ("text", TEXT.describe("text"))])
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, description in rows:
+        print(f"{name:<{width}}  {description}".rstrip())
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    from mmbert.recipe.load import load_builder
+
+    builder = load_builder(arguments.dataset, arguments.set)
+    from mmbert.data.dataset import prepare
+    from mmbert.fetch import fetch
+
+    if arguments.source is not None:
+        fetch(builder.package, source=arguments.source)
+    print(prepare(builder))
+
+
+def _check(arguments: argparse.Namespace) -> Any:
+    """Load the recipe before the API, and with it torch, is imported: most mistakes are told within a second."""
+    from mmbert.recipe.load import load_recipe
+
+    return load_recipe(arguments.recipe, arguments.set)
+
+
+def _api() -> Any:
+    return importlib.import_module("mmbert.api")
+
+
+def _table(kind: str) -> Any:
+    module, _, name = TABLES[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _recipes() -> list[tuple[str, str]]:
+    """The recipes in the current folder, or those of the checkout; described by the end of their first line."""
+    folder = next((folder for folder in (Path("recipes"), HOME / "recipes") if folder.is_dir()), Path())
+    rows = []
+    for file in sorted(folder.glob("*.yaml")):
+        with file.open(encoding="utf-8") as stream:
+            _, _, description = stream.readline().rstrip("\n").partition(" - ")
+        rows.append((str(file), description))
+    return rows
+
+
+# --- the parser ---
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mmbert", description="One text trunk, other modalities, many tasks.")
+    parser.add_argument("--version", action="version", version=f"mmbert {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    plugin = argparse.ArgumentParser(add_help=False)
+    plugin.add_argument("--plugin", action="append", default=[], metavar="MODULE", help="a module that registers parts")
+    change = argparse.ArgumentParser(add_help=False)
+    change.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a value, written in YAML")
+
+    def add(name: str, command: Any, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, parents=[*parents, plugin], allow_abbrev=False)
+        added.set_defaults(command=command)
+        return added
+
+    command = add("train", train, "train a recipe, evaluate it and write a run folder", change)
+    command.add_argument("recipe", metavar="RECIPE")
+    command.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/<name>-<hash>)")
+    command.add_argument("--ledger", type=Path, metavar="CSV", help="append the scores to this file")
+
+    command = add("evaluate", evaluate, "the scores of a trained model")
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("--split", default="test", choices=["train", "validation", "test"])
+
+    command = add("predict", predict, "predictions of a trained model, one a row")
+    command.add_argument("run", type=Path, metavar="RUN")
+    rows = command.add_mutually_exclusive_group(required=True)
+    rows.add_argument("--input", type=Path, metavar="FILE", help="rows as .jsonl, .csv or .parquet")
+    rows.add_argument("--split", choices=["train", "validation", "test"], help="rows of the recipe's own data")
+    command.add_argument("--output", type=Path, metavar="FILE", required=True)
+
+    command = add("baseline", baseline, "what cheap models reach on a recipe's test split", change)
+    command.add_argument("recipe", metavar="RECIPE")
+    command.add_argument("--ledger", type=Path, metavar="CSV", help="append the scores to this file")
+
+    command = add("check", check, "check a recipe", change)
+    command.add_argument("recipe", metavar="RECIPE")
+    command.add_argument("--data", action="store_true", help="read every row as well, and list the bad ones")
+
+    command = add("show", show, "a recipe with the origin of each value, or a part with its options", change)
+    command.add_argument("kind", choices=["recipe", *TABLES])
+    command.add_argument("name", metavar="FILE|NAME")
+
+    add("schema", schema, "the JSON schema of recipes, for editors")
+
+    command = add("list", list_names, "the names of a kind, one a line with its description")
+    command.add_argument("what", choices=[*(f"{kind}s" for kind in TABLES), "recipes"])
+
+    command = add("prepare", prepare, "make a data set ready", change)
+    command.add_argument("dataset", metavar="DATASET")
+    command.add_argument("--from", dest="source", type=Path, metavar="FILE", help="the package, instead of a download")
+    return parser

@@ -1,0 +1,28 @@
+"""A folder of the cache that is made once, as a whole, by one process."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """``folder``, which ``make`` fills when it is not there; other processes wait for the one that does.
+
+    It is filled under another name and renamed at the end, so that it is there completely or not at all.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not folder.is_dir():
+            partial = folder.with_name(f"{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: we hold the lock
+            partial.mkdir()
+            try:
+                make(partial)
+                partial.rename(folder)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return folder

@@ -1,0 +1,103 @@
+"""Exact evaluation: every row of a split once, whatever the number of processes."""
+
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from mmbert.errors import IntegrityError
+from mmbert.model import MMBert
+from mmbert.types import Batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result on one split; a task without a label in it has no entry."""
+
+    loss: dict[str, float]  # mean over labelled units
+    skill: dict[str, float]  # 1 - loss / loss of the best constant predictor; 0 is no better, 1 is perfect
+    scores: dict[str, dict[str, float]]  # task -> metric -> value
+    predictions: dict[str, dict[int, Tensor]]  # task -> sample id -> prediction, for labelled rows
+    targets: dict[str, dict[int, dict[str, Tensor]]]  # task -> sample id -> target, for the same rows
+
+    @property
+    def mean_skill(self) -> float:
+        return sum(self.skill.values()) / len(self.skill)
+
+
+class _Part(NamedTuple):
+    """What one batch says of one task, on the CPU."""
+
+    task: str
+    loss: float
+    constant: float
+    count: int
+    rows: list[tuple[int, Tensor, dict[str, Tensor]]]  # sample id, prediction, target
+
+
+@torch.no_grad()
+def evaluate(
+    model: MMBert,
+    batches: Iterable[Batch],
+    *,
+    device: torch.device | str = "cpu",
+    without: Collection[str] = (),
+) -> Evaluation:
+    """Evaluate a model, not wrapped for distribution, on this process's share of a split; all processes get the whole.
+
+    Args:
+        model: put into evaluation mode, and back into the mode it had.
+        batches: this process's share; no row may be in two shares.
+        without: inputs taken away from every row, as if they were absent.
+    """
+    training = model.training
+    model.eval()
+    dtype = next(model.parameters()).dtype
+    parts: list[_Part] = []
+    for batch in batches:
+        batch = batch.to(device, dtype)
+        kept = {name: present for name, present in batch.inputs.items() if name not in without}
+        parts += _parts(model, Batch(batch.ids, kept, batch.targets, batch.attributes))
+    model.train(training)
+    return _summarise(model, gather_object(parts))
+
+
+def _parts(model: MMBert, batch: Batch) -> list[_Part]:
+    fused = model.fuse(batch)
+    parts = []
+    for name, target in batch.targets.items():
+        task = model.tasks[name]
+        at = fused.at(target.rows)
+        output = task(at)
+        ids = batch.ids[target.rows].tolist()
+        labels = {key: tensor.cpu() for key, tensor in target.tensors.items()}
+        rows = [
+            (sample, prediction, {key: tensor[index] for key, tensor in labels.items()})
+            for index, (sample, prediction) in enumerate(zip(ids, task.predict(output).cpu(), strict=True))
+        ]
+        loss, constant = task.loss(output, target.tensors), task.loss(task.constant(at), target.tensors)
+        parts.append(_Part(name, float(loss), float(constant), int(task.count(target.tensors)), rows))
+    return parts
+
+
+def _summarise(model: MMBert, parts: list[_Part]) -> Evaluation:
+    result = Evaluation({}, {}, {}, {}, {})
+    for name, task in model.tasks.items():
+        own = [part for part in parts if part.task == name]
+        count = sum(part.count for part in own)
+        if not count:
+            continue
+        loss, constant = math.fsum(part.loss for part in own), math.fsum(part.constant for part in own)
+        result.loss[name] = loss / count
+        result.skill[name] = 1 - loss / constant if constant else 0.0
+        rows = sorted((row for part in own for row in part.rows), key=lambda row: row[0])
+        result.scores[name] = task.score([row[1] for row in rows], [row[2] for row in rows])
+        result.predictions[name] = {row[0]: row[1] for row in rows}
+        result.targets[name] = {row[0]: row[2] for row in rows}
+        if len(result.predictions[name]) != len(rows):
+            raise IntegrityError(f"task '{name}': {len(rows)} rows were evaluated, of which some twice")
+    return result

@@ -1,0 +1,74 @@
+"""The ledger: measured results as rows of a CSV file, appended by the runs themselves."""
+
+import csv
+import datetime
+import platform
+import subprocess
+from pathlib import Path
+
+from filelock import FileLock
+
+COLUMNS = ("study", "arm", "seed", "task", "metric", "value", "split", "recipe", "epoch", "commit", "machine", "date")
+CODE_EPOCH = 1  # raise it when the same recipe no longer gives the same numbers
+
+
+def append_results(
+    path: str | Path,
+    scores: dict[str, dict[str, float]],
+    *,
+    study: str,
+    arm: str,
+    seed: int,
+    split: str,
+    recipe: str,
+) -> None:
+    """Append one row for each task and metric of ``scores``; ``recipe`` is the hash of the resolved recipe."""
+    fixed = {
+        "study": study,
+        "arm": arm,
+        "seed": seed,
+        "split": split,
+        "recipe": recipe,
+        "epoch": CODE_EPOCH,
+        "commit": commit(),
+        "machine": machine(),
+        "date": datetime.date.today().isoformat(),
+    }
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        new = not path.exists()
+        with open(path, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            if new:
+                writer.writeheader()
+            for task, metrics in scores.items():
+                for metric, value in metrics.items():
+                    writer.writerow({**fixed, "task": task, "metric": metric, "value": f"{value:.6g}"})
+    Path(f"{path}.lock").unlink(missing_ok=True)
+
+
+def commit() -> str:
+    """The short git commit of the code, with ``+`` where the working tree differs; empty outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!results", ":!README.md", ":!docs")
+        return git("rev-parse", "--short=9", "HEAD") + ("+" if changed else "")
+    except FileNotFoundError:
+        return ""
+
+
+def machine() -> str:
+    """The hardware in a few words, without the name of the host."""
+    import os
+
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"{platform.machine()}, {os.cpu_count()} CPU cores"

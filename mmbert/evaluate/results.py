@@ -1,0 +1,110 @@
+"""A run's results beside the cheap baselines': rows for the table, the result file and the ledger."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmbert.contracts import Processor, Task
+from mmbert.evaluate.baselines import Row, run_baselines
+from mmbert.evaluate.bootstrap import Difference, paired_bootstrap
+from mmbert.evaluate.evaluator import Evaluation
+from mmbert.types import Sample
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the result table."""
+
+    arm: str
+    scores: dict[str, dict[str, float]]  # task -> metric -> value
+    predictions: dict[str, dict[int, Tensor]]  # task -> sample id -> prediction
+
+
+def from_evaluation(arm: str, found: Evaluation) -> Result:
+    return Result(arm, found.scores, found.predictions)
+
+
+def cached_baselines(
+    cache: Path,
+    splits: Mapping[str, Sequence[Sample]],
+    processors: Mapping[str, Processor],
+    texts: Iterable[str],
+    tasks: Mapping[str, Task],
+    labels: Mapping[str, Processor],
+    *,
+    data: str,
+) -> list[Result]:
+    """The baselines on the test split, constant first; computed once for the same data.
+
+    ``data`` is the fingerprint of the splits. The cache also depends on the processors' own options and statistics.
+    """
+    states = {name: processor.__getstate__() for name, processor in {**processors, **labels}.items()}
+    kinds = {name: [type(task).__name__, task.__dict__.get("objective")] for name, task in tasks.items()}
+    key = hashlib.blake2b(f"{data}{states}{kinds}".encode("utf-8", "replace"), digest_size=12).hexdigest()
+    path = cache / f"{key}.json"
+    if not path.exists():
+        rows = [row for row in run_baselines(splits, processors, list(texts), tasks, labels) if row.split == "test"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps([_plain(row) for row in rows]))
+        temporary.replace(path)
+    by_arm: dict[str, Result] = {}
+    for row in json.loads(path.read_text()):
+        one = by_arm.setdefault(row["arm"], Result(row["arm"], {}, {}))
+        one.scores[row["task"]] = row["metrics"]
+        one.predictions[row["task"]] = {int(key): torch.tensor(value) for key, value in row["predictions"].items()}
+    return list(by_arm.values())
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    arm = row.baseline if not row.inputs else f"{row.baseline} ({' + '.join(row.inputs)})"
+    predictions = {str(sample): prediction.tolist() for sample, prediction in row.predictions.items()}
+    return {"arm": arm, "task": row.task, "metrics": row.metrics, "predictions": predictions}
+
+
+def fingerprint(splits: Mapping[str, Iterable[Sample]]) -> str:
+    """A hash of all raw values of all splits; a file counts by its path and size."""
+    digest = hashlib.blake2b(digest_size=12)
+    for split, samples in splits.items():
+        digest.update(split.encode())
+        for sample in samples:
+            for values in (sample.inputs, sample.targets):
+                for name in sorted(values):
+                    digest.update(f"{sample.id}{name}{_content(values[name])}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _content(value: Any) -> str:
+    return f"{value.name} {value.stat().st_size}" if isinstance(value, Path) else repr(value)
+
+
+def compare(ours: Result, other: Result, name: str, task: Task, targets: Mapping[int, dict[str, Tensor]]) -> Difference:
+    """Our primary metric of one task minus another's, by paired bootstrap over the rows of ``targets``."""
+    ids = sorted(targets)
+    metric = primary(ours.scores[name])
+    return paired_bootstrap(
+        lambda predictions, true: task.score(predictions, true)[metric],
+        [targets[sample] for sample in ids],
+        [ours.predictions[name][sample] for sample in ids],
+        [other.predictions[name][sample] for sample in ids],
+        samples=1000,
+    )
+
+
+def best(results: Iterable[Result], name: str, task: Task) -> Result:
+    """The result with the best primary metric of one task."""
+    having = [result for result in results if name in result.scores]
+    metric = primary(having[0].scores[name])
+    choose = min if metric in task.lower_is_better else max
+    return choose(having, key=lambda result: result.scores[name][metric])
+
+
+def primary(scores: Mapping[str, float]) -> str:
+    """The name of the first metric."""
+    return next(iter(scores))

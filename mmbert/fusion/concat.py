@@ -1,0 +1,73 @@
+"""Late fusion: one pooled vector a stream, side by side, through a small network."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+
+from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.readout import Pooling, Readout
+from mmbert.types import Fused, Tokens
+
+
+class Concat(Fusion):
+    """Concatenates the pooled streams and mixes them in one hidden layer (late fusion).
+
+    An absent stream takes a learned vector instead. The trunk reads the text alone; streams keep their own tokens.
+
+    Args:
+        dim: width of the trunk.
+        streams: the streams besides the text (see ``Fusion``).
+        hidden: width of the hidden layer; 0 for that of the trunk.
+        dropout: before and behind the hidden layer.
+        pooling: how each stream becomes one vector.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        streams: Mapping[str, bool],
+        *,
+        hidden: Annotated[int, Ge(0)] = 0,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+        pooling: Pooling = "mean",
+    ):
+        super().__init__()
+        self.names = tuple(sorted(streams))
+        self.readout = Readout(dim, pooling=pooling)
+        if not self.names:
+            return
+        self.text_norm = nn.LayerNorm(dim)
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in self.names})
+        width = hidden or dim
+        self.mix = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(dim * (1 + len(self.names)), width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, dim),
+        )
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        read = trunk(text)
+        plain = self.readout(read)
+        if not self.names:
+            return Fused(plain, {"text": read})
+        parts, some = [self.text_norm(plain)], torch.zeros(len(plain), dtype=torch.bool, device=plain.device)
+        for name in self.names:
+            part, present = self._part(name, streams, plain)
+            parts.append(part)
+            some = some | present
+        mixed = self.mix(torch.cat(parts, dim=1))
+        return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams})
+
+    def _part(self, name: str, streams: Mapping[str, Tokens], like: Tensor) -> tuple[Tensor, Tensor]:
+        """A stream's vector [batch, dim] and which rows have it [batch]."""
+        absent = self.absent[name].expand_as(like)
+        if name not in streams:
+            return absent, torch.zeros(len(like), dtype=torch.bool, device=like.device)
+        present = streams[name].mask.any(1)
+        return torch.where(present[:, None], self.norms[name](self.readout(streams[name])), absent), present

@@ -1,0 +1,95 @@
+"""The text reads the streams: gated cross-attention behind the trunk."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+
+from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.masked import hide
+from mmbert.layers.readout import Pooling, Readout
+from mmbert.types import Fused, Tokens
+
+
+class CrossAttention(Fusion):
+    """Text tokens attend to each stream, then to each other, ``layers`` times, behind the trunk.
+
+    Directional attention as in MulT (Tsai et al. 2019); every addition is scaled by tanh of a gate that starts at zero
+    (Flamingo, Alayrac et al. 2022), so that the plain trunk is where training starts.
+
+    Args:
+        dim: width of the trunk.
+        streams: the streams besides the text (see ``Fusion``).
+        layers: how many rounds.
+        heads: of each attention.
+        dropout: inside attention and feed-forward.
+        pooling: how the text's tokens become one vector.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        streams: Mapping[str, bool],
+        *,
+        layers: Annotated[int, Ge(1)] = 2,
+        heads: Annotated[int, Ge(1)] = 4,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+        pooling: Pooling = "mean",
+    ):
+        super().__init__()
+        self.names = tuple(sorted(streams))
+        self.readout = Readout(dim, pooling=pooling)
+        rounds = layers if self.names else 0
+        self.rounds = nn.ModuleList(_Round(dim, self.names, heads, dropout) for _ in range(rounds))
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        read = trunk(text)
+        plain = read.values
+        for one in self.rounds:
+            read = one(read, streams)
+        present = [streams[name].mask.any(1) for name in self.names if name in streams]
+        some = torch.stack(present).any(0) if present else torch.zeros_like(text.mask[:, 0])
+        read = read._replace(values=torch.where(some[:, None, None], read.values, plain))
+        return Fused(self.readout(read), {"text": read, **streams})
+
+
+class _Round(nn.Module):
+    """Cross-attention to each stream, self-attention and a feed-forward layer, each behind a gate."""
+
+    def __init__(self, dim: int, names: Sequence[str], heads: int, dropout: float):
+        super().__init__()
+        self.names = names
+
+        def attention() -> nn.MultiheadAttention:
+            return nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
+
+        self.cross = nn.ModuleDict({name: attention() for name in names})
+        self.keys = nn.ModuleDict({name: nn.LayerNorm(dim) for name in names})
+        self.self_attention = attention()
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
+        self.feed = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))
+        self.cross_gates = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in names})
+        self.self_gate = nn.Parameter(torch.zeros(()))
+        self.feed_gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, text: Tokens, streams: Mapping[str, Tokens]) -> Tokens:
+        values = text.values
+        for name in self.names:
+            stream = streams.get(name) or Tokens(values[:, :1], torch.zeros_like(text.mask[:, :1]), text.unit[:, :1])
+            keys = self.keys[name](hide(stream.values, stream.mask))
+            read = _attend(self.cross[name], self.norms[0](values), keys, stream.mask)
+            values = values + self.cross_gates[name].tanh() * read
+        normed = self.norms[1](values)
+        values = values + self.self_gate.tanh() * _attend(self.self_attention, normed, normed, text.mask)
+        values = values + self.feed_gate.tanh() * self.feed(self.norms[2](values))
+        return text._replace(values=hide(values, text.mask))
+
+
+def _attend(attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+    """[batch, queries, dim] read from keys [batch, keys, dim]; zeros for a row without a real key."""
+    present = mask.any(1)
+    hidden = ~(mask | ~present[:, None])  # a softmax over nothing would give NaN
+    read, _ = attention(queries, keys, keys, key_padding_mask=hidden, need_weights=False)
+    return torch.where(present[:, None, None], read, 0.0)

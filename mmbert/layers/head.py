@@ -1,0 +1,24 @@
+"""The head of a task: from a vector to outputs."""
+
+import torch
+from torch import Tensor, nn
+
+
+def head(dim: int, start: Tensor, *, hidden: int, dropout: float) -> nn.Sequential:
+    """Dropout, an optional GELU layer of width ``hidden``, dropout, linear: [..., dim] -> [..., outputs].
+
+    ``start`` [outputs], the output of the constant predictor, is the first bias, so that training does not begin by
+    learning frequencies. The last weights start small rather than at zero: outputs then begin within about .1 of
+    ``start`` (for vectors of norm sqrt(dim)), yet from the first step on a gradient reaches the trunk, without which
+    gradient rules have nothing to compare.
+
+    >>> head(8, torch.zeros(3), hidden=0, dropout=0.1)(torch.zeros(2, 8)).tolist()
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    between = [nn.Dropout(dropout), nn.Linear(dim, hidden), nn.GELU()] if hidden else []
+    width = hidden or dim
+    last = nn.Linear(width, len(start))
+    nn.init.normal_(last.weight, std=0.1 * width**-0.5)
+    with torch.no_grad():
+        last.bias.copy_(start)
+    return nn.Sequential(*between, nn.Dropout(dropout), last)

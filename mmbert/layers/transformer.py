@@ -1,0 +1,49 @@
+"""A small pre-norm transformer over masked tokens."""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import gelu, scaled_dot_product_attention
+
+from mmbert.layers.masked import hide
+
+
+class TransformerLayer(nn.Module):
+    """Attention and a feed-forward part, each after a LayerNorm and around a residual (Xiong et al. 2020).
+
+    **Shapes**: values [batch, length, width], mask [batch, length] -> [batch, length, width]; masked places of the
+    result are zero and what they held is not read. Dropout acts on both branches.
+    """
+
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.1, expansion: int = 4):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width must be a multiple of heads, however: {width=}, {heads=}")
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.read = nn.Linear(width, 3 * width)
+        self.write = nn.Linear(width, width)
+        self.forward_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, expansion * width)
+        self.contract = nn.Linear(expansion * width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        values = hide(values, mask)
+        values = values + self.dropout(self.attend(self.attention_norm(values), mask))
+        values = values + self.dropout(self.contract(gelu(self.expand(self.forward_norm(values)))))
+        return hide(values, mask)
+
+    def attend(self, values: Tensor, mask: Tensor) -> Tensor:
+        pattern = "batch length (part heads size) -> part batch heads length size"
+        query, key, value = rearrange(self.read(values), pattern, part=3, heads=self.heads)
+        readable = mask | ~mask.any(1, keepdim=True)  # a row with nothing to read would give NaN
+        read = scaled_dot_product_attention(query, key, value, attn_mask=readable[:, None, None, :])
+        return self.write(rearrange(read, "batch heads length size -> batch length (heads size)"))
+
+
+def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:
+    """The fixed position encodings of Vaswani et al. 2017: [length, width], sines in the first half."""
+    position = torch.arange(length, device=device, dtype=torch.float32)[:, None]
+    rate = 10_000.0 ** -torch.linspace(0, 1, (width + 1) // 2, device=device)
+    return torch.cat([(position * rate).sin(), (position * rate).cos()], 1)[:, :width]

@@ -1,0 +1,92 @@
+"""What a person sees of a run: a banner, progress, and the table at the end."""
+
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console as Rich
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import nn
+
+from mmbert.evaluate.evaluator import Evaluation
+
+INTERVAL = 30.0  # seconds between lines where there is no terminal
+
+
+class Console:
+    """Writes to standard output; a bar on a terminal, one plain line every 30 s elsewhere; silent but on rank 0."""
+
+    def __init__(self, *, speaks: bool):
+        self.speaks = speaks
+        # a log file has no width: lines are not wrapped there
+        self.rich = Rich(quiet=not speaks, highlight=False, width=None if sys.stdout.isatty() else 140)
+        self._bar: Progress | None = None
+        self._task = None
+        self._total = 0
+        self._last = self._start = time.monotonic()
+
+    def say(self, *lines: str) -> None:
+        for line in lines:
+            self.rich.print(line, markup=False, soft_wrap=True)
+
+    def banner(self, title: str, facts: Mapping[str, str]) -> None:
+        """The facts of a run, a line each."""
+        self.rich.rule(title, align="left", characters="-")
+        width = max(map(len, facts))
+        self.say(*(f"{name:<{width}}  {value}" for name, value in facts.items()))
+        self.rich.rule(characters="-")
+
+    def start(self, total: int) -> None:
+        self._total = total
+        self._last = self._start = time.monotonic()
+        if not self.rich.is_terminal or not self.speaks:
+            return
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = Progress(TextColumn("training"), *columns, TextColumn("{task.fields[losses]}"), console=self.rich)
+        self._task = self._bar.add_task("training", total=total, losses="")
+        self._bar.start()
+
+    def step(self, step: int, losses: Mapping[str, float]) -> None:
+        shown = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, losses=shown)
+        elif time.monotonic() - self._last >= INTERVAL:
+            self._last = time.monotonic()
+            left = (self._last - self._start) / step * (self._total - step)
+            self.say(f"step {step}/{self._total}, {left / 60:.1f} min left, loss: {shown}")
+
+    def evaluation(self, step: int, found: Evaluation) -> None:
+        scores = "  ".join(f"{task} {_first(metrics)}" for task, metrics in found.scores.items())
+        self.say(f"step {step}/{self._total}, validation: skill {found.mean_skill:.3f}  {scores}")
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A table whose first column is text and whose others are numbers."""
+        table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold")
+        for index, name in enumerate(header):
+            table.add_column(name, justify="right" if index else "left", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        self.rich.print(table)
+
+
+def count_parameters(model: nn.Module) -> dict[str, str]:
+    """Trainable and total parameters of each part of a model, as ``name: trainable / total``."""
+    parts: dict[str, list[int]] = {}
+    for name, parameter in model.named_parameters():
+        top, _, rest = name.partition(".")
+        part = f"{top}.{rest.partition('.')[0]}" if top in ("encoders", "tasks") else top
+        counts = parts.setdefault(part, [0, 0])
+        counts[0] += parameter.numel() * parameter.requires_grad
+        counts[1] += parameter.numel()
+    return {part: f"{learning / 1e6:.2f} / {total / 1e6:.2f} M" for part, (learning, total) in parts.items()}
+
+
+def _first(metrics: Mapping[str, float]) -> str:
+    name, value = next(iter(metrics.items()))
+    return f"{name} {value:.4g}"

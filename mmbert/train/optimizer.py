@@ -1,0 +1,52 @@
+"""The optimiser: AdamW over groups of parameters, each with its own learning rate and decay."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from mmbert.model import MMBert
+from mmbert.recipe.schema import Optim
+
+
+def make_optimizer(model: MMBert, optim: Optim) -> torch.optim.AdamW:
+    """AdamW with bias correction (Loshchilov & Hutter 2019; Mosbach et al. 2021).
+
+    The trunk's own weights learn at ``lr.trunk``, pretrained parts of encoders at ``lr.pretrained``, everything new at
+    ``lr.new``. Biases, norms, facets and other vectors are not decayed. ``base_lr`` of a group is what the schedule
+    scales.
+    """
+    rates = {"trunk": optim.lr.trunk, "pretrained": optim.lr.pretrained, "new": optim.lr.new}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for origin, name, parameter in named_by_origin(model):
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and "facet" not in name
+            groups.setdefault((origin, decays), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "lr": rates[origin],
+                "base_lr": rates[origin],
+                "weight_decay": optim.weight_decay if decays else 0.0,
+            }
+            for (origin, decays), parameters in groups.items()
+        ],
+        betas=optim.betas,
+        fused=True,
+    )
+
+
+def named_by_origin(model: MMBert) -> Iterator[tuple[str, str, nn.Parameter]]:
+    """(origin, name, parameter) in the order of the model; the origin is ``trunk``, ``pretrained`` or ``new``."""
+    pretrained = {
+        id(parameter)
+        for encoder in model.encoders.values()
+        if (part := encoder.pretrained()) is not None
+        for parameter in part.parameters()
+    }
+    for name, parameter in model.named_parameters():
+        if name.startswith("trunk.") and "facet" not in name:
+            yield "trunk", name, parameter
+        else:
+            yield "pretrained" if id(parameter) in pretrained else "new", name, parameter

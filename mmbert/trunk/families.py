@@ -1,0 +1,120 @@
+"""How each family of encoders embeds, and how one of its layers is called with a mask of ours."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from mmbert.contracts import Layer
+
+
+class Family(Protocol):
+    """What the trunk needs to know of a family whose layers it calls itself."""
+
+    def stack(self, model: nn.Module) -> Sequence[nn.Module]:
+        """The layers as modules, the lowest first."""
+
+    def head(self, model: nn.Module) -> nn.Module | None:
+        """The module behind the last layer, which learns with it."""
+
+    def layers(self, model: nn.Module) -> Sequence[Layer]:
+        """The layers as ``(values, mask) -> values``; the last one includes ``head``."""
+
+    def embed(self, model: nn.Module, values: Tensor) -> Tensor:
+        """From word embeddings [batch, length, dim] to what the lowest layer reads."""
+
+    def first_position(self, model: nn.Module) -> int:
+        """The position of the first token."""
+
+
+class BertLike:
+    """BERT, RoBERTa, XLM-R, MiniLM: absolute positions in the embeddings, post-norm layers (Devlin et al. 2019)."""
+
+    def stack(self, model: nn.Module) -> Sequence[nn.Module]:
+        return list(model.encoder.layer)
+
+    def head(self, model: nn.Module) -> nn.Module | None:
+        return None
+
+    def layers(self, model: nn.Module) -> Sequence[Layer]:
+        def call(layer: nn.Module) -> Layer:
+            return lambda values, mask: layer(values, attention_mask=_attention_mask(mask))
+
+        return [call(layer) for layer in self.stack(model)]
+
+    def embed(self, model: nn.Module, values: Tensor) -> Tensor:
+        first = self.first_position(model)
+        positions = torch.arange(first, first + values.shape[1], device=values.device)[None]
+        types = torch.zeros_like(positions).expand(values.shape[:2])
+        return model.embeddings(inputs_embeds=values, position_ids=positions, token_type_ids=types)
+
+    def first_position(self, model: nn.Module) -> int:
+        # the RoBERTa family keeps position padding_idx for padding and starts behind it
+        padding = getattr(model.embeddings.position_embeddings, "padding_idx", None)
+        return 0 if padding is None else padding + 1
+
+
+class ModernBert:
+    """ModernBERT: rotary positions, local and global layers (Warner et al. 2024)."""
+
+    def stack(self, model: nn.Module) -> Sequence[nn.Module]:
+        return list(model.layers)
+
+    def head(self, model: nn.Module) -> nn.Module | None:
+        return model.final_norm
+
+    def layers(self, model: nn.Module) -> Sequence[Layer]:
+        stack = self.stack(model)
+
+        def call(layer: nn.Module, last: bool) -> Layer:
+            def run(values: Tensor, mask: Tensor) -> Tensor:
+                positions = _positions(mask)
+                rotary = model.rotary_emb(values, positions, layer.attention_type)
+                local = layer.attention_type == "sliding_attention" and values.shape[1] > model.config.sliding_window
+                reads = _window(mask, positions, model.config.sliding_window) if local else mask
+                values = layer(values, attention_mask=_attention_mask(reads), position_embeddings=rotary)
+                return model.final_norm(values) if last else values
+
+            return run
+
+        return [call(layer, layer is stack[-1]) for layer in stack]
+
+    def embed(self, model: nn.Module, values: Tensor) -> Tensor:
+        return model.embeddings(inputs_embeds=values)
+
+    def first_position(self, model: nn.Module) -> int:
+        return 0
+
+
+def family_of(model: nn.Module) -> Family | None:
+    """The family of a library model; None where only its ``forward`` can be called."""
+    kind = model.config.model_type
+    if kind == "modernbert":
+        return ModernBert()
+    if kind in ("bert", "roberta", "xlm-roberta", "camembert"):
+        return BertLike()
+    return None
+
+
+def _attention_mask(mask: Tensor) -> Tensor | None:
+    """[batch, length] or [batch, length, length] as what scaled-dot-product attention takes; None where all read all."""
+    if mask.ndim == 3:
+        return mask[:, None]
+    if bool(mask.all()):
+        return None
+    return (mask | ~mask.any(1, keepdim=True))[:, None, None, :]  # a softmax over nothing would give NaN
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """[batch, length] positions that count real tokens only, so that padding in the middle moves nothing."""
+    if mask.ndim == 3:  # packed: sequences are contiguous, and only differences of positions matter
+        return torch.arange(mask.shape[1], device=mask.device).expand(mask.shape[:2])
+    return (mask.cumsum(1) - 1).clamp(min=0)
+
+
+def _window(mask: Tensor, positions: Tensor, reach: int) -> Tensor:
+    """[batch, length, length]: who reads whom within ``reach`` positions; a masked place reads itself."""
+    near = (positions[:, :, None] - positions[:, None, :]).abs() <= reach
+    reads = mask if mask.ndim == 3 else mask[:, None, :]
+    return (near & reads) | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)

@@ -1,0 +1,144 @@
+"""The trunk: any Hugging Face text encoder, with its layers exposed and its rows packed where its family is known."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmbert.contracts import Layer, Trunk
+from mmbert.errors import RecipeError
+from mmbert.layers.masked import hide
+from mmbert.trunk.families import family_of
+from mmbert.trunk.packing import plan_packing
+from mmbert.trunk.vocabulary import Vocabulary
+from mmbert.types import Present, Tokens
+
+STRIDE = 1 << 20  # between the units of one text of a row and those of the next
+
+
+class HuggingFaceTrunk(Trunk):
+    """Wraps an encoder of the transformers library.
+
+    BERT-like encoders (BERT, RoBERTa, XLM-R, MiniLM) and ModernBERT offer ``layers`` and are packed; any other encoder
+    offers ``forward`` only. With text alone the result equals the library model's.
+
+    Args:
+        model: an encoder as ``AutoModel`` makes it.
+        vocabulary: gives the ids of the special tokens.
+        texts: the names of the text inputs. With two or more, each gets a facet: a zero-initialised embedding.
+        tune: what learns: ``full``, ``frozen``, or ``top<k>`` for the last k layers. Frozen parts run in eval mode.
+        packing: whether rows are packed; the result is the same.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        vocabulary: Vocabulary,
+        texts: Collection[str],
+        *,
+        tune: str = "full",
+        packing: bool = True,
+    ):
+        super().__init__()
+        self.model = model
+        self.dim: int = model.config.hidden_size
+        self.names = tuple(sorted(texts))
+        self.packing = packing
+        self.vocabulary = vocabulary
+        self.special = (vocabulary.cls, vocabulary.sep, vocabulary.pad)
+        self.facet = nn.Embedding(len(self.names), self.dim) if len(self.names) > 1 else None
+        if self.facet is not None:
+            nn.init.zeros_(self.facet.weight)
+        self._family = family_of(model)
+        self._tune(tune)
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        return self._family.layers(self.model) if self._family else ()
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence that positions exist for."""
+        offset = self._family.first_position(self.model) if self._family else 0
+        return self.model.config.max_position_embeddings - offset
+
+    def embed(self, texts: Mapping[str, Present], size: int) -> Tokens:
+        ids, unit, mask = self._sequence(texts, size)
+        values = self.model.get_input_embeddings()(ids)
+        if self.facet is not None:
+            facet = self.facet(unit.clamp(min=0) // STRIDE)
+            values = values + torch.where(unit[..., None] >= 0, facet, 0.0 * facet)
+        if self._family:
+            values = self._family.embed(self.model, values)
+        return Tokens(values, mask, unit)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        values, mask = hide(tokens.values, tokens.mask), tokens.mask
+        if not self._family:
+            values = self.model(inputs_embeds=values, attention_mask=mask.long()).last_hidden_state
+            return tokens._replace(values=hide(values, mask))
+        if not self.packing or bool(mask.all()):
+            for layer in self.layers:
+                values = layer(values, mask)
+            return tokens._replace(values=hide(values, mask))
+        packing = plan_packing(mask)
+        packed, reads = packing.pack(values), packing.mask
+        for layer in self.layers:
+            packed = layer(packed, reads)
+        return tokens._replace(values=packing.unpack(packed, values.shape))
+
+    def split(self, tokens: Tokens) -> dict[str, Tokens]:
+        """The stream of each text out of the joined sequence [batch, length, dim], with units of its own."""
+        streams = {}
+        for index, name in enumerate(self.names):
+            own = (tokens.unit // STRIDE == index) & tokens.mask
+            streams[name] = Tokens(tokens.values, own, torch.where(own, tokens.unit - index * STRIDE, -1))
+        return streams
+
+    def train(self, mode: bool = True) -> "HuggingFaceTrunk":
+        super().train(mode)
+        self.model.eval()
+        for module in self._learning:
+            module.train(mode)
+        return self
+
+    def _sequence(self, texts: Mapping[str, Present], size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Ids, units and mask [size, length] of [CLS] first [SEP] second [SEP] for each row."""
+        cls, sep, pad = self.special
+        device = self.model.get_input_embeddings().weight.device
+        texts = {name: texts[name] for name in self.names if name in texts}
+        longest = 2 + sum(present.tensors["tokens"].shape[1] + 1 for present in texts.values())
+        ids = torch.full((size, longest), pad, device=device)
+        unit = torch.full_like(ids, -1)
+        ids[:, 0] = cls
+        end = torch.ones(size, dtype=torch.int64, device=device)  # where the next token of each row goes
+        for name, present in texts.items():
+            rows, tokens, mask = present.rows, present.tensors["tokens"], present.tensors["mask"]
+            row = rows[:, None].expand_as(mask)[mask]
+            place = (end[rows][:, None] + torch.arange(mask.shape[1], device=device))[mask]
+            ids[row, place] = tokens[mask]
+            unit[row, place] = present.tensors["unit"][mask] + STRIDE * self.names.index(name)
+            end[rows] += mask.sum(1)
+            ids[rows, end[rows]] = sep
+            end[rows] += 1
+        ids[end == 1, 1] = sep
+        end = end.clamp(min=2)
+        length = int(end.max())
+        mask = torch.arange(length, device=device) < end[:, None]
+        return ids[:, :length], unit[:, :length], mask
+
+    def _tune(self, mode: str) -> None:
+        """Freeze what does not learn; ``_learning`` are the modules that do."""
+        self._learning = [self.model]
+        if mode == "full":
+            return
+        stack = list(self._family.stack(self.model)) if self._family else []
+        top = int(match[1]) if (match := re.fullmatch(r"top(\d+)", mode)) else 0
+        if top > len(stack):
+            raise RecipeError(f"trunk.tune: '{mode}' needs {top} layers to tune; this trunk shows {len(stack)}")
+        head = self._family.head(self.model) if self._family and top else None
+        self._learning = stack[len(stack) - top :] + ([head] if head is not None else [])
+        self.model.requires_grad_(False)
+        for module in self._learning:
+            module.requires_grad_(True)

@@ -1,0 +1,59 @@
+"""The vocabulary that all texts of a model share: a fast tokenizer as a string, and its special tokens."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from mmbert.errors import RecipeError
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer, as the JSON of the ``tokenizers`` library, with the ids of the tokens that the trunk adds."""
+
+    tokenizer: str
+    cls: int
+    sep: int
+    pad: int
+    size: int
+
+
+def load_vocabulary(folder: str | Path) -> Vocabulary:
+    """The vocabulary of a checkpoint: a folder or a hub name. Raises ``RecipeError`` where it has no fast tokenizer."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.is_fast:
+        raise RecipeError(f"trunk.checkpoint '{folder}' must have a fast tokenizer (tokenizer.json); it has none")
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return Vocabulary(
+        backend.to_str(),
+        cls=_first(tokenizer.cls_token_id, tokenizer.bos_token_id),
+        sep=_first(tokenizer.sep_token_id, tokenizer.eos_token_id),
+        pad=_first(tokenizer.pad_token_id, 0),
+        size=len(tokenizer),
+    )
+
+
+def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
+    """Learn a lower-case WordPiece vocabulary of at most ``size`` entries from training texts (Wu et al. 2016)."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
+    tokenizer.train_from_iterator((text if isinstance(text, str) else " ".join(text) for text in texts), trainer)
+    pad, _, cls, sep, _ = (tokenizer.token_to_id(token) for token in SPECIAL)
+    return Vocabulary(tokenizer.to_str(), cls=cls, sep=sep, pad=pad, size=tokenizer.get_vocab_size())
+
+
+def _first(*candidates: int | None) -> int:
+    found = [candidate for candidate in candidates if candidate is not None]
+    if not found:
+        raise RecipeError("the tokenizer of trunk.checkpoint has neither the special tokens of BERT nor <s> and </s>")
+    return found[0]

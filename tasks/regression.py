@@ -1,0 +1,148 @@
+"""One number a row."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Lt
+from scipy.optimize import brentq
+from scipy.stats import spearmanr
+from torch import Tensor
+from torch.nn import functional
+
+from mmbert.contracts import Processor, Task
+from mmbert.errors import DataError, SampleError
+from mmbert.layers.head import head
+from mmbert.types import Fused
+
+Objective = Literal["mse", "huber", "mae"]
+Transform = Literal["none", "log"]
+
+
+class RegressionLabel(Processor):
+    """A number, standardised by the mean and standard deviation of the training split.
+
+    ``transform: log`` takes the logarithm before, for positive targets over several orders of magnitude. Raises
+    ``SampleError`` on what is no finite number (or not above 0 under ``log``), ``DataError`` where all training values
+    are equal.
+
+    >>> label = RegressionLabel()
+    >>> label.fit([1.0, 3.0])
+    >>> label(4.0)
+    {'target': tensor(2.)}
+    """
+
+    def __init__(self, *, transform: Transform = "none"):
+        self.transform = transform
+        self.mean = 0.0
+        self.std = 1.0
+        self.centres: dict[str, float] = {"mse": 0.0, "huber": 0.0, "mae": 0.0}  # the best constant of each objective
+
+    def fit(self, values: Iterable[Any]) -> None:
+        numbers = np.array([self._number(value) for value in values], dtype=np.float64)
+        if len(numbers) == 0 or np.ptp(numbers) == 0:
+            raise DataError(f"expected different values in the training split, found {numbers[:1].tolist() or 'none'}")
+        self.mean, self.std = float(numbers.mean()), float(numbers.std())
+        scaled = (numbers - self.mean) / self.std
+        slope = lambda centre: np.clip(scaled - centre, -1, 1).sum()  # noqa: E731
+        self.centres = {
+            "mse": 0.0,
+            "huber": float(brentq(slope, scaled.min(), scaled.max())),
+            "mae": float(np.median(scaled)),
+        }
+
+    def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        target = torch.tensor((self._number(value) - self.mean) / self.std, dtype=torch.float32)
+        if not target.isfinite():
+            raise SampleError(f"expected a number near those of the training split, found {value!r}")
+        return {"target": target}
+
+    def restore(self, standardised: Tensor) -> Tensor:
+        """Standardised values in the unit of the labels."""
+        values = standardised * self.std + self.mean
+        return values.exp() if self.transform == "log" else values
+
+    @classmethod
+    def example(cls, rng: np.random.Generator) -> float:
+        return float(rng.uniform(1.0, 10.0))
+
+    def _number(self, value: Any) -> float:
+        number = value.item() if isinstance(value, np.generic) else value
+        if not isinstance(number, Real) or isinstance(number, bool) or not math.isfinite(number):
+            raise SampleError(f"expected a finite number, found {value!r}")
+        if self.transform == "none":
+            return float(number)
+        if number <= 0:
+            raise SampleError(f"expected a number above 0 (transform: log), found {value!r}")
+        return math.log(number)
+
+
+class Regression(Task):
+    """A loss on standardised targets; predictions and metrics are in the unit of the labels.
+
+    **Shapes.** Output [rows] standardised; ``target`` [rows] standardised; ``predict`` [rows] in the label's unit.
+
+    Options: ``objective`` is ``mse``, ``mae`` or ``huber`` (the square up to one standard deviation of error, a line
+    of the same slope beyond: 2 |e| - 1); ``hidden`` is the width of an extra layer (0: none). Metrics: rmse, mae, r2
+    (0 where all targets are equal), spearman (0 where either side is constant). A decoded prediction is a number.
+    """
+
+    processor = RegressionLabel
+    lower_is_better = frozenset({"rmse", "mae"})
+    baseline: Literal["regression"] = "regression"
+
+    def __init__(
+        self,
+        dim: int,
+        processor: RegressionLabel,
+        *,
+        weight: Annotated[float, Ge(0)] = 1.0,
+        hidden: Annotated[int, Ge(0)] = 0,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+        objective: Objective = "mse",
+    ):
+        super().__init__()
+        self.weight = weight
+        self.objective: Objective = objective
+        self.labels = processor
+        self.centre = processor.centres[objective]  # 0 for mse, the median for mae: minimises the loss over constants
+        self.head = head(dim, torch.tensor([self.centre]), hidden=hidden, dropout=dropout)
+
+    def forward(self, fused: Fused) -> Tensor:
+        return self.head(fused.summary).squeeze(-1)
+
+    def constant(self, fused: Fused) -> Tensor:
+        return fused.summary.new_full((len(fused.summary),), self.centre)
+
+    def count(self, targets: Mapping[str, Tensor]) -> int:
+        return len(targets["target"])
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        target = targets["target"].to(output.dtype)
+        if self.objective == "mse":
+            return functional.mse_loss(output, target, reduction="sum")
+        if self.objective == "mae":
+            return functional.l1_loss(output, target, reduction="sum")
+        return 2 * functional.huber_loss(output, target, reduction="sum")
+
+    def predict(self, output: Tensor) -> Tensor:
+        return self.labels.restore(output)
+
+    def decode(self, prediction: Tensor) -> float:
+        return float(prediction)
+
+    def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        predicted = torch.stack(tuple(predictions)).double().cpu().numpy()
+        true = self.labels.restore(torch.stack([item["target"] for item in targets]).double().cpu()).numpy()
+        error = predicted - true
+        spread = np.square(true - true.mean()).sum()
+        constant = np.ptp(true) == 0 or np.ptp(predicted) == 0
+        return {
+            "rmse": float(np.sqrt(np.square(error).mean())),
+            "mae": float(np.abs(error).mean()),
+            "r2": float(1 - np.square(error).sum() / spread) if spread else 0.0,
+            "spearman": 0.0 if constant else float(spearmanr(predicted, true)[0]),
+        }

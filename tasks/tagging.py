@@ -1,0 +1,191 @@
+"""One tag for each unit (word, node, step, cell) of a stream."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Lt
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional
+
+from mmbert.contracts import Processor, Task
+from mmbert.errors import RecipeError, SampleError, nearest
+from mmbert.layers.head import head
+from mmbert.layers.labels import Label, count_classes, index_of
+from mmbert.layers.masked import hide
+from mmbert.layers.pad import pad
+from mmbert.types import Fused, Tokens
+
+IGNORED = -100  # the target of a unit without a label
+NONE = -1  # the predicted tag of a place behind a row's last unit
+
+
+class TaggingLabel(Processor):
+    """The tags of a row, one a unit in order; None where a unit has no label, which is then ignored.
+
+    A row without any label is absent. Raises ``SampleError`` on a tag that the training split does not have,
+    ``DataError`` where that has one tag only.
+
+    >>> tags = TaggingLabel()
+    >>> tags.fit([["noun", "verb"]])
+    >>> tags(["verb", None, "noun"])
+    {'target': tensor([   1, -100,    0])}
+    """
+
+    def __init__(self) -> None:
+        self.classes: list[Label] = []
+        self.counts: list[int] = []
+
+    def fit(self, values: Iterable[Any]) -> None:
+        self.classes, self.counts = count_classes(tag for value in values for tag in _tags(value) if tag is not None)
+
+    def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        places = [IGNORED if tag is None else index_of(tag, self.classes) for tag in _tags(value)]
+        return {"target": torch.tensor(places)} if any(place != IGNORED for place in places) else {}
+
+    def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        return {"target": pad([item["target"] for item in items], IGNORED)}
+
+    @classmethod
+    def example(cls, rng: np.random.Generator) -> list[str]:
+        return [["noun", "verb", "other"][place] for place in rng.integers(3, size=rng.integers(1, 6))]
+
+
+def _tags(value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise SampleError(f"expected a list of tags, one a unit, found {value!r}")
+    return [None if isinstance(tag, float) and math.isnan(tag) else tag for tag in value]
+
+
+class Tagging(Task):
+    """Cross-entropy over K tags of each labelled unit, divided by log K.
+
+    A unit's vector is the mean of its real tokens; a unit without one (cut off, or of no token) is a zero vector.
+
+    **Shapes.** Output [rows, units + 1, tags + 1]: after the longest row's units comes one empty unit, whose logits
+    serve every unit behind the output's end; after the logits comes a channel that is 1 in each row's own units, 0
+    behind its last. ``target`` [rows, any] int64, -100 where there is no label; ``predict`` [rows, units + 1] the tag's
+    index, -1 behind the last unit.
+
+    Options: ``of`` names the stream whose units are tagged; ``hidden`` is the width of an extra layer (0: none).
+    Metrics: span_f1 (micro, see ``spans``), accuracy a unit. Labelled units that were cut off count as wrong. A decoded
+    prediction is the list of tags. Raises ``RecipeError`` where the stream is not there.
+    """
+
+    processor = TaggingLabel
+
+    def __init__(
+        self,
+        dim: int,
+        processor: TaggingLabel,
+        *,
+        weight: Annotated[float, Ge(0)] = 1.0,
+        of: str = "text",
+        hidden: Annotated[int, Ge(0)] = 0,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+    ):
+        super().__init__()
+        self.weight = weight
+        self.of = of
+        self.labels = processor
+        counts = torch.tensor(processor.counts, dtype=torch.float64)
+        self.register_buffer("prior", (counts / counts.sum()).log().float(), persistent=False)
+        self.prior: Tensor
+        self.head = head(dim, self.prior, hidden=hidden, dropout=dropout)
+
+    def forward(self, fused: Fused) -> Tensor:
+        vectors, real = pool_units(self._stream(fused))
+        logits = self.head(vectors)
+        return torch.cat([logits, real[..., None].to(logits.dtype)], -1)
+
+    def constant(self, fused: Fused) -> Tensor:
+        vectors, real = pool_units(self._stream(fused))
+        logits = self.prior.to(vectors.dtype).expand(*real.shape, -1)
+        return torch.cat([logits, real[..., None].to(logits.dtype)], -1)
+
+    def count(self, targets: Mapping[str, Tensor]) -> int:
+        return int((targets["target"] != IGNORED).sum())
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        logits, target = output[..., :-1], targets["target"]
+        units = target.shape[1]
+        empty = logits[:, -1:].expand(-1, max(units - logits.shape[1], 0), -1)
+        logits = rearrange(torch.cat([logits[:, :units], empty], 1), "rows units tags -> (rows units) tags")
+        target = rearrange(target, "rows units -> (rows units)")
+        total = functional.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
+        return total / math.log(len(self.labels.classes))
+
+    def predict(self, output: Tensor) -> Tensor:
+        return torch.where(output[..., -1] > 0.5, output[..., :-1].argmax(-1), NONE)
+
+    def decode(self, prediction: Tensor) -> list[Label]:
+        return [self.labels.classes[place] for place in prediction.tolist() if place != NONE]
+
+    def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        bio = all(str(tag) == "O" or str(tag).startswith(("B-", "I-")) for tag in self.labels.classes)
+        right = units = hits = found = wanted = 0
+        for prediction, item in zip(predictions, targets, strict=True):
+            true = item["target"].tolist()
+            guess = prediction.tolist()[: len(true)]
+            guess += [NONE] * (len(true) - len(guess))
+            labelled = [place != IGNORED for place in true]
+            right += sum(a == b for a, b in zip(true, guess, strict=True))
+            units += sum(labelled)
+            expected = spans(self._names(true), bio)
+            got = spans(self._names([p if known else NONE for p, known in zip(guess, labelled, strict=True)]), bio)
+            hits += len(expected & got)
+            found += len(got)
+            wanted += len(expected)
+        return {"span_f1": 2 * hits / max(found + wanted, 1), "accuracy": right / max(units, 1)}
+
+    def _names(self, places: Sequence[int]) -> list[str | None]:
+        return [str(self.labels.classes[place]) if place >= 0 else None for place in places]
+
+    def _stream(self, fused: Fused) -> Tokens:
+        if self.of not in fused.streams:
+            known = nearest(self.of, fused.streams)
+            raise RecipeError(f"tagging (of: {self.of}) needs the stream '{self.of}', which is not there. {known}")
+        return fused.streams[self.of]
+
+
+def pool_units(stream: Tokens) -> tuple[Tensor, Tensor]:
+    """Tokens [rows, length, dim] as unit vectors [rows, units + 1, dim], and which of them a row has.
+
+    The mean over a unit's real tokens, zeros where it has none. A row has the units up to its last one with a token;
+    the last vector is always an empty unit.
+    """
+    rows, dim = stream.values.shape[0], stream.values.shape[-1]
+    mask = stream.mask & (stream.unit >= 0)
+    # the largest unit, also of a stream without tokens
+    size = int(functional.pad(stream.unit.masked_fill(~mask, -1).flatten(), (0, 1), value=-1).max()) + 2
+    place = stream.unit.masked_fill(~mask, size - 1)  # what is hidden adds nothing to the empty unit
+    place = (place + size * torch.arange(rows, device=place.device)[:, None]).flatten()
+    values = hide(stream.values, mask)
+    total = values.new_zeros(rows * size, dim).index_add(0, place, values.flatten(0, 1))
+    tokens = values.new_zeros(rows * size).index_add(0, place, mask.flatten().to(values.dtype))
+    vectors = rearrange(total / tokens.clamp(min=1)[:, None], "(rows units) dim -> rows units dim", rows=rows)
+    tokens = rearrange(tokens, "(rows units) -> rows units", rows=rows)
+    return vectors, tokens.flip(1).cumsum(1).flip(1) > 0
+
+
+def spans(tags: Sequence[str | None], bio: bool) -> set[tuple[int, int, str]]:
+    """The spans (start, end, name) in a row of tags: runs of one tag, or of B-name, I-name where the tags are BIO.
+
+    "O" and None are outside. As in conlleval, an I-name behind anything but its own span starts one.
+
+    >>> sorted(spans(["B-city", "I-city", "B-city", "O"], bio=True))
+    [(0, 2, 'city'), (2, 3, 'city')]
+    >>> sorted(spans(["city", "city", "O", "street"], bio=False))
+    [(0, 2, 'city'), (3, 4, 'street')]
+    """
+    result, start, inside = set(), 0, None
+    for place, tag in enumerate([*tags, None]):
+        name = None if tag in (None, "O") else tag[2:] if bio else tag
+        if name != inside or (bio and tag is not None and tag.startswith("B-")):
+            if inside is not None:
+                result.add((start, place, inside))
+            start, inside = place, name
+    return result

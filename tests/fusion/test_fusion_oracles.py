@@ -1,0 +1,59 @@
+"""What is particular to each fusion."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmbert.fusion.concat import Concat
+from mmbert.fusion.cross_attention import CrossAttention
+from mmbert.fusion.joint import Joint
+from mmbert.layers.masked import masked_mean
+from tests.fusion.test_fusion_contract import DIM, LENGTHS, inputs, make_fusion, make_trunk
+
+
+def test_concat_without_a_streams_weights_has_no_influence_of_it():
+    trunk, fusion = make_trunk(), make_fusion("concat")
+    first = next(module for module in fusion.mix if isinstance(module, nn.Linear))
+    with torch.no_grad():
+        first.weight[:, DIM : 2 * DIM] = 0.0  # the streams follow the text in the order of their names
+    text, streams = inputs(trunk)
+    other = {**streams, "long": streams["long"]._replace(values=streams["long"].values.flip(0))}
+    assert torch.equal(fusion(trunk, text, streams).summary[:3:2], fusion(trunk, text, other).summary[:3:2])
+
+
+def test_cross_attention_starts_as_the_plain_trunk():
+    trunk = make_trunk()
+    fusion = CrossAttention(DIM, dict.fromkeys(LENGTHS, False)).double()
+    text, streams = inputs(trunk)
+    assert torch.equal(fusion(trunk, text, streams).summary, masked_mean(trunk(text).values, text.mask))
+
+
+def test_joint_does_not_care_which_name_comes_first():
+    """Swapping two streams together with their facets and norms changes nothing."""
+    trunk, fusion = make_trunk(), make_fusion("joint", tagged=tuple(LENGTHS))
+    text, streams = inputs(trunk)
+    swapped = Joint(DIM, dict.fromkeys(LENGTHS, True)).double()
+    turn = {"long": "short", "short": "long"}
+    state = {key.replace("long", "#").replace("short", "long").replace("#", "short"): value
+             for key, value in fusion.state_dict().items()}  # fmt: skip
+    swapped.load_state_dict(state)
+    other = swapped(trunk, text, {turn[name]: tokens for name, tokens in streams.items()})
+    assert (fusion(trunk, text, streams).summary - other.summary).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_joint_lets_few_tokens_of_a_long_stream_in(tokens):
+    trunk = make_trunk()
+    seen = []
+    trunk.register_forward_hook(lambda module, args, result: seen.append(args[0].mask.shape[1]))
+    fusion = Joint(DIM, dict.fromkeys(LENGTHS, False), tokens=tokens).double()
+    text, streams = inputs(trunk)
+    fusion(trunk, text, streams)
+    assert seen == [text.mask.shape[1] + tokens * len(LENGTHS)]
+
+
+def test_concat_pools_as_told():
+    trunk = make_trunk()
+    text, _ = inputs(trunk)
+    cls = Concat(DIM, {}, pooling="cls")(trunk, text, {}).summary
+    assert torch.equal(cls, trunk(text).values[:, 0])
