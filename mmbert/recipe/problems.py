@@ -1,7 +1,7 @@
 """What is wrong with a recipe: problems with path, place and message, reported all at once."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
@@ -22,10 +22,10 @@ class Problem(NamedTuple):
         return f"{self.path} ({self.origin}): {self.message}" if self.path else f"{self.origin}: {self.message}"
 
 
-def invalid(problems: Iterable[Problem]) -> RecipeError:
+def invalid(problems: Iterable[Problem], what: str = "the recipe is") -> RecipeError:
     """The error that lists all problems, each once, in the order of the files and lines."""
     unique = sorted(set(problems), key=lambda problem: (*_place(problem.origin), problem.path))
-    return RecipeError("\n".join(["the recipe is not valid:", *(f"  - {problem}" for problem in unique)]))
+    return RecipeError("\n".join([f"{what} not valid:", *(f"  - {problem}" for problem in unique)]))
 
 
 def _place(origin: str) -> tuple[str, int]:
@@ -45,37 +45,45 @@ def origin_of(path: Path, origins: Mapping[str, str]) -> str:
     return origins.get("", "recipe")
 
 
-def explain(error: ValidationError, given: Any, model: type[BaseModel], at: Path = ()) -> dict[Path, str]:
-    """The messages of a pydantic error by path: ``given`` is what was validated, and stands at the path ``at``."""
-    messages: dict[Path, list[str]] = {}
+def explain(error: ValidationError, given: Any, keys: Callable[[Path], Iterable[str]]) -> dict[Path, str]:
+    """The messages of a pydantic error by path; ``given`` is what was validated, ``keys`` the valid keys at a path."""
+    groups: dict[Path, dict[Path, list[Any]]] = {}  # path of a union (or of the value itself) -> path -> errors
     for detail in error.errors(include_url=False):
-        path, value = _locate(detail["loc"], given, detail["type"])
-        message = _message(detail, path, value, model, at)
-        if message not in messages.setdefault(at + path, []):
-            messages[at + path].append(message)
-    return {path: _either(several) for path, several in messages.items()}
+        union, path = _locate(detail["loc"], given, detail["type"])
+        groups.setdefault(union, {}).setdefault(path, []).append(detail)
+    messages: dict[Path, str] = {}
+    for found in groups.values():
+        path = max(found, key=len)  # of a union's branches, those that fit best
+        messages[path] = _message(found[path], path, _value(path, given), keys)
+    return messages
 
 
-def _locate(location: Path, given: Any, kind: str) -> tuple[Path, Any]:
-    """The path in the recipe of an error's location, which also names branches of unions; and the value there."""
+def _locate(location: Path, given: Any, kind: str) -> tuple[Path, Path]:
+    """The path of an error in the recipe, and before it the path of the union around it, or itself.
+
+    An error's location also names the branches of unions, which are no keys.
+    """
     path: Path = ()
+    union: Path | None = None
     for position, key in enumerate(location):
-        inside = key in given if isinstance(given, Mapping) else isinstance(given, list) and key in range(len(given))
-        if inside:
+        last = position == len(location) - 1
+        if _has(given, key):
             path, given = (*path, key), given[key]
-        elif kind in ("missing", "recipe") and position == len(location) - 1:
-            return (*path, key), None
-        else:
-            break
-    return path, given
+        elif kind in ("missing", "recipe") and last:
+            path = (*path, key)
+        elif union is None:
+            union = path
+    return path if union is None else union, path
 
 
-def _either(messages: list[str]) -> str:
-    """The messages of several branches of a union as one: expected a or b, found x."""
-    split = [message.removeprefix("expected ").partition(", found ") for message in messages]
-    if len(messages) > 1 and all(message.startswith("expected ") for message in messages):
-        return f"expected {' or '.join(expected for expected, _, _ in split)}, found {split[0][2]}"
-    return "; ".join(messages)
+def _has(given: Any, key: str | int) -> bool:
+    return key in given if isinstance(given, Mapping) else isinstance(given, list) and key in range(len(given))
+
+
+def _value(path: Path, given: Any) -> Any:
+    for key in path:
+        given = given[key] if _has(given, key) else None
+    return given
 
 
 EXPECTED = {
@@ -95,38 +103,49 @@ EXPECTED = {
     "less_than": "a number < {lt}",
     "less_than_equal": "a number <= {le}",
     "literal_error": "{expected}",
-    "too_short": "at least {min_length} entries",
-    "too_long": "at most {max_length} entries",
+    "too_short": "{min_length} or more entries",
+    "too_long": "{max_length} or fewer entries",
     "string_too_short": "text of {min_length} or more characters",
 }
 
 
-def _message(detail: Any, path: Path, value: Any, model: type[BaseModel], at: Path) -> str:
-    kind, context = detail["type"], detail.get("ctx", {})
-    if kind == "extra_forbidden":
-        return f"unknown key. {nearest(str(path[-1]), _keys(model, path[:-1]))}"
-    if kind == "missing" and not isinstance(value, list):
-        return "missing: this key is required"
-    if kind == "literal_error" and isinstance(value, str):
-        valid = re.findall(r"'([^']*)'", context["expected"])
-        return f"expected {context['expected']}, found {show(value)}. {nearest(value, valid)}"
-    if kind in EXPECTED:
-        return f"expected {EXPECTED[kind].format(**context)}, found {show(value)}"
-    if kind in ("value_error", "recipe"):
-        return detail["msg"].removeprefix("Value error, ")
-    return f"{detail['msg'][:1].lower()}{detail['msg'][1:]}, found {show(value)}"
+def _message(details: list[Any], path: Path, value: Any, keys: Callable[[Path], Iterable[str]]) -> str:
+    """One message for the errors of one value, of which there are several where a union has several branches."""
+    expected: dict[str, None] = {}  # an ordered set
+    words: list[str] = []
+    for detail in details:
+        kind, context = detail["type"], detail.get("ctx", {})
+        if kind == "extra_forbidden":
+            return f"unknown key. {nearest(str(path[-1]), keys(path[:-1]))}"
+        if kind == "missing":
+            return "missing: this is required"
+        if kind in ("value_error", "recipe"):
+            return detail["msg"].removeprefix("Value error, ")
+        if kind == "literal_error":
+            words += re.findall(r"'([^']*)'", context["expected"])
+        default = detail["msg"].removeprefix("Input should be ")
+        expected[EXPECTED[kind].format(**_short(context)) if kind in EXPECTED else default] = None
+    guess = nearest(value, words).partition("Valid: ")[0] if isinstance(value, str) and words else ""
+    return f"expected {' or '.join(expected)}, found {show(value)}. {guess}".rstrip(". ")
 
 
-def _keys(model: Any, path: Path) -> list[str]:
-    """The keys that the model at a path knows."""
+def _short(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers as people write them: 1 for 1.0."""
+    return {
+        key: int(number) if isinstance(number, float) and number.is_integer() else number
+        for key, number in context.items()
+    }
+
+
+def keys_of(model: Any, path: Path) -> list[str]:
+    """The keys that a model, or the model inside it at a path, knows; a map's entries share one model."""
     for key in path:
-        field = model.model_fields.get(key) if _is_model(model) else None
-        model = field.annotation if field else next((part for part in getattr(model, "__args__", ()) if _is_model(part)), None)
+        model = model.model_fields[key].annotation if _is_model(model) else model.__args__[-1]
     return list(model.model_fields) if _is_model(model) else []
 
 
-def _is_model(model: Any) -> bool:
-    return isinstance(model, type) and issubclass(model, BaseModel)
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def show(value: Any) -> str:

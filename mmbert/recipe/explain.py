@@ -1,0 +1,147 @@
+"""Recipes and parts told to people and editors: where each value comes from, a part's options, the JSON schema."""
+
+import inspect
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import TypeAdapter
+
+from encoders import ENCODERS
+from mmbert.data import SOURCES
+from mmbert.errors import RecipeError
+from mmbert.fusion import FUSIONS
+from mmbert.recipe.layers import NAMED
+from mmbert.recipe.load import Loaded
+from mmbert.recipe.options import annotations, load, option_model
+from mmbert.recipe.problems import Path, dotted
+from mmbert.recipe.schema import TEXT, FusionPart, InputPart, Recipe, SourcePart, TaskPart
+from mmbert.recipe.write import to_yaml
+from mmbert.registry import Registry, options
+from tasks import TASKS
+
+SYMBOLS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def show_recipe(loaded: Loaded) -> str:
+    """The resolved recipe as YAML, each value with the place where it was written, or ``default``."""
+    lines = to_yaml(loaded.resolved).splitlines()
+    paths = list(_leaves(loaded.resolved))
+    width = min(max(map(len, lines)), 72)
+    told = []
+    for line, (path, leaf) in zip(lines, paths, strict=True):
+        told.append(f"{line:<{width}}  # {loaded.origins.get(dotted(path), 'default')}" if leaf else line)
+    return "\n".join(told) + "\n"
+
+
+def _leaves(content: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, bool]]:
+    """(path, whether a value stands on its line) for each line of ``to_yaml``."""
+    for key, value in content.items():
+        inner = (*path, key)
+        nested = isinstance(value, Mapping) and bool(value)
+        yield inner, not nested
+        if nested:
+            yield from _leaves(value, inner)
+
+
+def show_part(table: Registry, name: str) -> str:
+    """A part's description, and its options with types, bounds and defaults."""
+    table = TEXT if table is ENCODERS and name in TEXT else table
+    cls = load(table, name)
+    hints = annotations(cls)
+    rows = [
+        (option, type_text(hints.get(option, Any)), _default(parameter.default))
+        for option, parameter in options(cls).items()
+    ]
+    widths = [max(len(row[column]) for row in [*rows, ("", "", "")]) for column in (0, 1)]
+    listed = [f"  {option:<{widths[0]}}  {kind:<{widths[1]}}  default {default}" for option, kind, default in rows]
+    document = inspect.getdoc(cls) or ""
+    return "\n".join([f"{table.kind} {name}: {document}", "", "Options:", *(listed or ["  none"])]) + "\n"
+
+
+def _default(value: Any) -> str:
+    return to_yaml([list(value) if isinstance(value, tuple) else value]).strip()[1:-1]
+
+
+def type_text(annotation: Any) -> str:
+    """An annotation in the words of a recipe.
+
+    >>> from annotated_types import Ge
+    >>> type_text(Annotated[int, Ge(1)] | None)
+    'int >= 1 or null'
+    """
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [
+            f"{symbol} {getattr(bound, name)}"
+            for bound in inner[1:]
+            for name, symbol in SYMBOLS.items()
+            if getattr(bound, name, None) is not None
+        ]
+        return " ".join([type_text(inner[0]), " and ".join(bounds)]).strip()
+    if origin is Literal:
+        return " or ".join(map(str, inner))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(type_text, inner))
+    if inner:
+        return f"{origin.__name__}[{', '.join('...' if part is ... else type_text(part) for part in inner)}]"
+    if annotation is type(None):
+        return "null"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON schema of recipe files for editors, the options of every part that can be imported here included.
+
+    No key is required in it: a file that extends another may leave out any.
+    """
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["properties"] = {
+        "extends": {"type": "string", "description": "the parent recipe, relative to this file"},
+        **schema["properties"],
+    }
+    definitions = schema["$defs"]
+    for section in NAMED:
+        entry = schema["properties"][section]
+        entry["additionalProperties"] = {"anyOf": [entry["additionalProperties"], {"type": "null"}]}  # null removes
+        entry.pop("minProperties", None)
+    for definition in [schema, *definitions.values()]:
+        definition.pop("required", None)
+    for part, tables in (
+        (SourcePart, [SOURCES]),
+        (InputPart, [ENCODERS, TEXT]),
+        (FusionPart, [FUSIONS]),
+        (TaskPart, [TASKS]),
+    ):
+        _offer(definitions, part.__name__, tables)
+    return schema
+
+
+def _offer(definitions: dict[str, Any], part: str, tables: list[Registry]) -> None:
+    """Add the valid types to the definition of an entry and, for each type, its options."""
+    definition = definitions[part]
+    names = {name: table for table in tables for name in table.names()}
+    definition["properties"]["type"]["enum"] = sorted(names)
+    definition["allOf"] = []
+    for name in sorted(names):
+        properties = _option_schema(definitions, names[name], name)
+        if properties is None:
+            continue
+        then: dict[str, Any] = {"properties": {**dict.fromkeys(definition["properties"], True), **properties}}
+        if name != "dataset":  # which also takes the options of the data set
+            then["additionalProperties"] = False
+        definition["allOf"].append(
+            {"if": {"properties": {"type": {"const": name}}, "required": ["type"]}, "then": then}
+        )
+
+
+def _option_schema(definitions: dict[str, Any], table: Registry, name: str) -> dict[str, Any] | None:
+    """The JSON schema of each option of a part; None where a package is missing that the part needs."""
+    try:
+        model = option_model(name, [load(table, name)])
+    except RecipeError:
+        return None
+    schema = TypeAdapter(model).json_schema(ref_template="#/$defs/{model}")
+    definitions.update(schema.get("$defs", {}))
+    return schema.get("properties", {})

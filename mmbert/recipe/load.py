@@ -1,0 +1,163 @@
+"""A recipe file -> a valid Recipe: parents, command-line overrides, and checks in two phases.
+
+Order is parent < file < overrides. Mappings merge; lists and scalars replace; a new ``type`` starts from a clean slate;
+``null`` removes an entry of data, inputs or tasks; a later ``epochs`` replaces ``steps``, a later ``checkpoint`` the
+keys of a trunk from a config.
+
+Phase 1 checks the fixed sections and the names of types without importing a part; phase 2 imports the parts named and
+checks their options. A phase reports all its problems at once.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from mmbert.datasets import DATASETS
+from mmbert.errors import RecipeError
+from mmbert.recipe.conflicts import conflicts
+from mmbert.recipe.layers import NAMED, apply, override
+from mmbert.recipe.options import classes, load, option_model, parts
+from mmbert.recipe.problems import Path, Problem, dotted, explain, invalid, keys_of, origin_of
+from mmbert.recipe.read import MAX_BYTES, Node, read
+from mmbert.recipe.schema import Part, Recipe
+from mmbert.recipe.write import resolve
+
+MAX_PARENTS = 20
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A valid recipe, and where its values were written."""
+
+    recipe: Recipe
+    origins: Mapping[str, str]  # dotted path -> file:line or --set; a path not here has its default
+    resolved: Mapping[str, Any]  # the recipe as plain values, all defaults included
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Loaded:
+    """Read, merge and check a recipe.
+
+    ``overrides`` are strings ``a.b=c``, c being YAML. Raises ``RecipeError`` that lists all problems of a phase, each
+    with path, ``file:line`` and the nearest valid name.
+    """
+    files = _files(os.fspath(path))
+    root = Node({}, files[-1].origin)
+    problems: list[Problem] = []
+    for layer in [*files, *override(overrides)]:
+        if not isinstance(layer.value, dict):
+            raise invalid([Problem("", layer.origin, "expected a mapping with the sections of a recipe")])
+        root, more = apply(root, layer)
+        problems += more
+    origins = dict(root.origins())
+    recipe = _fixed(root.plain(), origins, problems)
+    recipe = _options(recipe, origins)
+    return Loaded(recipe, origins, resolve(recipe))
+
+
+def _files(path: str) -> list[Node]:
+    """The trees of a file and its parents, the oldest first."""
+    chain, trees, origin = [path], [], ""
+    while True:
+        tree = read(_text(chain, origin), chain[-1])
+        parent = tree.value.pop("extends", None) if isinstance(tree.value, dict) else None
+        trees.insert(0, tree)
+        if parent is None:
+            return trees
+        origin = parent.origin
+        if not isinstance(parent.value, str) or not parent.value:
+            raise invalid([Problem("extends", origin, "expected the path of one file, relative to this one")])
+        chain.append(os.path.normpath(os.path.join(os.path.dirname(chain[-1]), parent.value)))
+        if os.path.realpath(chain[-1]) in map(os.path.realpath, chain[:-1]):
+            raise invalid([Problem("extends", origin, f"the files extend each other: {' -> '.join(chain)}")])
+        if len(chain) > MAX_PARENTS:
+            raise invalid([Problem("extends", origin, f"expected at most {MAX_PARENTS} parents: {' -> '.join(chain)}")])
+
+
+def _text(chain: Sequence[str], origin: str) -> str:
+    """The text of the last file of a chain; ``origin`` is where it was named, empty for the first."""
+    file = chain[-1]
+    try:
+        with open(file, "rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = f"cannot read {file}: {error.strerror}"
+        if origin:
+            raise invalid([Problem("extends", origin, f"{reason}. The chain: {' -> '.join(chain)}")]) from None
+        raise RecipeError(f"{reason}. `mmbert list recipes` names the recipes at hand") from None
+    if len(content) > MAX_BYTES:
+        raise RecipeError(f"expected a recipe of at most {MAX_BYTES // 1000} kB, found more in {file}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"expected UTF-8 text in {file}, found the byte {content[error.start]:#04x}") from None
+
+
+def _fixed(given: dict[str, Any], origins: Mapping[str, str], problems: list[Problem]) -> Recipe:
+    """Phase 1: the fixed sections, the names of types, and what keys mean together."""
+    for section in NAMED:
+        if isinstance(entries := given.get(section), dict):
+            given[section] = dict(sorted(entries.items()))  # the order of entries says nothing
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(given))
+    except ValidationError as error:
+        messages = conflicts(given) | explain(error, given, partial(keys_of, Recipe))
+        problems += [Problem(dotted(path), origin_of(path, origins), text) for path, text in messages.items()]
+        raise invalid(problems) from None
+    if problems:
+        raise invalid(problems)
+    return recipe
+
+
+def _options(recipe: Recipe, origins: Mapping[str, str]) -> Recipe:
+    """Phase 2: the options of each part, against its signature; their defaults are filled in."""
+    problems: list[Problem] = []
+    complete: dict[tuple[str, ...], Part] = {}
+    for path, part in parts(recipe).items():
+        messages: dict[Path, str]
+        try:
+            found = classes(path[0], part)
+            values, messages = _checked(found, part.options, list(type(part).model_fields))
+        except RecipeError as error:
+            values = {}
+            messages = {("type",): str(error)}
+        complete[path] = part.model_copy(update=values)
+        problems += [
+            Problem(dotted(path + inner), origin_of(path + inner, origins), messages[inner]) for inner in messages
+        ]
+    if problems:
+        raise invalid(problems)
+    sections: dict[str, Any] = {section: {} for section in NAMED}
+    for (section, *name), part in complete.items():
+        if name:
+            sections[section][name[0]] = part
+        else:
+            sections[section] = part
+    return recipe.model_copy(update=sections)
+
+
+def _checked(
+    found: Sequence[type], given: dict[str, Any], fixed: Sequence[str] = ()
+) -> tuple[dict[str, Any], dict[Path, str]]:
+    """The values of all options of some classes, and messages by path where those given are wrong."""
+    model = option_model(found[0].__name__, found, fixed)
+    try:
+        values = model.model_validate_json(json.dumps(given))
+    except ValidationError as error:
+        return {}, explain(error, given, lambda path: () if path else [*fixed, *model.model_fields])
+    return {name: getattr(values, name) for name in model.model_fields}, {}
+
+
+def load_builder(name: str, overrides: Iterable[str] = ()) -> Any:
+    """The builder of a data set, with options as ``--set`` gives them. Raises ``RecipeError`` on a wrong one."""
+    cls = load(DATASETS, name)
+    given = next((layer.plain() for layer in override(overrides)), {})
+    values, messages = _checked([cls], given)
+    if messages:
+        problems = [Problem(dotted(path), "--set", message) for path, message in messages.items()]
+        raise invalid(problems, f"the options of {name} are")
+    return cls(**values)

@@ -1,0 +1,250 @@
+"""What may stand in a recipe: its sections, in the order in which the data flows.
+
+The fixed keys are fields below. An entry that names a part by its ``type`` also holds the options of that part, which
+stand in the part's own signature; ``options.py`` checks those. This file imports the tables, not the parts.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from encoders import ENCODERS
+from mmbert.data import SOURCES
+from mmbert.errors import nearest
+from mmbert.fusion import FUSIONS
+from mmbert.recipe.conflicts import conflicts
+from mmbert.registry import Registry
+from tasks import TASKS
+
+TEXT = Registry("encoder", {"text": "mmbert.trunk.text:TextProcessor"})  # the one input type that the core knows
+
+CLOSED = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+OPEN = ConfigDict(CLOSED, extra="allow")
+
+
+def known(*tables: Registry) -> Callable[[str], str]:
+    """A validator that accepts the names in the tables, which are of one kind."""
+
+    def check(name: str) -> str:
+        names = {name for table in tables for name in table.names()}
+        if name in names:
+            return name
+        more = "; --plugin MODULE adds others, a recipe never names code" if set(name) & set(".:/") else ""
+        raise ValueError(f"no {tables[0].kind} is called '{name}'. {nearest(name, names)}{more}")
+
+    return check
+
+
+def _name(name: str) -> str:
+    if name.replace("-", "_").isidentifier():
+        return name
+    raise ValueError(f"expected a name of letters, digits, _ and -, that begins with a letter, found {name!r}")
+
+
+def _tune(value: str) -> str:
+    if value in ("full", "frozen") or (value.startswith("top") and value[3:].isdecimal() and int(value[3:]) > 0):
+        return value
+    raise ValueError(f"expected full, frozen or top<k> (top2: the last two layers), found {value!r}")
+
+
+Name = Annotated[str, AfterValidator(_name)]
+EncoderType = Annotated[str, AfterValidator(known(ENCODERS, TEXT))]
+FusionType = Annotated[str, AfterValidator(known(FUSIONS))]
+TaskType = Annotated[str, AfterValidator(known(TASKS))]
+SourceType = Annotated[str, AfterValidator(known(SOURCES))]
+TrunkTune = Annotated[
+    str, AfterValidator(_tune), Field(json_schema_extra={"pattern": "^(full|frozen|top[1-9][0-9]*)$"})
+]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Part(BaseModel):
+    """An entry that names a part by its type; keys besides its own are options of the part."""
+
+    model_config = OPEN
+
+    type: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the part by name."""
+        return dict(self.model_extra or {})
+
+
+class SourcePart(Part):
+    """Where rows come from."""
+
+    type: SourceType
+    """a data source"""
+    name: str | None = None
+    """the data set, for the type dataset"""
+
+
+class Trunk(BaseModel):
+    """The shared text transformer: from a checkpoint, or from a config with random weights."""
+
+    model_config = CLOSED
+
+    checkpoint: Annotated[str, Field(min_length=1)] | None = "minilm"
+    """minilm, a path or a hub name; null: from a config, the keys down to max_positions"""
+    family: Literal["bert", "modernbert"] = "bert"
+    """the architecture"""
+    layers: Count = 4
+    """number of layers"""
+    hidden_size: Count = 256
+    """width of the tokens"""
+    heads: Count = 4
+    """attention heads of a layer"""
+    vocabulary: Annotated[int, Field(ge=100)] = 8192
+    """word pieces, trained on the training texts"""
+    max_positions: Annotated[int, Field(ge=4)] = 512
+    """the longest sequence"""
+    tune: TrunkTune = "full"
+    """what is trained: full, frozen, or top<k>, the last k layers"""
+    packing: bool = True
+    """compute real tokens only, gathered into rows; changes speed, not results"""
+
+
+class InputPart(Part):
+    """One named input."""
+
+    type: EncoderType
+    """an encoder, or text"""
+    column: str | list[str] | None = None
+    """the column that holds it, or several; null: the column of its own name"""
+    tune: Literal["full", "frozen"] = "full"
+    """what of a pretrained encoder is trained"""
+    optional: bool = False
+    """whether a data set without any such value is fine"""
+
+
+class FusionPart(Part):
+    """How the text and the other inputs are joined."""
+
+    type: FusionType = "concat"
+    """a fusion"""
+
+
+class TaskPart(Part):
+    """One named task."""
+
+    type: TaskType
+    """a task"""
+    column: str | None = None
+    """the column that holds the label; null: the column of its own name"""
+
+
+class LearningRates(BaseModel):
+    """Peak learning rates."""
+
+    model_config = CLOSED
+
+    trunk: Rate = 2e-5
+    """the trunk"""
+    pretrained: Rate = 1e-4
+    """encoders that start from trained weights"""
+    new: Rate = 5e-4
+    """everything that starts from random weights"""
+
+
+class Optim(BaseModel):
+    """The optimiser, AdamW, and its schedule."""
+
+    model_config = CLOSED
+
+    lr: LearningRates = LearningRates()
+    """peak learning rates"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """decay of matrices, decoupled from the gradient"""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """decay rates of the two moments"""
+    warmup: Fraction = 0.1
+    """the fraction of all steps over which the rate rises"""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """how the rate goes on after the warmup"""
+    clip: Rate | None = 1.0
+    """the largest norm of the gradient; null: no limit"""
+
+
+class Train(BaseModel):
+    """The training loop. Exactly one of epochs and steps is given."""
+
+    model_config = CLOSED
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """the key of every random choice"""
+    epochs: Rate | None = None
+    """passes over the data; fractions are fine"""
+    steps: Count | None = None
+    """optimiser steps, instead of epochs"""
+    batch_size: Count = 32
+    """rows a step, over all processes"""
+    accumulate: Count = 1
+    """micro-batches a step; changes memory, not results"""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """processes that load data, besides the main one; changes speed, not results"""
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    """number format; auto: as the launcher says"""
+    dropout: Fraction | None = None
+    """the rate of every dropout; null: each part's own"""
+    input_dropout: Fraction = 0.0
+    """the rate at which an input of a row is hidden in training"""
+    patience: Count | None = None
+    """evaluations without a better score before training stops; null: train to the end"""
+    select: str = "skill"
+    """the score by which the best checkpoint is chosen: skill (the mean over tasks), or task/metric"""
+
+
+class Evaluate(BaseModel):
+    """Evaluation on the validation split during training."""
+
+    model_config = CLOSED
+
+    every: Rate = 1.0
+    """epochs between evaluations; fractions are fine"""
+    batch_size: Count = 64
+    """rows of a batch; changes speed, not results"""
+    baselines: bool = True
+    """whether the cheap baselines of the same split stand in the result table"""
+
+
+class Recipe(BaseModel):
+    """A recipe with all its sections, in the order in which the data flows."""
+
+    model_config = CLOSED
+
+    name: Name
+    """what runs are called"""
+    data: Annotated[dict[Name, SourcePart], Field(min_length=1)]
+    """sources by name"""
+    trunk: Trunk = Trunk()
+    """the shared text transformer"""
+    inputs: Annotated[dict[Name, InputPart], Field(min_length=1)]
+    """inputs by name"""
+    fusion: FusionPart = FusionPart()
+    """how the inputs are joined"""
+    tasks: Annotated[dict[Name, TaskPart], Field(min_length=1)]
+    """tasks by name"""
+    optim: Optim = Optim()
+    """the optimiser"""
+    train: Train
+    """the training loop"""
+    evaluate: Evaluate = Evaluate()
+    """evaluation during training"""
+
+    @model_validator(mode="after")
+    def _no_conflicts(self) -> Self:
+        found = conflicts(self.model_dump(exclude_unset=True))
+        if found:
+            details = [
+                InitErrorDetails(
+                    type=PydanticCustomError("recipe", "{message}", {"message": text}), loc=path, input=None
+                )
+                for path, text in found.items()
+            ]
+            raise ValidationError.from_exception_data("Recipe", details)
+        return self

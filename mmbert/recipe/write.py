@@ -1,0 +1,75 @@
+"""A Recipe as plain values, as YAML that loads back to it, and as a hash."""
+
+import copy
+import hashlib
+import io
+import json
+import sys
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
+from ruamel.yaml.representer import RoundTripRepresenter
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+from mmbert.recipe.conflicts import CONFIG_KEYS
+from mmbert.recipe.schema import Recipe
+
+# keys that change neither the weights nor the scores of a run
+OPERATIONAL = (("name",), ("train", "workers"), ("evaluate", "batch_size"), ("evaluate", "baselines"))
+
+
+def resolve(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as plain values with all defaults, without the keys that do not apply to it."""
+    content = recipe.model_dump(mode="json")
+    if recipe.trunk.checkpoint is not None:
+        for key in CONFIG_KEYS:
+            del content["trunk"][key]
+    for source in content["data"].values():
+        if source["name"] is None:
+            del source["name"]
+    return content
+
+
+def dump(recipe: Recipe) -> str:
+    """A recipe as YAML with all defaults. It loads back to an equal recipe."""
+    return to_yaml(resolve(recipe))
+
+
+class _Representer(RoundTripRepresenter):
+    """Writes null, where ruamel leaves a gap."""
+
+
+_Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
+
+
+def to_yaml(content: Any) -> str:
+    """YAML 1.2 with one line for each key; lists stand in one line."""
+    yaml = YAML(pure=True)
+    yaml.Representer = _Representer
+    yaml.width = sys.maxsize
+    stream = io.StringIO()
+    yaml.dump(_styled(content), stream)
+    return stream.getvalue()
+
+
+def _styled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_styled(key): _styled(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        listed = CommentedSeq([_styled(inner) for inner in value])
+        listed.fa.set_flow_style()
+        return listed
+    return DoubleQuotedScalarString(value) if isinstance(value, str) and not value.isprintable() else value
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """32 hexadecimal digits of blake2b over the resolved recipe without operational keys; order does not matter."""
+    content = copy.deepcopy(resolve(recipe))
+    for *sections, key in OPERATIONAL:
+        inner = content
+        for section in sections:
+            inner = inner[section]
+        del inner[key]
+    text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
