@@ -38,8 +38,8 @@ def file_format(path: Path) -> str:
     return FORMATS[suffixes]
 
 
-def read_tables(paths: Sequence[Path]) -> Iterator[pa.Table]:
-    """The tables of one or more files, all of one schema, a file or part of a file each, in order.
+def read_tables(paths: Sequence[Path]) -> Iterator[tuple[Path, pa.Table]]:
+    """One or more files as tables of one schema, each file in one piece or several, in order.
 
     A column that only some files have is missing in the others' rows. CSV and JSON Lines are read into memory; Parquet
     and Arrow piecewise. Raises ``DataError`` where a file cannot be read or the types of a column do not agree.
@@ -53,22 +53,22 @@ def read_tables(paths: Sequence[Path]) -> Iterator[pa.Table]:
         case "tsv":
             yield from _csv(paths, "\t")
         case "jsonl":
-            yield from _aligned(paths, [_jsonl(path) for path in paths])
+            yield from _aligned(paths, [_guarded(path, _jsonl) for path in paths])
         case "parquet":
             schema = _joined(paths, [_guarded(path, pq.read_schema) for path in paths])
             for path in paths:
                 for batch in _guarded(path, pq.ParquetFile).iter_batches():
-                    yield _cast(pa.Table.from_batches([batch]), schema)
+                    yield path, _cast(pa.Table.from_batches([batch]), schema)
         case "arrow":
             yield from _aligned(paths, [_guarded(path, _arrow) for path in paths])
 
 
-def _csv(paths: Sequence[Path], delimiter: str) -> Iterator[pa.Table]:
+def _csv(paths: Sequence[Path], delimiter: str) -> Iterator[tuple[Path, pa.Table]]:
     tables = [_guarded(path, lambda path: _csv_as_text(path, delimiter)) for path in paths]
     whole = pa.concat_tables(tables, promote_options="default")
     schema = pa.schema([(name, _type(whole[name])) for name in whole.column_names])
-    for table in tables:
-        yield _cast(table, schema)
+    for path, table in zip(paths, tables, strict=True):
+        yield path, _cast(table, schema)
 
 
 def _csv_as_text(path: Path, delimiter: str) -> pa.Table:
@@ -87,7 +87,8 @@ def _csv_as_text(path: Path, delimiter: str) -> pa.Table:
 def _type(cells: pa.ChunkedArray) -> pa.DataType:
     cells = cells.drop_null()
     for pattern, kind in ((WHOLE, pa.int64()), (NUMBER, pa.float64()), (TRUTH, pa.bool_())):
-        if len(cells) and pc.all(pc.match_substring_regex(cells, pattern)).as_py():
+        matches = pc.match_substring_regex(cells, pattern)  # pyright: ignore[reportAttributeAccessIssue]
+        if len(cells) and matches.to_numpy().all():
             return kind
     return pa.string()
 
@@ -131,10 +132,10 @@ def _arrow(path: Path) -> pa.Table:
         return pa.ipc.open_stream(source).read_all()
 
 
-def _aligned(paths: Sequence[Path], tables: Sequence[pa.Table]) -> Iterator[pa.Table]:
+def _aligned(paths: Sequence[Path], tables: Sequence[pa.Table]) -> Iterator[tuple[Path, pa.Table]]:
     schema = _joined(paths, [table.schema for table in tables])
-    for table in tables:
-        yield _cast(table, schema)
+    for path, table in zip(paths, tables, strict=True):
+        yield path, _cast(table, schema)
 
 
 def _joined(paths: Sequence[Path], schemas: Sequence[pa.Schema]) -> pa.Schema:

@@ -1,39 +1,46 @@
 """The rows of a memory-mapped Arrow file, seen as samples of a recipe's inputs and targets."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mmbert.contracts import Field
+from mmbert.data.columns import Filled, filled, known
 from mmbert.data.media import media_path
-from mmbert.data.splits import FRACTIONS, SPLITS, by_column, by_hash
-from mmbert.errors import DataError, SampleError, nearest
+from mmbert.data.splits import FRACTIONS, Split, by_column, by_hash, rows_in
+from mmbert.errors import DataError, SampleError
 from mmbert.types import Sample, sample_id
 
-Files = Sequence[tuple[str, int]]  # the name of each file and its number of rows, where several were joined
 
-
-def write_rows(file: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Write tables of one schema into an Arrow file that ``Rows`` can map."""
-    with pa.ipc.new_file(str(file), schema.remove_metadata()) as writer:
-        for table in tables:
+def write_rows(folder: Path, tables: Iterable[tuple[str, pa.Table]]) -> None:
+    """Keep named tables of one schema in a folder that ``Rows`` can open; pieces of one name come one after another."""
+    tables = iter(tables)
+    name, table = next(tables)
+    sizes = {name: len(table)}
+    with pa.ipc.new_file(str(folder / "rows.arrow"), table.schema.remove_metadata()) as writer:
+        writer.write_table(table.replace_schema_metadata(None), max_chunksize=1 << 16)
+        for name, table in tables:
             writer.write_table(table.replace_schema_metadata(None), max_chunksize=1 << 16)
+            sizes[name] = sizes.get(name, 0) + len(table)
+    (folder / "parts.json").write_text(json.dumps(list(sizes.items())))
 
 
 class Rows:
-    """What ``FilesSource`` and ``DatasetSource`` share: fields, ids, splits and samples of an Arrow file.
+    """What the sources that keep an Arrow file share: fields, ids, splits and samples.
 
-    Pickles as the path of the file, which a data worker maps again. Raises ``DataError`` on a column that is not there,
-    on a key that is missing or there twice, and on an empty file.
+    ``folder`` is what ``write_rows`` made; for the options see ``FilesSource``. Pickles as the path of the file, which
+    a data worker maps again. Raises ``DataError`` where there are no rows, on a column that is not there, and on a key
+    that is missing or there twice.
     """
 
     def __init__(
         self,
         source: str,
-        file: Path,
+        folder: Path,
         inputs: Mapping[str, Field],
         targets: Mapping[str, Field],
         *,
@@ -43,94 +50,66 @@ class Rows:
         split: str | Mapping[str, float] | None,
         split_seed: int,
         media: Path | None,
-        files: Files = (),
     ):
-        self.source, self.file, self.media, self.files = source, file, media, tuple(files)
+        self.source, self.media = source, media
+        self._file = folder / "rows.arrow"
+        self._parts: list[tuple[str, int]] = json.loads((folder / "parts.json").read_text())  # file, number of rows
         self._table: pa.Table | None = None
         names = self.table.column_names
         if not len(self.table):
             raise DataError(f"{source}: there are no rows")
-        wanted = {column for field in (*inputs.values(), *targets.values()) for column in _columns(field)}
-        self._column = {**{name: name for name in names if name not in columns}}  # the recipe's name -> the file's
-        for column, name in columns.items():
-            self._known(column, "columns")
-            if name not in wanted:
-                raise DataError(f"{source}: no input or task reads '{name}', as 'columns' says. {nearest(name, wanted)}")
-            if name in columns.values() and self._column.get(name, column) != column and self._column[name] in columns:
-                raise DataError(f"{source}: 'columns' gives '{self._column[name]}' and '{column}' the name '{name}'")
-            self._column[name] = column
-        self._key = self._known(key, "key") if key else "id" if "id" in names else None
-        self._group = self._known(group, "group") if group else None
-        self._inputs, self._targets = self._present(inputs), self._present(targets)
+        fields = filled(source, {**inputs, **targets}, columns, names)
+        self._inputs: Filled = {name: fields[name] for name in inputs if name in fields}
+        self._targets: Filled = {name: fields[name] for name in targets if name in fields}
         if not self._inputs:
-            raise DataError(f"{source}: none of the inputs' columns ({', '.join(sorted(wanted))}) is there: {names}")
-        self._parts = self._split(split or ("split" if "split" in names else FRACTIONS), split_seed)
+            inputs_text = ", ".join(f"'{name}'" for name in inputs)
+            raise DataError(f"{source}: no column fills any of the inputs {inputs_text}. Columns: {', '.join(names)}")
+        self._media = {name for name, field in {**inputs, **targets}.items() if field.processor.reads_files}
+        self._key = known(source, key, names, "key") if key else "id" if "id" in names else None
+        self._group = known(source, group, names, "group") if group else None
+        self._splits = self._split(split or ("split" if "split" in names else FRACTIONS), split_seed)
 
     @property
     def table(self) -> pa.Table:
+        """The whole file, mapped: rows are read when they are asked for."""
         if self._table is None:
-            self._table = pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
+            self._table = pa.ipc.open_file(pa.memory_map(str(self._file))).read_all()
         return self._table
 
     @property
     def fields(self) -> frozenset[str]:
         """The names of those inputs and targets that the file has columns for."""
-        return frozenset({**self._inputs, **self._targets})
+        return frozenset({*self._inputs, *self._targets})
 
-    def split(self, name: str) -> "Part":
-        """The samples of a split, or those of ``all`` rows, in the order of the file."""
-        if name not in (*SPLITS, "all"):
-            raise DataError(f"{self.source}: no split is called '{name}'. {nearest(name, (*SPLITS, 'all'))}")
-        keep = np.ones(len(self._parts), dtype=bool) if name == "all" else self._parts == SPLITS.index(name)
-        return Part(self, np.flatnonzero(keep))
+    def split(self, name: str) -> Split:
+        """The samples of a split, or of ``all`` rows, in the order of the file."""
+        return Split(self.sample, rows_in(name, self._splits))
 
     def sample(self, row: int) -> Sample:
-        """The sample of a row, counted from 0. Raises ``SampleError`` on a media path that leads outside."""
+        """The sample of a row, counted from 0. Raises ``SampleError`` on a media path that leads nowhere or outside."""
+        key = str(self._cell(self._key, row) if self._key else row + 1)
+        group = self._cell(self._group, row) if self._group else key
         file, number = self._place(row)
-        key = self._cell(self._key, row) if self._key else row + 1
-        where = f"{file} row {number}" if file else f"row {number}, id {key}" if self._key else f"row {number}"
-        group = self._cell(self._group, row) if self._group else None
+        where = f"{file} row {number}" if file else f"row {number}, {self._key} {key}"
         return Sample(
-            id=sample_id(self.source, str(key)),
+            id=sample_id(self.source, key),
             source=self.source,
             inputs=self._values(self._inputs, row, f"{self.source} ({where}), input"),
             targets=self._values(self._targets, row, f"{self.source} ({where}), task"),
-            attributes={"where": where, "row": number, "key": str(key), "group": str(key if group is None else group)},
+            attributes={"where": where, "row": number, "key": key, **({} if group is None else {"group": group})},
         )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_table": None}
 
-    def _known(self, column: str, option: str) -> str:
-        if column not in self.table.column_names:
-            raise DataError(
-                f"{self.source}: there is no column '{column}', as '{option}' says. "
-                f"{nearest(column, self.table.column_names)}"
-            )
-        return column
-
-    def _present(self, fields: Mapping[str, Field]) -> dict[str, Field]:
-        present = {}
-        for name, field in fields.items():
-            missing = [column for column in _columns(field) if column not in self._column]
-            if not missing:
-                present[name] = field
-            elif len(missing) < len(_columns(field)):
-                raise DataError(
-                    f"{self.source}: '{name}' reads several columns, of which '{missing[0]}' is not there. "
-                    f"{nearest(missing[0], self._column)}"
-                )
-        return present
-
     def _split(self, split: str | Mapping[str, float], seed: int) -> np.ndarray:
-        keys = self._keys()
-        groups = keys
+        groups = keys = self._keys()
         if self._group:  # a row without a group is a group of its own
             cells = self.table[self._group].to_pylist()
             groups = [f"\0{key}" if cell is None else str(cell) for key, cell in zip(keys, cells, strict=True)]
         if not isinstance(split, str):
             return by_hash(groups, split, seed)
-        cells = self.table[self._known(split, "split")].to_pylist()
+        cells = self.table[known(self.source, split, self.table.column_names, "split")].to_pylist()
         return by_column(cells, groups, seed, lambda row: f"{self.source} ({self._where(row)})")
 
     def _keys(self) -> list[str]:
@@ -148,57 +127,33 @@ class Rows:
         return list(first)
 
     def _place(self, row: int) -> tuple[str, int]:
-        for name, rows in self.files:
-            if row < rows:
+        for name, size in self._parts:
+            if row < size:
                 return name, row + 1
-            row -= rows
-        return "", row + 1
+            row -= size
+        raise IndexError(row)
 
     def _where(self, row: int) -> str:
-        return " row ".join(map(str, self._place(row))).strip()
+        name, number = self._place(row)
+        return f"{name} row {number}".lstrip()
 
-    def _values(self, fields: Mapping[str, Field], row: int, place: str) -> dict[str, Any]:
+    def _values(self, fields: Filled, row: int, place: str) -> dict[str, Any]:
         values = {}
-        for name, field in fields.items():
-            if isinstance(field.column, str):
-                value = _cleaned(self._cell(self._column[field.column], row))
-            else:
-                value = _cleaned({column: self._cell(self._column[column], row) for column in field.column})
-            if value is None:
-                continue
-            if field.processor.reads_files and isinstance(value, str):
+        for name, column in fields.items():
+            one = isinstance(column, str)
+            value = self._cell(column, row) if one else {key: self._cell(cell, row) for key, cell in column.items()}
+            value = _cleaned(value)
+            if value is not None and name in self._media and isinstance(value, str):
                 try:
                     value = media_path(value, self.media)
                 except SampleError as error:
                     raise SampleError(f"{place} '{name}': {error}") from error
-            values[name] = value
+            if value is not None:
+                values[name] = value
         return values
 
     def _cell(self, column: str, row: int) -> Any:
         return self.table[column][row].as_py()
-
-
-class Part(Sequence[Sample]):
-    """Some rows of a source, read when asked for."""
-
-    def __init__(self, rows: Rows, indices: np.ndarray):
-        self.rows, self.indices = rows, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Part": ...
-    def __getitem__(self, index: int | slice) -> "Sample | Part":
-        if isinstance(index, slice):
-            return Part(self.rows, self.indices[index])
-        return self.rows.sample(int(self.indices[index]))
-
-
-def _columns(field: Field) -> tuple[str, ...]:
-    return (field.column,) if isinstance(field.column, str) else field.column
 
 
 def _cleaned(value: Any) -> Any:

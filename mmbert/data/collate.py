@@ -1,0 +1,86 @@
+"""From samples to batches: the processors' work on one sample, and joining what they return."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmbert.contracts import Processor
+from mmbert.data.chance import generator, survivors
+from mmbert.errors import SampleError
+from mmbert.types import Batch, Present, Sample
+
+Processors = Mapping[str, Processor]  # by the name of the input or task
+
+
+class Item(NamedTuple):
+    """A sample's tensors, by input or task, then by the processor's names. What is absent is an absent key."""
+
+    id: int
+    inputs: dict[str, dict[str, Tensor]]
+    targets: dict[str, dict[str, Tensor]]
+
+
+def encode_sample(
+    sample: Sample,
+    processors: Processors,
+    labels: Processors,
+    key: tuple[int, int] | None = None,
+    *,
+    input_dropout: float = 0.0,
+) -> Item:
+    """One sample through the processors of its inputs (``processors``) and targets (``labels``).
+
+    ``key`` is (seed, epoch) in training and None in evaluation, where nothing is random. Each input draws under a key
+    of its own, so that neither another input nor the order of the recipe changes it. ``input_dropout`` is the
+    probability with which a present input is left out in training; never all of them are. A value in which a processor
+    finds nothing is absent. Raises ``SampleError``, naming the source, the row and the field.
+    """
+    inputs = _encoded(sample, "input", sample.inputs, processors, key)
+    if key is not None and input_dropout:
+        kept = survivors(inputs, input_dropout, *key, sample.id, "dropout")
+        inputs = {name: tensors for name, tensors in inputs.items() if name in kept}
+    return Item(sample.id, inputs, _encoded(sample, "task", sample.targets, labels, key))
+
+
+def collate(items: Sequence[Item], processors: Processors, labels: Processors) -> Batch:
+    """Join items, in their order, into a batch.
+
+    **Shapes**: ``ids`` [batch]; for each input or target that any item has, ``rows`` [present] and whatever the
+    processor's ``collate`` returns, [present, ...].
+    """
+    return Batch(
+        ids=torch.tensor([item.id for item in items], dtype=torch.int64),
+        inputs=_joined([item.inputs for item in items], processors),
+        targets=_joined([item.targets for item in items], labels),
+    )
+
+
+def _encoded(
+    sample: Sample, kind: str, values: Mapping[str, Any], processors: Processors, key: tuple[int, int] | None
+) -> dict[str, dict[str, Tensor]]:
+    found = {}
+    for name in sorted(values.keys() & processors.keys()):
+        rng = None if key is None else generator(*key, sample.id, kind, name)
+        place = f"{sample.source} ({sample.attributes.get('where', f'id {sample.id}')}), {kind} '{name}'"
+        try:
+            tensors = processors[name](values[name], rng)
+        except SampleError as error:
+            raise SampleError(f"{place}: {error}") from error
+        except Exception as error:
+            error.add_note(f"while reading {place}")
+            raise
+        if tensors:
+            found[name] = tensors
+    return found
+
+
+def _joined(items: Sequence[dict[str, dict[str, Tensor]]], processors: Processors) -> dict[str, Present]:
+    joined = {}
+    for name in sorted(processors):
+        rows = [row for row, item in enumerate(items) if name in item]
+        if rows:
+            tensors = processors[name].collate([items[row][name] for row in rows])
+            joined[name] = Present(torch.tensor(rows, dtype=torch.int64), tensors)
+    return joined

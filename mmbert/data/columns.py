@@ -1,0 +1,50 @@
+"""Which columns of a source fill which inputs and tasks of the recipe."""
+
+from collections.abc import Collection, Mapping
+
+from mmbert.contracts import Field
+from mmbert.errors import DataError, nearest
+
+Filled = dict[str, str | dict[str, str]]  # input or task -> the source's column, or several under the recipe's names
+
+
+def known(source: str, column: str, names: Collection[str], option: str) -> str:
+    """``column``, which ``option`` names. Raises ``DataError`` where it is not one of ``names``."""
+    if column not in names:
+        raise DataError(f"{source}: there is no column '{column}', as '{option}' says. {nearest(column, names)}")
+    return column
+
+
+def filled(source: str, fields: Mapping[str, Field], columns: Mapping[str, str], names: Collection[str]) -> Filled:
+    """The fields that the columns ``names`` fill; ``columns`` renames some: the source's column -> the recipe's name.
+
+    A field of which no column is there is left out. Raises ``DataError`` where ``columns`` names a column that is not
+    there, or a name that no field reads or that two columns claim, and where a field would be filled in part.
+    """
+    wanted = {column for field in fields.values() for column in _read_by(field)}
+    origin = {name: name for name in names if name not in columns}  # the recipe's name -> the source's column
+    claimed: dict[str, str] = {}
+    for column, name in columns.items():
+        known(source, column, names, "columns")
+        if name not in wanted:
+            raise DataError(f"{source}: no input or task reads '{name}', as 'columns' says. {nearest(name, wanted)}")
+        if claimed.setdefault(name, column) != column:
+            raise DataError(f"{source}: 'columns' gives '{claimed[name]}' and '{column}' the same name, '{name}'")
+    origin.update(claimed)
+
+    result: Filled = {}
+    for field_name, field in fields.items():
+        missing = [column for column in _read_by(field) if column not in origin]
+        if not missing:
+            columns_of = {column: origin[column] for column in _read_by(field)}
+            result[field_name] = columns_of.popitem()[1] if isinstance(field.column, str) else columns_of
+        elif len(missing) < len(field.column) and not isinstance(field.column, str):
+            raise DataError(
+                f"{source}: '{field_name}' reads {len(field.column)} columns, but there is no '{missing[0]}'. "
+                f"{nearest(missing[0], origin)}"
+            )
+    return result
+
+
+def _read_by(field: Field) -> tuple[str, ...]:
+    return (field.column,) if isinstance(field.column, str) else field.column

@@ -1,0 +1,54 @@
+"""The samples of one or more sources as the tensors that the processors make of them."""
+
+from collections.abc import Sequence
+
+from mmbert.data.collate import Item, Processors, collate, encode_sample
+from mmbert.types import Batch, Sample
+
+Draw = tuple[int, int | None]  # the position of a sample, and the epoch it is drawn in (None in evaluation)
+
+
+class Items:
+    """Random access to items, picklable for data workers.
+
+    ``splits`` are the samples of one or more sources, counted through: position 0 is the first sample of the first. An
+    item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``encode_sample``.
+
+    >>> items = Items([train], processors, labels, seed=3)  # doctest: +SKIP
+    >>> items[17, 0]  # sample 17 as the first epoch sees it, augmented  # doctest: +SKIP
+    >>> items[17, None]  # as evaluation sees it  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[Sequence[Sample]],
+        processors: Processors,
+        labels: Processors,
+        *,
+        seed: int = 0,
+        input_dropout: float = 0.0,
+    ):
+        self.splits, self.processors, self.labels = list(splits), dict(processors), dict(labels)
+        self.seed, self.input_dropout = seed, input_dropout
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits))
+
+    def sample(self, position: int) -> Sample:
+        """The sample at a position. Raises ``IndexError`` past the last one."""
+        left = position
+        for split in self.splits:
+            if 0 <= left < len(split):
+                return split[left]
+            left -= len(split)
+        raise IndexError(f"there are {len(self)} samples, however: {position=}")
+
+    def __getitem__(self, draw: Draw) -> Item:
+        position, epoch = draw
+        key = None if epoch is None else (self.seed, epoch)
+        sample = self.sample(position)
+        return encode_sample(sample, self.processors, self.labels, key, input_dropout=self.input_dropout)
+
+    def batch(self, draws: Sequence[Draw]) -> Batch:
+        """The items of some draws, joined in their order."""
+        return collate([self[draw] for draw in draws], self.processors, self.labels)

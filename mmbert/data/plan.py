@@ -1,0 +1,57 @@
+"""Which samples a training step reads: a pure function of the step, whatever the number of processes and workers."""
+
+import numpy as np
+
+from mmbert.errors import DataError, RecipeError
+
+
+class StepPlan:
+    """A seeded permutation of all samples an epoch, cut into batches.
+
+    ``size`` is the number of samples of all sources together, which are therefore mixed in proportion to their sizes.
+    The permutations follow each other without a gap, so a batch may end one epoch and begin the next, and each epoch
+    draws each sample once. ``batch_size`` counts the samples of a step over all processes and micro-batches.
+
+    >>> plan = StepPlan(seed=0, size=3, batch_size=2)
+    >>> sorted(draw for step in range(3) for draw in plan.batch(step))
+    [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
+    """
+
+    def __init__(self, seed: int, size: int, batch_size: int):
+        if size < 1:
+            raise DataError("there are no training samples")
+        self.seed, self.size, self.batch_size = seed, size, batch_size
+        self._orders: dict[int, np.ndarray] = {}
+
+    def batch(self, step: int) -> list[tuple[int, int]]:
+        """The position and epoch of each sample of a step, counted from 0."""
+        first = step * self.batch_size
+        draws = (divmod(draw, self.size) for draw in range(first, first + self.batch_size))
+        return [(int(self._order(epoch)[place]), epoch) for epoch, place in draws]
+
+    def micro_batches(
+        self, step: int, rank: int = 0, world: int = 1, accumulate: int = 1
+    ) -> list[list[tuple[int, int]]]:
+        """The share of a step that a process reads, in ``accumulate`` pieces; over all ranks they are ``batch(step)``.
+
+        Raises ``RecipeError`` where the batch cannot be cut into equal pieces.
+        """
+        pieces = world * accumulate
+        if self.batch_size % pieces:
+            below = self.batch_size // pieces * pieces
+            legal = " or ".join(str(size) for size in (below, below + pieces) if size)
+            raise RecipeError(
+                f"a batch of {self.batch_size} cannot be shared by {world} processes x {accumulate} micro-batches: "
+                f"set train.batch_size to {legal}"
+            )
+        draws, size = self.batch(step), self.batch_size // pieces
+        starts = [(micro * world + rank) * size for micro in range(accumulate)]
+        return [draws[start : start + size] for start in starts]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            # sorting raw words, whose stream numpy guarantees for ever: Generator.permutation may change with a version
+            words = np.random.PCG64([self.seed, epoch]).random_raw(self.size)
+            self._orders = {kept: order for kept, order in self._orders.items() if kept == epoch - 1}
+            self._orders[epoch] = np.argsort(words, kind="stable")
+        return self._orders[epoch]

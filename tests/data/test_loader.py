@@ -1,0 +1,115 @@
+"""Batches for training and evaluation."""
+
+import pickle
+
+import pytest
+import torch
+from data_parts import Letters, Number, fields
+
+from mmbert.data.generated import GeneratedSource
+from mmbert.data.items import Items
+from mmbert.data.loader import batches, evaluation_batches
+from mmbert.data.plan import StepPlan
+from mmbert.errors import RecipeError, SampleError
+from mmbert.types import Sample
+
+PROCESSORS = {"text": Letters(), "size": Number()}
+LABELS = {"price": Number()}
+INPUTS = {**fields(Letters, "text"), **fields(Number, "size")}
+
+
+def made(seed=0, rows=(30, 17)):
+    sources = [
+        GeneratedSource(f"s{at}", INPUTS, fields(Number, "price"), rows=n, absent=0.3) for at, n in enumerate(rows)
+    ]
+    splits = [source.split("all") for source in sources]
+    return Items(splits, PROCESSORS, LABELS, seed=seed, input_dropout=0.3)
+
+
+def same(one, other):
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_items_count_through_their_sources():
+    items = made()
+    assert len(items) == 47
+    assert items.sample(29) == items.splits[0][29]
+    assert items.sample(30) == items.splits[1][0]
+    for position in (47, -1):
+        with pytest.raises(IndexError):
+            items.sample(position)
+
+
+def test_items_are_pure():
+    items, other = made(), pickle.loads(pickle.dumps(made()))
+    for draw in [(5, 0), (5, None), (40, 3)]:
+        same(items[draw], other[draw])
+
+
+def test_items_know_seed_and_epoch():
+    items = Items([[Sample(1, "shop", {"size": 0}, {})]], PROCESSORS, LABELS)
+    other = Items(items.splits, PROCESSORS, LABELS, seed=1)
+    values = [made[0, epoch].inputs["size"]["values"].item() for made in (items, other) for epoch in (0, 1, None)]
+    assert len({*values}) == 5  # evaluation knows no seed
+    assert values[2] == values[5] == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_steps_read_the_plan(workers):
+    items = made()
+    plan = StepPlan(1, len(items), 8)
+    found = [*batches(plan, items, steps=7, accumulate=2, workers=workers)]
+    assert [len(step) for step in found] == [2] * 7
+    for step, micro_batches in enumerate(found):
+        draws = plan.batch(step)
+        same(micro_batches, [items.batch(draws[:4]), items.batch(draws[4:])])
+
+
+def test_resuming_is_a_number():
+    items = made()
+    plan = StepPlan(1, len(items), 8)
+    same([*batches(plan, items, steps=9)][6:], [*batches(plan, items, steps=9, start=6)])
+
+
+def test_ranks_share_a_step():
+    items = made()
+    plan = StepPlan(1, len(items), 8)
+    whole = [batch.ids for (batch,) in batches(plan, items, steps=5)]
+    shares = [[batch.ids for (batch,) in batches(plan, items, steps=5, rank=rank, world=2)] for rank in range(2)]
+    same([torch.cat(pair) for pair in zip(*shares, strict=True)], whole)
+
+
+def test_a_batch_that_cannot_be_shared_is_refused_at_once():
+    items = made()
+    with pytest.raises(RecipeError, match="cannot be shared"):
+        batches(StepPlan(1, len(items), 8), items, steps=5, world=3)
+
+
+@pytest.mark.parametrize(("world", "workers"), [(1, 0), (2, 0), (3, 0), (60, 0), (1, 2), (2, 2)])
+def test_evaluation_reads_each_item_once(world, workers):
+    items = made()
+    shares = [[*evaluation_batches(items, 5, rank=rank, world=world, workers=workers)] for rank in range(world)]
+    ids = [number for share in shares for batch in share for number in batch.ids.tolist()]
+    assert sorted(ids) == sorted(items.sample(position).id for position in range(len(items)))
+    assert all(len(batch) <= 5 for share in shares for batch in share)
+    if world == 1:
+        assert ids == [items.sample(position).id for position in range(len(items))]
+        same(shares[0][0], items.batch([(position, None) for position in range(5)]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_value_is_told_without_a_workers_traceback(workers):
+    samples = [
+        Sample(row, "shop", {"size": row if row != 6 else "six"}, {}, {"where": f"row {row}"}) for row in range(12)
+    ]
+    found = evaluation_batches(Items([samples], PROCESSORS, LABELS), 4, workers=workers)
+    assert next(found).ids.tolist() == [0, 1, 2, 3]
+    with pytest.raises(SampleError, match=r"^shop \(row 6\), input 'size': expected a number, found 'six'$"):
+        next(found)
+
+
+def test_global_random_state_is_left_alone():
+    items = made()
+    before = torch.get_rng_state()
+    [*batches(StepPlan(1, len(items), 8), items, steps=2), *evaluation_batches(items, 8)]
+    same(torch.get_rng_state(), before)
