@@ -10,8 +10,8 @@ from mmbert.types import Tokens
 class Resample(nn.Module):
     """Reads Tokens [batch, length, dim] into exactly ``tokens`` of them by cross-attention of learned queries.
 
-    Rows without a real token stay without one. The units of resampled tokens are -1: never resample a stream that a task
-    tags. One layer of Perceiver's resampler (Jaegle et al. 2021; Flamingo, Alayrac et al. 2022).
+    Rows without a real token stay without one. The units of resampled tokens are -1: never resample a stream that a
+    task tags. One layer of Perceiver's resampler (Jaegle et al. 2021; Flamingo, Alayrac et al. 2022).
     """
 
     def __init__(self, dim: int, tokens: int, heads: int):

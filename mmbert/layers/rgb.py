@@ -15,8 +15,8 @@ def read_image(value: Any, max_pixels: int) -> Image.Image:
     """A raw image as RGB.
 
     ``value`` is a path, the bytes of a file, a dict with ``bytes`` and ``path``, a PIL image, or an array of uint8
-    [height, width] or [height, width, channel]. What has more than ``max_pixels`` is refused by its header, before it is
-    decoded. Raises ``SampleError``, naming the file and what was found in it.
+    [height, width] or [height, width, channel]. What has more than ``max_pixels`` is refused by its header, before it
+    is decoded. Raises ``SampleError``, naming the file and what was found in it.
     """
     name = "image"
     if isinstance(value, dict):

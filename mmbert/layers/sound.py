@@ -18,8 +18,8 @@ LOUDEST = 1e6  # amplitudes are about -1 to 1; far beyond, the power spectrum ov
 def read_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     """The first seconds of a sound as float32 [samples, channels], and their rate in hertz.
 
-    ``value`` is a path, the bytes of a file, a pair ``(array, rate)``, or a dict with ``array`` and ``sampling_rate`` or
-    with ``bytes`` and ``path``. An array is [samples] or [samples, channels], int16 or floats of about -1 to 1.
+    ``value`` is a path, the bytes of a file, a pair ``(array, rate)``, or a dict with ``array`` and ``sampling_rate``
+    or with ``bytes`` and ``path``. An array is [samples] or [samples, channels], int16 or floats of about -1 to 1.
 
     Raises ``SampleError``, naming the file, on what is not sound, has no samples or no finite ones, or where the header
     promises more than the file holds.
@@ -42,7 +42,7 @@ def read_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
             )
         samples = samples[: math.ceil(max_seconds * rate)]
         if not (loudest := np.abs(samples).max()) <= LOUDEST:  # so written, it catches NaN as well
-            raise SampleError(f"expected amplitudes of about -1 to 1, found {loudest}")
+            raise SampleError(f"expected amplitudes of about -1 to 1, found {loudest:.3g}")
     except SampleError as error:
         raise SampleError(f"{name}: {error}") from error
     return samples, rate

@@ -1,0 +1,187 @@
+"""Series: one or several channels over time, of any length and with gaps, as one token a patch of steps."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from annotated_types import Ge, Lt, MultipleOf
+from torch import Tensor, nn
+from torch.nn.functional import pad as extend
+
+from mmbert.contracts import Encoder, Processor
+from mmbert.errors import DataError, RecipeError, SampleError
+from mmbert.layers.convolution import ResidualBlock, halve
+from mmbert.layers.masked import hide
+from mmbert.layers.pad import pad
+from mmbert.layers.transformer import TransformerLayer, sinusoids
+from mmbert.types import Tokens
+
+STEEPEST = 1e4  # standardised values are clipped to so many standard deviations, so that what follows stays finite
+HEADS = 4  # of the transformer
+POINTS = 32  # of the resampled curve of each channel, for the linear baselines
+
+
+class SeriesProcessor(Processor):
+    """Turns nested lists or an array, [time, channels] or [time] of one channel, into standardised values.
+
+    None and NaN are missing observations. ``fit`` learns the number of channels, and the mean and standard deviation of
+    each from the observations of the training split. Of a series longer than ``max_length`` the first ``max_length``
+    steps are kept. A series without a step is absent; one whose every observation is missing is not.
+
+    **Tensors** of one series: ``values`` [time, channels] float32, zero where missing; ``observed`` [time, channels]
+    bool. ``collate`` pads them and adds ``mask`` [present, time].
+
+    **Raises** SampleError on infinity, on what is not numbers and on a wrong number of channels.
+
+    >>> processor = SeriesProcessor()
+    >>> processor.fit([[1.0, 3.0], [5.0, None, 3.0]])
+    >>> processor([3.0, None])["observed"].tolist()
+    [[True], [False]]
+    """
+
+    def __init__(self, *, max_length: Annotated[int, Ge(1)] = 4096):
+        self.max_length = max_length
+        self.mean: list[float] = []
+        self.deviation: list[float] = []
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    def fit(self, values: Iterable[Any]) -> None:
+        arrays = [array for array in map(_array, values) if len(array)]
+        if len(sizes := {array.shape[1] for array in arrays}) != 1:
+            raise DataError(f"series must have one number of channels throughout, found {sorted(sizes) or 'no series'}")
+        steps = np.concatenate(arrays)
+        observed = ~np.isnan(steps)
+        count = observed.sum(0).clip(min=1)
+        mean = np.where(observed, steps, 0.0).sum(0) / count
+        deviation = np.sqrt(np.where(observed, steps - mean, 0.0).__pow__(2).sum(0) / count)
+        self.mean = mean.tolist()
+        self.deviation = np.where(deviation > 1e-12 * np.abs(mean).clip(min=1e-300), deviation, 1.0).tolist()
+
+    def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        array = _array(value)
+        if not len(array):
+            return {}
+        if array.shape[1] != self.channels:
+            raise SampleError(f"expected a series of {self.channels} channels, as in training, found {array.shape[1]}")
+        array = array[: self.max_length]
+        observed = ~np.isnan(array)
+        standard = np.where(observed, (array - self.mean) / self.deviation, 0.0).clip(-STEEPEST, STEEPEST)
+        return {"values": torch.tensor(standard, dtype=torch.float32), "observed": torch.tensor(observed)}
+
+    def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+        masks = [item.get("mask", torch.ones(len(item["values"]), dtype=torch.bool)) for item in items]
+        values, observed = (pad([item[name] for item in items]) for name in ("values", "observed"))
+        return {"values": values, "observed": observed, "mask": pad(masks)}
+
+    def features(self, item: dict[str, Tensor]) -> np.ndarray:
+        """For each channel 32 points of the curve, mean, deviation, least and greatest; then log length."""
+        real = item["mask"] if "mask" in item else slice(None)
+        values, observed = item["values"][real].numpy(), item["observed"][real].numpy()
+        points = np.linspace(0, len(values) - 1, POINTS)
+        parts = [np.log([len(values)])]
+        for curve, seen in zip(values.T, observed.T, strict=True):
+            curve, steps = (curve[seen], seen.nonzero()[0]) if seen.any() else (np.zeros(1), np.zeros(1))
+            parts += [np.interp(points, steps, curve), [curve.mean(), curve.std(), curve.min(), curve.max()]]
+        return np.concatenate(parts)
+
+    @classmethod
+    def example(cls, rng: np.random.Generator) -> list[list[float | None]]:
+        steps = rng.normal(size=(rng.integers(1, 40), 2)).cumsum(0)
+        return [[None if rng.random() < 0.1 else float(value) for value in step] for step in steps]
+
+
+def _array(value: Any) -> np.ndarray:
+    """The raw value as float64 [time, channels], NaN where missing."""
+    try:
+        if isinstance(value, np.ndarray) and value.dtype == object:
+            value = [np.asarray(step, dtype=float) for step in value]  # lists of lists as parquet gives them
+        array = np.asarray(value)
+        array = array.astype(float) if array.dtype.kind in "biufO" else None
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.ndim not in (1, 2):
+        raise SampleError(f"expected a series as numbers [time, channels] or [time], found {str(value)[:80]}")
+    if np.isinf(array).any():
+        step = int(np.isinf(array).reshape(len(array), -1).any(1).argmax())
+        raise SampleError(f"expected finite numbers or missing ones in a series, found infinity at step {step}")
+    return array[:, None] if array.ndim == 1 else array
+
+
+class SeriesEncoder(Encoder):
+    """One token a patch of steps, through residual convolutions (Wang et al. 2017) and, if wanted, a transformer.
+
+    **Shapes**: values and observed [present, time, channels], mask [present, time] -> Tokens [present, patches, dim];
+    ``unit`` is the number of the patch.
+
+    The convolutions read the values and, as further channels, which of them are observed. Each of ``blocks`` blocks is
+    followed by a maximum over two steps until a patch is one step. Since normalisation within an item hides how large
+    its values are, each token also reads a linear map of its patch's mean. Positions are added before the transformer.
+
+    **Options**: ``patch``, the steps in a token, a power of two; ``width`` of the blocks (the first has half of it);
+    ``blocks``; ``kernel``, the widest in a block, whose convolutions have that kernel, then two and four less;
+    ``layers`` of the transformer; ``dropout``.
+
+    >>> processor = SeriesProcessor()
+    >>> processor.fit([[1.0, 2.0, 3.0]])
+    >>> tensors = processor.collate([processor([1.0] * 9), processor([2.0])])
+    >>> SeriesEncoder(16, processor)(**tensors).mask.tolist()
+    [[True, True, True], [True, False, False]]
+    """
+
+    processor = SeriesProcessor
+
+    def __init__(
+        self,
+        dim: int,
+        processor: SeriesProcessor,
+        *,
+        patch: Annotated[int, Ge(1)] = 4,
+        width: Annotated[int, MultipleOf(32)] = 128,
+        blocks: Annotated[int, Ge(1)] = 3,
+        kernel: Annotated[int, Ge(5)] = 7,
+        layers: Annotated[int, Ge(0)] = 0,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+    ):
+        super().__init__()
+        self.halvings = patch.bit_length() - 1
+        if patch != 2**self.halvings or self.halvings > blocks:
+            powers = ", ".join(str(2**power) for power in range(blocks + 1))
+            raise RecipeError(f"'patch' must be one of {powers} with {blocks} blocks, however: {patch=}")
+        if kernel % 2 == 0:
+            raise RecipeError(f"'kernel' must be odd, however: {kernel=}")
+        self.patch = patch
+        widths = [2 * processor.channels, width // 2, *[width] * blocks][: blocks + 1]
+        kernels = (kernel, kernel - 2, kernel - 4)
+        self.blocks = nn.ModuleList(ResidualBlock(*pair, kernels) for pair in pairwise(widths))
+        self.level = nn.Linear(2 * processor.channels, widths[-1])
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(TransformerLayer(widths[-1], HEADS, dropout=dropout) for _ in range(layers))
+        self.project = nn.Sequential(nn.LayerNorm(widths[-1]), nn.Linear(widths[-1], dim))
+
+    def forward(self, values: Tensor, observed: Tensor, mask: Tensor) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
+        observed = observed & mask[..., None]
+        values = torch.cat([torch.where(observed, values, 0.0), observed.to(values.dtype)], -1)
+        level, real = self._patch_means(values), mask
+        for index, block in enumerate(self.blocks):
+            values = block(values, real)
+            if index < self.halvings:
+                values, real = halve(values, real)
+        values = self.dropout(values + self.level(level))
+        if self.layers:
+            values = values + sinusoids(*values.shape[1:], device=values.device).to(values.dtype)
+        for layer in self.layers:
+            values = layer(values, real)
+        unit = torch.where(real, torch.arange(real.shape[1], device=real.device), -1)
+        return Tokens(hide(self.project(values), real), real, unit)
+
+    def _patch_means(self, values: Tensor) -> Tensor:
+        """[present, patches, 2 channels]: the mean of each patch's observations, and the share that is observed."""
+        missing = -values.shape[1] % self.patch
+        total = extend(values, (0, 0, 0, missing)).unflatten(1, (-1, self.patch)).sum(2)
+        sums, counts = total.chunk(2, -1)
+        return torch.cat([sums / counts.clamp(min=1), counts / self.patch], -1)

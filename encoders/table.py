@@ -1,0 +1,219 @@
+"""Tables: a row of named cells, numbers and categories, as one token a cell."""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval, MultipleOf
+from scipy.special import ndtri
+from torch import Tensor, nn
+
+from mmbert.contracts import Encoder, Processor
+from mmbert.errors import DataError, SampleError, nearest
+from mmbert.layers.cells import category_of, cell_of, is_number, number_of
+from mmbert.layers.numeric import LinearEmbedding, PeriodicEmbedding, PiecewiseEmbedding
+from mmbert.layers.transformer import TransformerLayer
+from mmbert.types import Tokens
+
+STEEPEST = 1e4  # standardised numbers are clipped to so many standard deviations, so that what follows stays finite
+MISSING, UNKNOWN = 0, 1  # the first two entries of each column's categories
+GRID = 1001  # quantiles kept of each numeric column
+
+
+class TableProcessor(Processor):
+    """Turns a dict {column: cell} into numbers and category indices.
+
+    ``fit`` decides for each column: numeric where its cells are numbers, categorical where they are strings or bools
+    (a bool, and "TRUE" or "false" in any case, is the category "true" or "false"). None and NaN are missing cells. A
+    column that is missing in the whole training split is left out, with a warning. Columns are ordered by name.
+
+    **Tensors** of one row: ``numbers`` [numeric columns] float32, zero where missing; ``observed`` [numeric columns]
+    bool; ``categories`` [categorical columns] int64 (0 missing, 1 not seen in training).
+
+    **Options**: ``numeric``: "standard" subtracts the mean and divides by the standard deviation of the training split,
+    "quantile" maps ranks to a normal distribution before that, which tames heavy tails and outliers; ``categorical``
+    names columns of numbers that are codes; ``minimum_count`` is how often a
+    category must occur to have an entry of its own.
+
+    **Raises** SampleError, naming the column, on an absent column, on inf or a number beyond 1e30, and on a cell of the
+    wrong kind; DataError where a column mixes numbers with strings. A column that ``fit`` did not see is ignored, with
+    one warning.
+
+    >>> processor = TableProcessor()
+    >>> processor.fit([{"mass": 1.0, "solid": "TRUE"}, {"mass": 3.0, "solid": False}])
+    >>> {name: tensor.tolist() for name, tensor in processor({"mass": 3.0, "solid": None}).items()}
+    {'numbers': [1.0], 'observed': [True], 'categories': [0]}
+    """
+
+    def __init__(
+        self,
+        *,
+        numeric: Literal["standard", "quantile"] = "standard",
+        categorical: tuple[str, ...] = (),
+        minimum_count: Annotated[int, Ge(1)] = 1,
+    ):
+        self.numeric = numeric
+        self.categorical = tuple(categorical)
+        self.minimum_count = minimum_count
+        self.grids: dict[str, list[float]] = {}  # numeric column -> its quantiles, in the unit of the data
+        self.mean: list[float] = []
+        self.deviation: list[float] = []
+        self.categories: dict[str, dict[str, int]] = {}  # categorical column -> category -> index
+        self.ignored: list[str] = []  # columns already warned of
+
+    def fit(self, values: Iterable[Mapping[str, Any]]) -> None:
+        rows = list(values)
+        columns = sorted({column for row in rows for column in row})
+        for column in self.categorical:
+            if column not in columns:
+                raise DataError(f"the table has no column '{column}', a categorical one. {nearest(column, columns)}")
+        self.grids, self.categories, self.ignored, transformed = {}, {}, [], []
+        for column in columns:
+            cells = [cell_of(row, column) for row in rows]
+            cells = [cell for cell in cells if cell is not None]
+            numbers = [number_of(column, cell) for cell in cells if is_number(cell)]
+            if not cells:
+                warnings.warn(f"the table column '{column}' is left out: no training row has a value", stacklevel=2)
+                self.ignored.append(column)
+            elif column in self.categorical or not numbers:
+                counts = Counter(category_of(column, cell) for cell in cells)
+                kept = sorted(category for category, count in counts.items() if count >= self.minimum_count)
+                self.categories[column] = {category: index for index, category in enumerate(kept, start=UNKNOWN + 1)}
+            elif len(numbers) == len(cells):
+                self.grids[column] = np.quantile(numbers, np.linspace(0, 1, GRID)).tolist()
+                transformed.append(self._shape(column, np.array(numbers)))
+            else:
+                word = next(cell for cell in cells if not is_number(cell))
+                raise DataError(f"the table column '{column}' mixes numbers, such as {numbers[0]:g}, with {word!r}")
+        if not self.grids and not self.categories:
+            raise DataError("a table needs a column with a value in the training split, found none")
+        self.mean = [float(column.mean()) for column in transformed]
+        spread = [float(column.std()) for column in transformed]
+        pairs = zip(spread, self.mean, strict=True)
+        self.deviation = [value if value > 1e-12 * max(1.0, abs(mean)) else 1.0 for value, mean in pairs]
+
+    def __call__(self, value: Mapping[str, Any], rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        if not isinstance(value, Mapping):
+            raise SampleError(f"expected a table row as a dict of column: cell, found {type(value).__name__}")
+        if extra := [column for column in value if not self._knows(column)]:
+            warnings.warn(f"table columns that training did not have are ignored: {', '.join(extra)}", stacklevel=2)
+            self.ignored += extra
+        numbers, observed = np.zeros(len(self.grids)), np.zeros(len(self.grids), dtype=bool)
+        for index, column in enumerate(self.grids):
+            cell = cell_of(value, column)
+            if cell is not None:
+                number = self._shape(column, np.array(number_of(column, cell)))
+                numbers[index] = (number - self.mean[index]) / self.deviation[index]
+                observed[index] = True
+        categories = []
+        for column, known in self.categories.items():
+            cell = cell_of(value, column)
+            if cell is None:
+                categories.append(MISSING)
+            elif is_number(cell) and column not in self.categorical:
+                raise SampleError(f"the table column '{column}' holds categories, found the number {cell!r}")
+            else:
+                categories.append(known.get(category_of(column, cell), UNKNOWN))
+        return {
+            "numbers": torch.tensor(numbers.clip(-STEEPEST, STEEPEST), dtype=torch.float32),
+            "observed": torch.tensor(observed),
+            "categories": torch.tensor(categories, dtype=torch.int64),
+        }
+
+    def features(self, item: dict[str, Tensor]) -> np.ndarray:
+        """Standardised numbers, whether each is observed, and one place a category (and unknown, and missing)."""
+        onehot = [np.eye(size)[index] for size, index in zip(self.sizes(), item["categories"].tolist(), strict=True)]
+        return np.concatenate([item["numbers"].numpy(), item["observed"].numpy(), *onehot])
+
+    def sizes(self) -> list[int]:
+        """The number of entries (missing, unknown, each category) of each categorical column."""
+        return [len(known) + 2 for known in self.categories.values()]
+
+    def edges(self, bins: int) -> Tensor:
+        """Quantiles of the standardised numeric columns: [numeric columns, bins + 1] float32."""
+        ranks = np.linspace(0, GRID - 1, bins + 1).round().astype(int)
+        rows = [self._shape(column, np.array(grid)[ranks]) for column, grid in self.grids.items()]
+        edges = np.array(rows).reshape(-1, bins + 1) - np.array(self.mean)[:, None]
+        edges = edges / np.array(self.deviation)[:, None]
+        return torch.tensor(edges, dtype=torch.float32)
+
+    @classmethod
+    def example(cls, rng: np.random.Generator) -> dict[str, Any]:
+        number = None if rng.random() < 0.2 else float(rng.normal())
+        return {"count": int(rng.integers(9)), "kind": str(rng.choice(["a", "b", "c"])), "size": number}
+
+    def _knows(self, column: str) -> bool:
+        return column in self.grids or column in self.categories or column in self.ignored
+
+    def _shape(self, column: str, numbers: np.ndarray) -> np.ndarray:
+        if self.numeric == "standard":
+            return numbers
+        grid, ranks = np.array(self.grids[column]), np.linspace(0, 1, GRID)
+        # tied quantiles make a step: a number on it takes the step's middle
+        below, above = np.interp(numbers, grid, ranks), 1 - np.interp(-numbers, -grid[::-1], ranks)
+        return ndtri(((below + above) / 2).clip(1e-3, 1 - 1e-3))
+
+
+class TableEncoder(Encoder):
+    """One token a cell through an FT-Transformer (Gorishniy et al. 2021).
+
+    **Shapes**: numbers and observed [present, numeric columns], categories [present, categorical columns] -> Tokens
+    [present, columns, dim]: the numeric columns by name, then the categorical ones. ``unit`` is the column's place in
+    this order.
+
+    **Options**: ``width`` and ``layers`` (none: cells do not see each other) of the transformer over cells;
+    ``embedding`` of numbers: "linear", "periodic" (fits functions that oscillate) or "piecewise" (32 quantile bins,
+    fits steps), Gorishniy et al. 2022; ``dropout``.
+
+    >>> processor = TableProcessor()
+    >>> processor.fit([{"mass": 1.0, "phase": "solid"}, {"mass": 2.0, "phase": "gas"}])
+    >>> tensors = processor.collate([processor({"mass": 1.5, "phase": "plasma"})])
+    >>> TableEncoder(16, processor)(**tensors).values.shape
+    torch.Size([1, 2, 16])
+    """
+
+    processor = TableProcessor
+    first: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        processor: TableProcessor,
+        *,
+        width: Annotated[int, Interval(ge=8), MultipleOf(8)] = 64,
+        layers: Annotated[int, Ge(0)] = 2,
+        embedding: Literal["linear", "periodic", "piecewise"] = "linear",
+        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
+    ):
+        super().__init__()
+        numeric, sizes = len(processor.grids), processor.sizes()
+        match embedding:
+            case "linear":
+                self.numeric = LinearEmbedding(numeric, width)
+            case "periodic":
+                self.numeric = PeriodicEmbedding(numeric, width)
+            case "piecewise":
+                self.numeric = PiecewiseEmbedding(processor.edges(bins=32), width)
+        self.missing = nn.Parameter(torch.zeros(numeric, width))
+        first = torch.tensor([0, *sizes[:-1]], dtype=torch.int64).cumsum(0)[: len(sizes)]
+        self.register_buffer("first", first)  # where each column's entries start
+        entries = torch.randn(sum(sizes), width) * width**-0.5
+        entries[first + MISSING] = entries[first + UNKNOWN] = 0.0  # neutral where training shows no such cell
+        self.category = nn.Parameter(entries)
+        self.column = nn.Parameter(torch.randn(numeric + len(sizes), width) * width**-0.5)
+        self.layers = nn.ModuleList(TransformerLayer(width, width // 8, dropout=dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, dim)
+
+    def forward(self, numbers: Tensor, observed: Tensor, categories: Tensor) -> Tokens:
+        numbers = torch.where(observed, numbers, 0.0).to(self.column.dtype)
+        numeric = torch.where(observed[..., None], self.numeric(numbers), self.missing)
+        values = torch.cat([numeric, nn.functional.embedding(categories + self.first, self.category)], 1) + self.column
+        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+        for layer in self.layers:
+            values = layer(values, mask)
+        unit = torch.arange(values.shape[1], device=values.device).expand(len(values), -1)
+        return Tokens(self.out(self.norm(values)), mask, unit)
