@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from mmbert.types import Fused
 class ClassificationLabel(Processor):
     """A label (a string, an integer or a truth value) as the index of its class.
 
-    Raises ``SampleError`` on a label that the training split does not have, ``DataError`` where that has one class only.
+    Raises ``SampleError`` on a label that the training split does not have, ``DataError`` where that has
+    one class only.
 
     >>> label = ClassificationLabel()
     >>> label.fit(["pear", "apple", "pear"])
@@ -55,7 +56,7 @@ class Classification(Task):
 
     processor = ClassificationLabel
     lower_is_better = frozenset({"log_loss"})
-    baseline: Literal["classification"] = "classification"
+    baseline: ClassVar[Literal["classification"]] = "classification"
 
     def __init__(
         self,
@@ -96,10 +97,10 @@ class Classification(Task):
 
     def decode(self, prediction: Tensor) -> dict[str, Any]:
         best = int(prediction.argmax())
-        return {"label": self.labels.classes[best], "probability": float(prediction[best])}
+        return {"label": self.labels.classes[best], "probability": prediction[best].item()}
 
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-        probabilities = torch.stack(tuple(predictions)).double().cpu()
+        probabilities = torch.stack(tuple(predictions)).detach().double().cpu()
         true = torch.stack([item["target"] for item in targets]).cpu()
         predicted = probabilities.argmax(-1)
         of_true = probabilities.gather(1, true[:, None]).clamp(min=1e-12)  # a sure mistake costs 27.6, not infinity

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -38,19 +38,19 @@ class MultilabelLabel(Processor):
         self.negatives: list[int] = []  # and false
 
     def fit(self, values: Iterable[Any]) -> None:
-        true, false, lists = Counter(), Counter(), 0
+        true, false, listed, lists = Counter(), Counter(), Counter(), 0
         for value in values:
-            lists += not isinstance(value, Mapping)
-            for label, held in _held(value).items():
-                true[label] += held is True
-                false[label] += held is False
-                if not isinstance(value, Mapping):
-                    false[label] -= 1  # of all lists, those that do not name it are the false ones
+            held = _held(value)
+            if not isinstance(value, Mapping):
+                lists += 1
+                listed.update(held)
+            true.update({label: int(truth is True) for label, truth in held.items()})
+            false.update({label: int(truth is False) for label, truth in held.items()})
         self.classes = sorted(true, key=lambda label: (isinstance(label, str), label))
         if not self.classes:
             raise DataError("expected at least one label in the training split, found none")
         self.positives = [true[label] for label in self.classes]
-        self.negatives = [false[label] + lists for label in self.classes]
+        self.negatives = [false[label] + lists - listed[label] for label in self.classes]
 
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         target = torch.zeros(len(self.classes))
@@ -90,13 +90,13 @@ class Multilabel(Task):
     **Shapes.** Output [rows, labels] logits; ``target`` [rows, labels] 0 or 1; ``known`` [rows, labels] bool;
     ``predict`` [rows, labels] probabilities.
 
-    Options: ``positive_weight`` weighs the true cases of each label by (false cases / true cases) of the training split;
+    Options: ``positive_weight`` weighs the true cases of each label by false over true cases of the training split;
     ``hidden`` is the width of an extra layer (0: none). Metrics over known labels: micro_f1 and macro_f1 at .5,
     average_precision (micro). A decoded prediction is the list of the labels above .5.
     """
 
     processor = MultilabelLabel
-    baseline: Literal["multilabel"] = "multilabel"
+    baseline: ClassVar[Literal["multilabel"]] = "multilabel"
 
     def __init__(
         self,
@@ -111,12 +111,11 @@ class Multilabel(Task):
         super().__init__()
         self.weight = weight
         self.labels = processor
-        positives = torch.tensor(processor.positives, dtype=torch.float64)
-        negatives = torch.tensor(processor.negatives, dtype=torch.float64)
-        factor = negatives / positives.clamp(min=1) if positive_weight else torch.ones_like(positives)
-        factor = factor.clamp(min=1e-3)  # a label that is never false: its true cases still count a little
-        # half a case each keeps labels finite that are always, or never, true
-        prior = (positives.clamp(min=0.5) * factor).log() - negatives.clamp(min=0.5).log()
+        # half a case keeps the odds of labels finite that are always, or never, true
+        positives = torch.tensor(processor.positives, dtype=torch.float64).clamp(min=0.5)
+        negatives = torch.tensor(processor.negatives, dtype=torch.float64).clamp(min=0.5)
+        factor = negatives / positives if positive_weight else torch.ones_like(positives)
+        prior = (factor * positives / negatives).log()
         self.register_buffer("prior", prior.float(), persistent=False)  # minimises the loss over constants
         self.register_buffer("factor", factor.float() if positive_weight else None, persistent=False)
         self.prior: Tensor
@@ -144,16 +143,16 @@ class Multilabel(Task):
         return [self.labels.classes[place] for place in (prediction > 0.5).nonzero().flatten().tolist()]
 
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-        probability = torch.stack(tuple(predictions)).cpu()
+        probability = torch.stack(tuple(predictions)).detach().cpu()
         known = torch.stack([item["known"] for item in targets]).cpu()
         true = torch.stack([item["target"] for item in targets]).cpu() > 0.5
         guess = probability > 0.5
-        hits = (true & guess & known).sum(0)
-        named = ((true & known).sum(0) + (guess & known).sum(0)).clamp(min=1)  # no case and no guess: F1 0
+        hits = (true & guess & known).sum(0).double()
+        named = ((true & known).sum(0) + (guess & known).sum(0)).double()
         any_true = bool((true & known).any())  # otherwise precision at each recall is not defined
         precision = average_precision_score(true[known], probability[known]) if any_true else 0.0
-        return {
-            "micro_f1": float(2 * hits.sum() / ((true & known).sum() + (guess & known).sum()).clamp(min=1)),
-            "macro_f1": float((2 * hits / named).double().mean()),
+        return {  # where there is neither a case nor a guess, F1 is 0
+            "micro_f1": float(2 * hits.sum() / named.sum().clamp(min=1)),
+            "macro_f1": float((2 * hits / named.clamp(min=1)).mean()),
             "average_precision": float(precision),
         }

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from annotated_types import Ge, Lt
-from scipy.optimize import brentq
-from scipy.stats import spearmanr
+from scipy.optimize import root_scalar
+from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional
 
@@ -45,12 +45,18 @@ class RegressionLabel(Processor):
         numbers = np.array([self._number(value) for value in values], dtype=np.float64)
         if len(numbers) == 0 or np.ptp(numbers) == 0:
             raise DataError(f"expected different values in the training split, found {numbers[:1].tolist() or 'none'}")
-        self.mean, self.std = float(numbers.mean()), float(numbers.std())
+        with np.errstate(over="ignore"):
+            self.mean, self.std = float(numbers.mean()), float(numbers.std())
+        if not math.isfinite(self.std):
+            raise DataError(f"expected values whose variance is finite, found up to {np.abs(numbers).max()}")
         scaled = (numbers - self.mean) / self.std
-        slope = lambda centre: np.clip(scaled - centre, -1, 1).sum()  # noqa: E731
+
+        def slope(centre: float) -> float:
+            return float(np.clip(scaled - centre, -1, 1).sum())
+
         self.centres = {
             "mse": 0.0,
-            "huber": float(brentq(slope, scaled.min(), scaled.max())),
+            "huber": float(root_scalar(slope, bracket=(scaled.min(), scaled.max())).root),
             "mae": float(np.median(scaled)),
         }
 
@@ -92,7 +98,7 @@ class Regression(Task):
 
     processor = RegressionLabel
     lower_is_better = frozenset({"rmse", "mae"})
-    baseline: Literal["regression"] = "regression"
+    baseline: ClassVar[Literal["regression"]] = "regression"
 
     def __init__(
         self,
@@ -132,10 +138,10 @@ class Regression(Task):
         return self.labels.restore(output)
 
     def decode(self, prediction: Tensor) -> float:
-        return float(prediction)
+        return prediction.item()
 
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-        predicted = torch.stack(tuple(predictions)).double().cpu().numpy()
+        predicted = torch.stack(tuple(predictions)).detach().double().cpu().numpy()
         true = self.labels.restore(torch.stack([item["target"] for item in targets]).double().cpu()).numpy()
         error = predicted - true
         spread = np.square(true - true.mean()).sum()
@@ -144,5 +150,5 @@ class Regression(Task):
             "rmse": float(np.sqrt(np.square(error).mean())),
             "mae": float(np.abs(error).mean()),
             "r2": float(1 - np.square(error).sum() / spread) if spread else 0.0,
-            "spearman": 0.0 if constant else float(spearmanr(predicted, true)[0]),
+            "spearman": 0.0 if constant else float(np.corrcoef(rankdata(predicted), rankdata(true))[0, 1]),
         }

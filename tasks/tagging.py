@@ -166,8 +166,8 @@ def pool_units(stream: Tokens) -> tuple[Tensor, Tensor]:
     values = hide(stream.values, mask)
     total = values.new_zeros(rows * size, dim).index_add(0, place, values.flatten(0, 1))
     tokens = values.new_zeros(rows * size).index_add(0, place, mask.flatten().to(values.dtype))
-    vectors = rearrange(total / tokens.clamp(min=1)[:, None], "(rows units) dim -> rows units dim", rows=rows)
-    tokens = rearrange(tokens, "(rows units) -> rows units", rows=rows)
+    vectors = rearrange(total / tokens.clamp(min=1)[:, None], "(rows units) dim -> rows units dim", units=size)
+    tokens = rearrange(tokens, "(rows units) -> rows units", units=size)
     return vectors, tokens.flip(1).cumsum(1).flip(1) > 0
 
 
