@@ -11,25 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from encoders import ENCODERS
-from mmbert.contracts import Encoder, Field, Processor, Source
-from mmbert.data import SOURCES
+from mmbert.contracts import Encoder, Processor
 from mmbert.data.items import Items
-from mmbert.datasets import DATASETS
 from mmbert.errors import DataError, RecipeError, nearest
 from mmbert.fusion import FUSIONS
 from mmbert.layers.dropout import set_dropout
 from mmbert.model import MMBert
-from mmbert.recipe.schema import Part, Recipe
-from mmbert.registry import keyword_only
+from mmbert.recipe.schema import InputPart, Part, Recipe, TaskPart
+from mmbert.registry import Registry, keyword_only
+from mmbert.samples import Splits, open_splits, present_inputs, training_values
 from mmbert.train.checkpoint import load_weights, read_facts, restore_processor
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.vocabulary import Vocabulary, train_vocabulary
 from mmbert.trunk.weights import fresh_config, from_config, load_checkpoint
-from mmbert.types import Sample
 from tasks import TASKS
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -40,18 +36,13 @@ class Built:
     model: MMBert
     processors: dict[str, Processor]  # by input
     labels: dict[str, Processor]  # by task
-    splits: dict[str, list]  # split -> the samples of each source; empty where a trained model was loaded
+    splits: Splits  # empty where a trained model was loaded without data
 
     def items(self, split: str) -> Items:
         """The samples of a split as tensors."""
         train = self.recipe.train
         options = {"seed": train.seed, "input_dropout": train.input_dropout}
         return Items(self.splits[split], self.processors, self.labels, **options)
-
-    def samples(self, split: str) -> Iterator[Sample]:
-        """The samples of a split, of all sources."""
-        for source in self.splits[split]:
-            yield from source
 
     @property
     def texts(self) -> list[str]:
@@ -66,12 +57,12 @@ def build(recipe: Recipe) -> Built:
     not fit each other.
     """
     splits = open_splits(recipe)
-    values, targets = _training_values(recipe, splits["train"])
-    recipe = _without_unseen(recipe, values)
+    values, targets = training_values(recipe, splits)
+    recipe = present_inputs(recipe, values)
     texts = text_names(recipe)
     trunk, vocabulary = _fresh_trunk(recipe, (text for name in texts for text in values[name]))
     processors = {name: _processor(recipe, name, vocabulary) for name in recipe.inputs}
-    labels = {name: _part_of(TASKS, part, "processor") for name, part in recipe.tasks.items()}
+    labels = {name: _processor_of(TASKS, part) for name, part in recipe.tasks.items()}
     for name, processor in processors.items():
         processor.fit(values[name])
     for name, label in labels.items():
@@ -110,67 +101,6 @@ def text_names(recipe: Recipe) -> list[str]:
     return [name for name, part in recipe.inputs.items() if part.type == "text"]
 
 
-# --- data ---
-
-
-def open_splits(recipe: Recipe) -> dict[str, list]:
-    """The samples of each split, source by source."""
-    sources = _sources(recipe)
-    return {split: [source.split(split) for source in sources] for split in SPLITS}
-
-
-def _sources(recipe: Recipe) -> list[Source]:
-    inputs = {
-        name: Field(_column(name, part), TextProcessor if part.type == "text" else ENCODERS.get(part.type).processor)
-        for name, part in recipe.inputs.items()
-    }
-    targets = {name: Field(_column(name, part), TASKS.get(part.type).processor) for name, part in recipe.tasks.items()}
-    sources = []
-    for name, part in recipe.data.items():
-        cls, options, wiring = SOURCES.get(part.type), dict(part.options), []
-        if part.name is not None:
-            builder = DATASETS.get(part.name)
-            wiring = [builder(**{key: options.pop(key) for key in keyword_only(builder)})]
-        sources.append(cls(name, inputs, targets, *wiring, **options))
-    for kind, wanted in (("inputs", inputs), ("tasks", targets)):
-        for name, field in wanted.items():
-            if not any(name in source.fields for source in sources):
-                optional = kind == "inputs" and recipe.inputs[name].optional
-                if not optional:
-                    raise DataError(f"{kind}.{name}: no data source has the column {field.column!r} for it")
-    return sources
-
-
-def _column(name: str, part: Any) -> str | tuple[str, ...]:
-    if part.column is None:
-        return name
-    return part.column if isinstance(part.column, str) else tuple(part.column)
-
-
-def _training_values(recipe: Recipe, sources: Iterable[Iterable[Sample]]) -> tuple[dict, dict]:
-    """The raw values of the training split by input and by task, in one pass."""
-    values: dict[str, list] = {name: [] for name in recipe.inputs}
-    targets: dict[str, list] = {name: [] for name in recipe.tasks}
-    for source in sources:
-        for sample in source:
-            for name, value in sample.inputs.items():
-                values[name].append(value)
-            for name, value in sample.targets.items():
-                targets[name].append(value)
-    for name, found in targets.items():
-        if not found:
-            raise DataError(f"tasks.{name}: no row of the training split has a label for it")
-    for name, found in values.items():
-        if not found and not recipe.inputs[name].optional:
-            raise DataError(f"inputs.{name}: absent in every row of the training split. optional: true allows that")
-    return values, targets
-
-
-def _without_unseen(recipe: Recipe, values: Mapping[str, list]) -> Recipe:
-    """The recipe without optional inputs that no training row has."""
-    return recipe.model_copy(update={"inputs": {name: part for name, part in recipe.inputs.items() if values[name]}})
-
-
 def _stand_ins(
     processors: Mapping[str, Processor], values: Mapping[str, list], texts: Iterable[str]
 ) -> dict[str, dict[str, Tensor]]:
@@ -182,9 +112,6 @@ def _stand_ins(
             raise DataError(f"inputs.{name}: every value of the training split is empty")
         found[name] = processors[name].collate([item])
     return found
-
-
-# --- parts ---
 
 
 @contextmanager
@@ -217,13 +144,13 @@ def _processor(recipe: Recipe, name: str, vocabulary: Vocabulary) -> Processor:
     part = recipe.inputs[name]
     if part.type == "text":
         return TextProcessor(vocabulary, **part.options)
-    return _part_of(ENCODERS, part, "processor")
+    return _processor_of(ENCODERS, part)
 
 
-def _part_of(table: Any, part: Part, which: str) -> Any:
+def _processor_of(table: Registry, part: InputPart | TaskPart) -> Processor:
     """The processor of a part, made with those of the part's options that are its own."""
-    cls = getattr(table.get(getattr(part, "type")), which)  # noqa: B009
-    return cls(**{name: part.options[name] for name in keyword_only(cls)})
+    cls = table.get(part.type).processor
+    return cls(**_own(cls, part))
 
 
 def _model(
@@ -273,7 +200,7 @@ def _check_lengths(trunk: HuggingFaceTrunk, processors: Mapping[str, Processor],
     if 1 + sum(lengths.values()) > trunk.max_length:
         room = trunk.max_length - 1 - len(lengths)
         raise RecipeError(
-            f"inputs: the texts of a row may have {sum(lengths.values()) + 1} tokens with their separators, but the trunk "
+            f"inputs: the texts of a row may have {sum(lengths.values()) + 1} tokens with separators, but the trunk "
             f"has {trunk.max_length} positions. Lower max_length: {room} tokens for {', '.join(lengths)} together"
         )
 
@@ -282,5 +209,5 @@ def _tune(where: str, encoder: Encoder, mode: str) -> None:
     if mode == "frozen":
         part = encoder.pretrained()
         if part is None:
-            raise RecipeError(f"{where}.tune: frozen needs pretrained weights, and this encoder starts from random ones")
+            raise RecipeError(f"{where}.tune: frozen needs pretrained weights; this encoder starts from random ones")
         part.requires_grad_(False)

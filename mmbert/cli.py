@@ -59,8 +59,8 @@ def check_own_packages() -> None:
         places = [spec.origin] if spec and spec.origin else list((spec and spec.submodule_search_locations) or ["none"])
         if Path(places[0]).resolve() != HOME / name / "__init__.py":
             raise RecipeError(
-                f"expected the package '{name}' of mmbert in {HOME}, found {places[0]}, which hides it: rename that, or "
-                "run mmbert in another folder"
+                f"expected the package '{name}' of mmbert in {HOME}, found {places[0]}, which hides it: "
+                "rename that, or run mmbert in another folder"
             )
 
 

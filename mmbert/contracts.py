@@ -26,14 +26,14 @@ Layer = Callable[[Tensor, Tensor], Tensor]  # (values [batch, length, dim], mask
 class Processor(ABC):
     """Turns one raw value (an input or a label) into tensors; light, picklable, runs in data workers.
 
-    It holds statistics fitted on the training split, never parameters. All it learns lives in plain attributes (numbers,
-    strings, lists, dicts, tensors), which travel in the checkpoint as JSON and tensors; a processor that keeps a live
-    object besides leaves it out in ``__getstate__`` and makes it again in ``__setstate__``.
+    It holds statistics fitted on the training split, never parameters. All it learns lives in plain attributes
+    (numbers, strings, lists, dicts, tensors), which travel in the checkpoint as JSON and tensors; a
+    processor that keeps a live object besides leaves it out in ``__getstate__`` and makes it again in ``__setstate__``.
     """
 
     reads_files: ClassVar[bool] = False  # True where a raw value may be the path of a file
 
-    def fit(self, values: Iterable[Any]) -> None:
+    def fit(self, values: Iterable[Any]) -> None:  # noqa: B027
         """Learn from the raw values of the training split. By default there is nothing to learn."""
 
     @abstractmethod
@@ -125,7 +125,7 @@ class Fusion(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
-        """Fused vectors from the embedded text (before the trunk's layers) and the streams, all [batch, length, dim]."""
+        """Fused vectors of the embedded text (before the trunk's layers) and the streams, all [batch, length, dim]."""
 
 
 class Task(nn.Module, ABC):
@@ -156,7 +156,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, output: Tensor) -> Tensor:
-        """What is kept of an output for scores and predictions [rows, ...]: probabilities, values in the label's unit."""
+        """What scores and predictions need of an output [rows, ...]: probabilities, values in the label's unit."""
 
     @abstractmethod
     def decode(self, prediction: Tensor) -> Any:

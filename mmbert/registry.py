@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 
 from mmbert.errors import RecipeError, nearest
 
-RESERVED = frozenset("type share many facets tune optional missing column".split())
+RESERVED = frozenset(["type", "share", "many", "facets", "tune", "optional", "missing", "column"])
 
 
 class Registry:

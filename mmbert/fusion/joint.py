@@ -42,9 +42,7 @@ class Joint(Fusion):
         self.readout = Readout(dim, pooling=pooling)
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
         self.facets = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in self.names})
-        self.resample = nn.ModuleDict(
-            {name: Resample(dim, tokens, heads) for name in self.names if not streams[name]}
-        )
+        self.resample = nn.ModuleDict({name: Resample(dim, tokens, heads) for name in self.names if not streams[name]})
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         entering = {"text": text}
@@ -57,4 +55,6 @@ class Joint(Fusion):
         lengths = [tokens.mask.shape[1] for tokens in entering.values()]
         pieces = [Tokens(*parts) for parts in zip(*(part.split(lengths, dim=1) for part in read), strict=True)]
         fused = dict(zip(entering, pieces, strict=True))
-        return Fused(self.readout(read), {**fused, **{name: streams[name] for name in self.resample if name in streams}})
+        return Fused(
+            self.readout(read), {**fused, **{name: streams[name] for name in self.resample if name in streams}}
+        )

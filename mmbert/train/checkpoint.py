@@ -17,9 +17,7 @@ from mmbert.errors import IntegrityError
 from mmbert.model import MMBert
 
 
-def save_checkpoint(
-    folder: Path, model: MMBert, processors: Mapping[str, Processor], facts: Mapping[str, Any]
-) -> None:
+def save_checkpoint(folder: Path, model: MMBert, processors: Mapping[str, Processor], facts: Mapping[str, Any]) -> None:
     """Write a checkpoint as a whole: into a folder beside it, then renamed.
 
     Args:
@@ -84,7 +82,9 @@ def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         tensors[path] = torch.as_tensor(value).contiguous()
         return {"": "array" if isinstance(value, np.ndarray) else "tensor", "at": path}
     if isinstance(value, dict):
-        pairs = [[_to_json(key, path, tensors), _to_json(item, f"{path}.{key}", tensors)] for key, item in value.items()]
+        pairs = [
+            [_to_json(key, path, tensors), _to_json(item, f"{path}.{key}", tensors)] for key, item in value.items()
+        ]
         return {"": "dict", "items": pairs}
     if isinstance(value, list | tuple):
         items = [_to_json(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]

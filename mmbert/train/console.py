@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console as Rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -10,6 +10,7 @@ from rich.table import Table
 from torch import nn
 
 from mmbert.evaluate.evaluator import Evaluation
+from mmbert.evaluate.results import Result, primary
 
 INTERVAL = 30.0  # seconds between lines where there is no terminal
 
@@ -65,14 +66,24 @@ class Console:
             self._bar.stop()
             self._bar = None
 
-    def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A table whose first column is text and whose others are numbers."""
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold")
-        for index, name in enumerate(header):
-            table.add_column(name, justify="right" if index else "left", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        self.rich.print(table)
+    def results(self, results: Sequence[Result], differences: Mapping[str, Mapping[str, float]]) -> None:
+        """The table of a split: an arm a line, the primary metric of a task a column; then what differs by how much."""
+        metrics = {name: primary(scores) for one in reversed(results) for name, scores in one.scores.items()}
+        table = Table(title="test split", title_justify="left", title_style="bold", box=None, header_style="bold")
+        for index, title in enumerate(("", *(f"{name} {metric}" for name, metric in metrics.items()))):
+            table.add_column(title, justify="right" if index else "left", no_wrap=True)
+        for one in results:
+            cells = (
+                f"{one.scores[name][metric]:.4g}" if name in one.scores else "" for name, metric in metrics.items()
+            )
+            table.add_row(one.arm, *cells)
+        self.rich.print("", table)
+        for name, found in differences.items():
+            difference, low, high, p = found.values()
+            self.say(
+                f"{name}: {metrics[name]} differs from the best baseline's by {difference:+.4g} (paired bootstrap, "
+                f"95 % interval {low:+.4g} to {high:+.4g}, p = {p:.3g})"
+            )
 
 
 def count_parameters(model: nn.Module) -> dict[str, str]:

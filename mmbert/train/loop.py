@@ -66,7 +66,7 @@ def fit(
         norm = accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or float("inf"))
         if not torch.tensor([*losses.values(), float(norm)]).isfinite().all():
             raise NumericalError(
-                f"step {step}: a loss or the gradient is not finite: losses {losses}, norm of the gradient {float(norm)}. "
+                f"step {step}: a loss or the gradient is not finite: {losses}, norm of the gradient {float(norm)}. "
                 "Try a lower optim.lr"
             )
         optimizer.step()

@@ -98,7 +98,7 @@ def family_of(model: nn.Module) -> Family | None:
 
 
 def _attention_mask(mask: Tensor) -> Tensor | None:
-    """[batch, length] or [batch, length, length] as what scaled-dot-product attention takes; None where all read all."""
+    """[batch, length] or [batch, length, length] as scaled-dot-product attention takes it; None where all read all."""
     if mask.ndim == 3:
         return mask[:, None]
     if bool(mask.all()):

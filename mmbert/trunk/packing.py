@@ -1,6 +1,6 @@
 """Packing: the real tokens of a padded batch laid out in fewer, fuller rows, and back.
 
-Each sequence stays whole and contiguous; a block-diagonal mask keeps sequences that share a row from reading each other.
+Each sequence stays whole and contiguous; a block-diagonal mask keeps those that share a row from reading each other.
 """
 
 from typing import NamedTuple

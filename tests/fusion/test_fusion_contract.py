@@ -84,9 +84,7 @@ def test_an_absent_key_equals_an_empty_mask(name):
     text, streams = inputs(trunk)
     for gone in ([*LENGTHS], ["long"], ["short"]):
         kept = {stream: tokens for stream, tokens in streams.items() if stream not in gone}
-        empty = {
-            stream: tokens._replace(mask=tokens.mask & (stream not in gone)) for stream, tokens in streams.items()
-        }
+        empty = {stream: tokens._replace(mask=tokens.mask & (stream not in gone)) for stream, tokens in streams.items()}
         assert difference(fusion(trunk, text, kept), fusion(trunk, text, empty)) < 1e-9
 
 
@@ -131,7 +129,9 @@ def test_the_order_of_streams_does_not_matter(name):
     text, streams = inputs(trunk)
     turned = dict(reversed(streams.items()))
     assert difference(fusion(trunk, text, streams), fusion(trunk, text, turned)) == 0
-    assert list(make_fusion(name).state_dict()) == list(FUSIONS.get(name)(DIM, {"short": False, "long": False}).state_dict())
+    assert list(make_fusion(name).state_dict()) == list(
+        FUSIONS.get(name)(DIM, {"short": False, "long": False}).state_dict()
+    )
 
 
 @every_fusion

@@ -130,7 +130,7 @@ def test_tune_says_what_learns(tune, learning):
 
 
 def test_more_layers_than_there_are():
-    with pytest.raises(RecipeError, match="'top9' needs 9 layers.*shows 3"):
+    with pytest.raises(RecipeError, match=r"'top9' needs 9 layers.*shows 3"):
         trunk_of("bert", tune="top9")
 
 
