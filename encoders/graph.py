@@ -206,7 +206,7 @@ class GraphEncoder(Encoder):
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, dim)
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         nodes: Tensor,
         node_values: Tensor,

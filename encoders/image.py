@@ -138,8 +138,9 @@ class TimmEncoder(Encoder):
         if values.ndim == 4:
             axes = "high wide channel" if getattr(self.backbone, "output_fmt", "") == "NHWC" else "channel high wide"
             values = rearrange(values, f"present {axes} -> present (high wide) channel")
+        mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         unit = torch.arange(-prefix, values.shape[1] - prefix, device=values.device).clamp(min=-1)
-        return _all_real(self.project(values), unit)
+        return Tokens(self.project(values), mask, unit.expand(len(values), -1))
 
     def train(self, mode: bool = True) -> "TimmEncoder":
         super().train(mode)
@@ -245,9 +246,5 @@ class ViTEncoder(Encoder):
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         for layer in self.layers:
             values = layer(values, mask)
-        return _all_real(self.project(values), torch.arange(values.shape[1], device=values.device))
-
-
-def _all_real(values: Tensor, unit: Tensor) -> Tokens:
-    mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-    return Tokens(values, mask, unit.expand(len(values), -1))
+        unit = torch.arange(values.shape[1], device=values.device).expand(len(values), -1)
+        return Tokens(self.project(values), mask, unit)

@@ -208,7 +208,7 @@ class TableEncoder(Encoder):
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, dim)
 
-    def forward(self, numbers: Tensor, observed: Tensor, categories: Tensor) -> Tokens:
+    def forward(self, numbers: Tensor, observed: Tensor, categories: Tensor) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
         numbers = torch.where(observed, numbers, 0.0).to(self.column.dtype)
         numeric = torch.where(observed[..., None], self.numeric(numbers), self.missing)
         values = torch.cat([numeric, nn.functional.embedding(categories + self.first, self.category)], 1) + self.column

@@ -63,6 +63,7 @@ def train(
     total, every = steps_of(loaded, len(built.items("train")))
     loaded = built.recipe.model_copy(update={"train": loaded.train.model_copy(update={"steps": total, "epochs": None})})
     data = fingerprint({split: list(chained(built.splits, split)) for split in built.splits})
+    folder.clear()
     folder.write("recipe.yaml", dump(loaded))
     folder.write("env.json", environment(accelerator.num_processes))
     folder.write("data.json", {"fingerprint": data, "rows": count_rows(built.splits)})

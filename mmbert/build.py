@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +94,8 @@ def load(folder: Path, recipe: Recipe, *, data: bool = False) -> Built:
 
 def facts(model: MMBert) -> dict[str, Any]:
     """What a checkpoint keeps beside weights and processors."""
-    return {"trunk": model.trunk.model.config.to_dict(), "vocabulary": vars(model.trunk.vocabulary)}
+    trunk = cast(HuggingFaceTrunk, model.trunk)
+    return {"trunk": trunk.model.config.to_dict(), "vocabulary": vars(trunk.vocabulary)}
 
 
 def text_names(recipe: Recipe) -> list[str]:
@@ -196,7 +197,7 @@ def _own(cls: type, part: Part) -> dict[str, Any]:
 
 def _check_lengths(trunk: HuggingFaceTrunk, processors: Mapping[str, Processor], texts: Iterable[str]) -> None:
     """Raise ``RecipeError`` where the texts of a row may be longer than the trunk has positions."""
-    lengths = {name: processors[name].max_length + 1 for name in texts}
+    lengths = {name: cast(TextProcessor, processors[name]).max_length + 1 for name in texts}
     if 1 + sum(lengths.values()) > trunk.max_length:
         room = trunk.max_length - 1 - len(lengths)
         raise RecipeError(

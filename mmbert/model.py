@@ -1,6 +1,7 @@
 """The model: encode what is present, fuse, hand each task its rows."""
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +33,9 @@ class MMBert(nn.Module):
     ):
         super().__init__()
         self.trunk = trunk
-        self.encoders = nn.ModuleDict(dict(sorted(encoders.items())))
+        self.encoders = cast(Mapping[str, Encoder], nn.ModuleDict(dict(sorted(encoders.items()))))
         self.fusion = fusion
-        self.tasks = nn.ModuleDict(dict(sorted(tasks.items())))
+        self.tasks = cast(Mapping[str, Task], nn.ModuleDict(dict(sorted(tasks.items()))))
         self.stand_ins = dict(stand_ins or {})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -67,7 +68,7 @@ class MMBert(nn.Module):
         fused = self.fuse(batch)
         return {name: task.predict(task(fused)) for name, task in self.tasks.items()}
 
-    def _stand_in(self, name: str, encoder: nn.Module, batch: Batch) -> Tokens:
+    def _stand_in(self, name: str, encoder: Encoder, batch: Batch) -> Tokens:
         rows = batch.ids.new_zeros(1)
         dtype = next(encoder.parameters()).dtype
         stand_in = Batch(rows, {name: Present(rows, self.stand_ins[name])}, {}).to(batch.ids.device, dtype)

@@ -15,6 +15,7 @@ from mmbert.data.loader import evaluation_batches
 from mmbert.errors import IntegrityError, RecipeError
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
+from mmbert.train.checkpoint import find_checkpoint
 from mmbert.types import Sample
 
 
@@ -81,9 +82,8 @@ def open_run(run: str | Path, data: bool = False) -> Built:
     path = Path(run)
     if not (path / "recipe.yaml").exists():
         raise IntegrityError(f"'{path}' is not a run folder: it has no recipe.yaml")
-    if not (path / "checkpoints" / "best").exists():
-        raise IntegrityError(f"'{path}' holds no checkpoint yet: no evaluation was reached")
-    return load_built(path / "checkpoints" / "best", load_recipe(path / "recipe.yaml").recipe, data=data)
+    checkpoint = find_checkpoint(path / "checkpoints" / "best")
+    return load_built(checkpoint, load_recipe(path / "recipe.yaml").recipe, data=data)
 
 
 def _sample(index: int, record: Mapping[str, Any], recipe: Recipe) -> Sample:

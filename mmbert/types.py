@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 
 class Tokens(NamedTuple):
@@ -111,4 +112,4 @@ for _cls in (Present, Batch):
 
 
 def _map(tree: Any, function: Any) -> Any:
-    return torch.utils._pytree.tree_map_only(Tensor, function, tree)
+    return tree_map_only(Tensor, function, tree)

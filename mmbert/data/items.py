@@ -14,9 +14,9 @@ class Items:
     ``splits`` are the samples of one or more sources, counted through: position 0 is the first sample of the first. An
     item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``encode_sample``.
 
-    >>> items = Items([train], processors, labels, seed=3)  # doctest: +SKIP
-    >>> items[17, 0]  # sample 17 as the first epoch sees it, augmented  # doctest: +SKIP
-    >>> items[17, None]  # as evaluation sees it  # doctest: +SKIP
+    >>> items = Items([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
+    >>> items[0, None]  # as evaluation sees the first sample; items[0, 2] is how the third epoch sees it, augmented
+    Item(id=7, inputs={}, targets={})
     """
 
     def __init__(

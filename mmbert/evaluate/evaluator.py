@@ -35,7 +35,7 @@ class _Part(NamedTuple):
     task: str
     loss: float
     constant: float
-    count: int
+    units: int  # labelled
     rows: list[tuple[int, Tensor, dict[str, Tensor]]]  # sample id, prediction, target
 
 
@@ -88,7 +88,7 @@ def _summarise(model: MMBert, parts: list[_Part]) -> Evaluation:
     result = Evaluation({}, {}, {}, {}, {})
     for name, task in model.tasks.items():
         own = [part for part in parts if part.task == name]
-        count = sum(part.count for part in own)
+        count = sum(part.units for part in own)
         if not count:
             continue
         loss, constant = math.fsum(part.loss for part in own), math.fsum(part.constant for part in own)

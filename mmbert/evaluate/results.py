@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,19 +70,24 @@ def _plain(row: Row) -> dict[str, Any]:
 
 
 def fingerprint(splits: Mapping[str, Iterable[Sample]]) -> str:
-    """A hash of all raw values of all splits; a file counts by its path and size."""
+    """A hash of all raw values of all splits; a file counts by its name and size."""
     digest = hashlib.blake2b(digest_size=12)
     for split, samples in splits.items():
-        digest.update(split.encode())
         for sample in samples:
             for values in (sample.inputs, sample.targets):
                 for name in sorted(values):
-                    digest.update(f"{sample.id}{name}{_content(values[name])}".encode("utf-8", "surrogatepass"))
+                    content = [split, sample.id, name, values[name]]
+                    digest.update(json.dumps(content, default=_described).encode())
     return digest.hexdigest()
 
 
-def _content(value: Any) -> str:
-    return f"{value.name} {value.stat().st_size}" if isinstance(value, Path) else repr(value)
+def _described(value: Any) -> Any:
+    """What JSON cannot say of a raw value; ``repr`` would shorten a long array."""
+    if isinstance(value, Path):
+        return f"{value.name} {value.stat().st_size}"
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes()).hexdigest()}"
+    return value.tolist() if isinstance(value, np.ndarray) else repr(value)
 
 
 def compare(ours: Result, other: Result, name: str, task: Task, targets: Mapping[int, dict[str, Tensor]]) -> Difference:

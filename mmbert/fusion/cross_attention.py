@@ -87,7 +87,7 @@ class _Round(nn.Module):
         return text._replace(values=hide(values, text.mask))
 
 
-def _attend(attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+def _attend(attention: nn.Module, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
     """[batch, queries, dim] read from keys [batch, keys, dim]; zeros for a row without a real key."""
     present = mask.any(1)
     hidden = ~(mask | ~present[:, None])  # a softmax over nothing would give NaN

@@ -6,7 +6,7 @@ Plain scalars follow the YAML 1.2 core schema: ``1e-3`` is a number; ``no`` and 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -151,7 +151,7 @@ class _Reader:
             key = self.node(event, path).value if isinstance(event, ScalarEvent) else None
             if not isinstance(key, str):
                 raise self.stop(event, path, f"expected text as a key, found {show(key)}: put a number in quotes")
-            if key == "<<" and event.implicit[0]:  # not in quotes
+            if key == "<<" and cast(ScalarEvent, event).implicit[0]:  # not in quotes
                 raise self.stop(event, path, "merge keys (<<) are not part of YAML 1.2: use extends")
             value = self.node(next(self.events), (*path, key))
             if key in entries:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from mmbert.model import MMBert
 
 def save_checkpoint(folder: Path, model: MMBert, processors: Mapping[str, Processor], facts: Mapping[str, Any]) -> None:
     """Write a checkpoint as a whole: into a folder beside it, then renamed.
+
+    Wherever a save dies, ``find_checkpoint`` finds the old checkpoint or the new one, whole.
 
     Args:
         folder: replaced if it exists.
@@ -35,9 +38,24 @@ def save_checkpoint(folder: Path, model: MMBert, processors: Mapping[str, Proces
     save_file(tensors, temporary / "processors.safetensors")
     content = {"processors": states, **facts}
     (temporary / "parts.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    before = _before(folder)
     if folder.exists():
-        shutil.rmtree(folder)
+        shutil.rmtree(before, ignore_errors=True)
+        os.replace(folder, before)
     os.replace(temporary, folder)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def find_checkpoint(folder: Path) -> Path:
+    """Where the checkpoint of that name is. Raises ``IntegrityError`` where there is none."""
+    for place in (folder, _before(folder)):  # a save may have died between its two renames
+        if place.exists():
+            return place
+    raise IntegrityError(f"'{folder}' holds no checkpoint yet: no evaluation was reached")
+
+
+def _before(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.before")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -45,7 +63,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "parts.json"
     if not path.exists():
         raise IntegrityError(f"'{folder}' is not a checkpoint of mmbert: it has no parts.json")
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise IntegrityError(f"'{path}' cannot be read: {error}") from error
 
 
 def restore_processor(folder: Path, name: str, cls: type[Processor]) -> Processor:
@@ -54,17 +75,17 @@ def restore_processor(folder: Path, name: str, cls: type[Processor]) -> Processo
     if name not in states:
         raise IntegrityError(f"'{folder}' holds no processor '{name}'; it holds {', '.join(sorted(states))}")
     processor = cls.__new__(cls)
-    state = _from_json(states[name], load_file(folder / "processors.safetensors"))
-    if hasattr(processor, "__setstate__"):
-        processor.__setstate__(state)
+    state = _from_json(states[name], _tensors(folder / "processors.safetensors"))
+    if restore := getattr(processor, "__setstate__", None):
+        restore(state)
     else:
-        vars(processor).update(state)
+        vars(processor).update(state or {})  # what has no attributes has no state
     return processor
 
 
 def load_weights(folder: Path, model: MMBert) -> None:
     """Load a checkpoint's weights, strict by name and shape. Raises ``IntegrityError`` naming what does not fit."""
-    weights = load_file(folder / "model.safetensors")
+    weights = _tensors(folder / "model.safetensors")
     own = model.state_dict()
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     shapes = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
@@ -76,11 +97,19 @@ def load_weights(folder: Path, model: MMBert) -> None:
     model.load_state_dict(weights)
 
 
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"'{path}' cannot be read: {error}") from error
+
+
 def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """A value as JSON; tensors and arrays go to ``tensors`` under their path. Tuples and keys keep their type."""
+    """A value as JSON; tensors and arrays go to ``tensors``, named after their path. Tuples and keys keep their type."""
     if isinstance(value, Tensor | np.ndarray):
-        tensors[path] = torch.as_tensor(value).contiguous()
-        return {"": "array" if isinstance(value, np.ndarray) else "tensor", "at": path}
+        name = f"{path}#{len(tensors)}"  # two paths may read the same
+        tensors[name] = torch.as_tensor(value).clone().contiguous()
+        return {"": "array" if isinstance(value, np.ndarray) else "tensor", "at": name}
     if isinstance(value, dict):
         pairs = [
             [_to_json(key, path, tensors), _to_json(item, f"{path}.{key}", tensors)] for key, item in value.items()

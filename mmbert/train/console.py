@@ -23,7 +23,6 @@ class Console:
         # a log file has no width: lines are not wrapped there
         self.rich = Rich(quiet=not speaks, highlight=False, width=None if sys.stdout.isatty() else 140)
         self._bar: Progress | None = None
-        self._task = None
         self._total = 0
         self._last = self._start = time.monotonic()
 
@@ -45,13 +44,13 @@ class Console:
             return
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(TextColumn("training"), *columns, TextColumn("{task.fields[losses]}"), console=self.rich)
-        self._task = self._bar.add_task("training", total=total, losses="")
+        self._bar.add_task("training", total=total, losses="")
         self._bar.start()
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
         shown = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, losses=shown)
+            self._bar.update(self._bar.task_ids[0], completed=step, losses=shown)
         elif time.monotonic() - self._last >= INTERVAL:
             self._last = time.monotonic()
             left = (self._last - self._start) / step * (self._total - step)

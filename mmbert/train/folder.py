@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 from importlib.metadata import version
@@ -29,8 +30,14 @@ class RunFolder:
         if path.exists() and any(path.iterdir()) and not (path / "recipe.yaml").exists():
             raise IntegrityError(f"--out '{path}' must be empty or hold a run; it holds other files")
         path.mkdir(parents=True, exist_ok=True)
+
+    def clear(self) -> None:
+        """Remove what an earlier run left: once data and model are ready, so that a mistake there costs no results."""
+        if not self.writes:
+            return
         for stale in ("result.json", "metrics.jsonl"):
-            (path / stale).unlink(missing_ok=True)
+            (self.path / stale).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)  # its weights are not those of this recipe
 
     @property
     def checkpoint(self) -> Path:

@@ -4,6 +4,7 @@ import os
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from mmbert.errors import RecipeError
 from mmbert.recipe.schema import Train
@@ -17,18 +18,20 @@ def make_accelerator(train: Train) -> Accelerator:
     ``precision: auto`` follows the launcher's ``--mixed_precision`` where one is given, else bf16 where a GPU has it.
     """
     wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(mixed_precision=_precision(train.precision))
     if accelerator.num_processes != wanted:
         raise RecipeError(
             f"the launcher started {wanted} processes, of which each would train alone. On CPU, launch with\n"
             f"  {CPU_PAIR.format(world=wanted)} train ..."
         )
-    per_process, rest = divmod(train.batch_size, accelerator.num_processes * train.accumulate)
-    if rest or not per_process:
-        unit = accelerator.num_processes * train.accumulate
+    unit = accelerator.num_processes * train.accumulate
+    if train.batch_size % unit:
+        below = train.batch_size // unit * unit
+        nearest = " or ".join(str(size) for size in (below, below + unit) if size)
         raise RecipeError(
             f"train.batch_size must be a multiple of processes x accumulate = {accelerator.num_processes} x "
-            f"{train.accumulate}, found {train.batch_size}. Nearest: {max(unit, train.batch_size // unit * unit)}"
+            f"{train.accumulate}, found {train.batch_size}. Nearest: {nearest}"
         )
     return accelerator
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -63,7 +64,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * scale
         losses = accumulate_gradients(wrapped, batches, weights, accelerator, seed=(train.seed, step))
-        norm = accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or float("inf"))
+        norm = cast(Tensor, accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or float("inf")))
         if not torch.tensor([*losses.values(), float(norm)]).isfinite().all():
             raise NumericalError(
                 f"step {step}: a loss or the gradient is not finite: {losses}, norm of the gradient {float(norm)}. "
@@ -107,7 +108,7 @@ def accumulate_gradients(
     model: MMBert = accelerator.unwrap_model(wrapped)
     device, dtype = accelerator.device, next(model.parameters()).dtype
     names = list(model.tasks)
-    counts = accelerator.reduce(count_units(model, batches, device), reduction="sum")
+    counts = cast(Tensor, accelerator.reduce(count_units(model, batches, device), reduction="sum"))
     sums = torch.zeros_like(counts)
     for micro, batch in enumerate(batches):
         torch.manual_seed(dropout_seed(*seed, micro, accelerator.process_index))
@@ -120,7 +121,7 @@ def accumulate_gradients(
             scales = share * torch.tensor([weights[name] for name in names], device=device, dtype=stacked.dtype)
             accelerator.backward((stacked * scales).sum())
         sums += stacked.detach().to(sums.dtype)
-    sums = accelerator.reduce(sums, reduction="sum")
+    sums = cast(Tensor, accelerator.reduce(sums, reduction="sum"))
     means = (sums / counts.clamp(min=1)).tolist()
     return {name: mean for name, mean, count in zip(names, means, counts.tolist(), strict=True) if count}
 

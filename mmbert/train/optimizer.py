@@ -8,6 +8,8 @@ from torch import nn
 from mmbert.model import MMBert
 from mmbert.recipe.schema import Optim
 
+FACETS = "trunk.facet."  # the names of those facets that are matrices begin so
+
 
 def make_optimizer(model: MMBert, optim: Optim) -> torch.optim.AdamW:
     """AdamW with bias correction (Loshchilov & Hutter 2019; Mosbach et al. 2021).
@@ -20,7 +22,7 @@ def make_optimizer(model: MMBert, optim: Optim) -> torch.optim.AdamW:
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for origin, name, parameter in named_by_origin(model):
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and "facet" not in name
+            decays = parameter.ndim > 1 and not name.endswith("bias") and not name.startswith(FACETS)
             groups.setdefault((origin, decays), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -46,7 +48,7 @@ def named_by_origin(model: MMBert) -> Iterator[tuple[str, str, nn.Parameter]]:
         for parameter in part.parameters()
     }
     for name, parameter in model.named_parameters():
-        if name.startswith("trunk.") and "facet" not in name:
+        if name.startswith("trunk.") and not name.startswith(FACETS):
             yield "trunk", name, parameter
         else:
             yield "pretrained" if id(parameter) in pretrained else "new", name, parameter

@@ -12,7 +12,7 @@ def factor(step: int, steps: int, *, warmup: float, schedule: Literal["linear", 
     >>> [round(factor(step, 10, warmup=0.2, schedule="linear"), 3) for step in (1, 2, 3, 10)]
     [0.5, 1.0, 1.0, 0.125]
     """
-    rising = math.ceil(warmup * steps)
+    rising = math.ceil(round(warmup * steps, 6))  # 0.07 * 100 is a little above 7
     if step <= rising:
         return step / rising
     done = (step - rising - 1) / max(steps - rising, 1)

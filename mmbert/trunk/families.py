@@ -1,7 +1,7 @@
 """How each family of encoders embeds, and how one of its layers is called with a mask of ours."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,44 +12,49 @@ from mmbert.contracts import Layer
 class Family(Protocol):
     """What the trunk needs to know of a family whose layers it calls itself."""
 
-    def stack(self, model: nn.Module) -> Sequence[nn.Module]:
+    def stack(self, model: Any) -> Sequence[nn.Module]:
         """The layers as modules, the lowest first."""
+        ...
 
-    def head(self, model: nn.Module) -> nn.Module | None:
+    def head(self, model: Any) -> nn.Module | None:
         """The module behind the last layer, which learns with it."""
+        ...
 
-    def layers(self, model: nn.Module) -> Sequence[Layer]:
+    def layers(self, model: Any) -> Sequence[Layer]:
         """The layers as ``(values, mask) -> values``; the last one includes ``head``."""
+        ...
 
-    def embed(self, model: nn.Module, values: Tensor) -> Tensor:
+    def embed(self, model: Any, values: Tensor) -> Tensor:
         """From word embeddings [batch, length, dim] to what the lowest layer reads."""
+        ...
 
-    def first_position(self, model: nn.Module) -> int:
+    def first_position(self, model: Any) -> int:
         """The position of the first token."""
+        ...
 
 
 class BertLike:
     """BERT, RoBERTa, XLM-R, MiniLM: absolute positions in the embeddings, post-norm layers (Devlin et al. 2019)."""
 
-    def stack(self, model: nn.Module) -> Sequence[nn.Module]:
+    def stack(self, model: Any) -> Sequence[nn.Module]:
         return list(model.encoder.layer)
 
-    def head(self, model: nn.Module) -> nn.Module | None:
+    def head(self, model: Any) -> nn.Module | None:
         return None
 
-    def layers(self, model: nn.Module) -> Sequence[Layer]:
-        def call(layer: nn.Module) -> Layer:
+    def layers(self, model: Any) -> Sequence[Layer]:
+        def call(layer: Any) -> Layer:
             return lambda values, mask: layer(values, attention_mask=_attention_mask(mask))
 
         return [call(layer) for layer in self.stack(model)]
 
-    def embed(self, model: nn.Module, values: Tensor) -> Tensor:
+    def embed(self, model: Any, values: Tensor) -> Tensor:
         first = self.first_position(model)
         positions = torch.arange(first, first + values.shape[1], device=values.device)[None]
         types = torch.zeros_like(positions).expand(values.shape[:2])
         return model.embeddings(inputs_embeds=values, position_ids=positions, token_type_ids=types)
 
-    def first_position(self, model: nn.Module) -> int:
+    def first_position(self, model: Any) -> int:
         # the RoBERTa family keeps position padding_idx for padding and starts behind it
         padding = getattr(model.embeddings.position_embeddings, "padding_idx", None)
         return 0 if padding is None else padding + 1
@@ -58,16 +63,16 @@ class BertLike:
 class ModernBert:
     """ModernBERT: rotary positions, local and global layers (Warner et al. 2024)."""
 
-    def stack(self, model: nn.Module) -> Sequence[nn.Module]:
+    def stack(self, model: Any) -> Sequence[nn.Module]:
         return list(model.layers)
 
-    def head(self, model: nn.Module) -> nn.Module | None:
+    def head(self, model: Any) -> nn.Module | None:
         return model.final_norm
 
-    def layers(self, model: nn.Module) -> Sequence[Layer]:
+    def layers(self, model: Any) -> Sequence[Layer]:
         stack = self.stack(model)
 
-        def call(layer: nn.Module, last: bool) -> Layer:
+        def call(layer: Any, last: bool) -> Layer:
             def run(values: Tensor, mask: Tensor) -> Tensor:
                 positions = _positions(mask)
                 rotary = model.rotary_emb(values, positions, layer.attention_type)
@@ -80,14 +85,14 @@ class ModernBert:
 
         return [call(layer, layer is stack[-1]) for layer in stack]
 
-    def embed(self, model: nn.Module, values: Tensor) -> Tensor:
+    def embed(self, model: Any, values: Tensor) -> Tensor:
         return model.embeddings(inputs_embeds=values)
 
-    def first_position(self, model: nn.Module) -> int:
+    def first_position(self, model: Any) -> int:
         return 0
 
 
-def family_of(model: nn.Module) -> Family | None:
+def family_of(model: Any) -> Family | None:
     """The family of a library model; None where only its ``forward`` can be called."""
     kind = model.config.model_type
     if kind == "modernbert":

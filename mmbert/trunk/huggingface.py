@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,8 @@ class HuggingFaceTrunk(Trunk):
         packing: bool = True,
     ):
         super().__init__()
-        self.model = model
-        self.dim: int = model.config.hidden_size
+        self.model: Any = model
+        self.dim: int = self.model.config.hidden_size
         self.names = tuple(sorted(texts))
         self.packing = packing
         self.vocabulary = vocabulary

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -42,14 +43,36 @@ def load_vocabulary(folder: str | Path) -> Vocabulary:
 
 
 def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
-    """Learn a lower-case WordPiece vocabulary of at most ``size`` entries from training texts (Wu et al. 2016)."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    """Learn a lower-case WordPiece vocabulary of at most ``size`` entries from training texts (Wu et al. 2016).
+
+    The result depends on the words and their counts alone: not on the order of the texts, the run or the process.
+    """
+    listed = [text if isinstance(text, str) else " ".join(text) for text in texts]
+    learner = _word_pieces(models.WordPiece(unk_token="[UNK]"))
+    # the library numbers the continuations of words in another order each time, and ties are broken by number
+    first = [*SPECIAL, *(f"##{letter}" for letter in _continuing(learner, listed))]
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
+    learner.train_from_iterator(listed, trainer)
+    tokenizer = _word_pieces(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    pad, _, cls, sep, _ = (cast(int, tokenizer.token_to_id(token)) for token in SPECIAL)
+    return Vocabulary(tokenizer.to_str(), cls=cls, sep=sep, pad=pad, size=tokenizer.get_vocab_size())
+
+
+def _word_pieces(model: models.WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
-    tokenizer.train_from_iterator((text if isinstance(text, str) else " ".join(text) for text in texts), trainer)
-    pad, _, cls, sep, _ = (tokenizer.token_to_id(token) for token in SPECIAL)
-    return Vocabulary(tokenizer.to_str(), cls=cls, sep=sep, pad=pad, size=tokenizer.get_vocab_size())
+    return tokenizer
+
+
+def _continuing(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
+    """The letters, sorted, that stand anywhere in a word but at its start."""
+    letters: set[str] = set()
+    for text in texts:
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
+            letters.update(word[1:])
+    return sorted(letters)
 
 
 def _first(*candidates: int | None) -> int:
