@@ -79,8 +79,6 @@ class GraphProcessor(Processor):
             return {}
         if len(nodes) > self.max_nodes:
             raise SampleError(f"expected a graph of up to {self.max_nodes} nodes (max_nodes), found {len(nodes)}")
-        for source, target in edges[((edges < 0) | (edges >= len(nodes))).any(1)]:
-            raise SampleError(f"edge [{source}, {target}] points outside the {len(nodes)} nodes, counted from 0")
         if not isinstance(value, str):  # a molecule's bonds are already unique and in both directions
             both = np.concatenate([edges, edges[:, ::-1]]), np.tile(features, (2, 1)), np.tile(edge_values, (2, 1))
             kept = np.sort(np.unique(np.concatenate(both, 1), axis=0, return_index=True)[1])
@@ -131,10 +129,14 @@ def _parts(value: Mapping[str, Any]) -> tuple[list[list], np.ndarray, list[list]
     for key in value:
         if key not in KEYS:
             raise SampleError(f"a graph has no entry '{key}'. {nearest(str(key), KEYS)}")
-    nodes = [_row(row) for row in value.get("nodes", ())]
-    edges = value.get("edges", ())
-    if not all(len(edge) == 2 and all(isinstance(end, int | np.integer) for end in edge) for edge in edges):
-        raise SampleError(f"expected edges as pairs of node numbers, found {list(edges)[:3]} ...")
+        if not _is_list(value[key]):
+            raise SampleError(f"expected the {key} of a graph as a list, found {type(value[key]).__name__}")
+    nodes, edges = ([_row(row) for row in value.get(key, ())] for key in ("nodes", "edges"))
+    for edge in edges:
+        if len(edge) != 2 or not all(isinstance(end, int | np.integer) for end in edge):
+            raise SampleError(f"expected edges as pairs of node numbers, found {str(edge)[:80]}")
+        if not all(0 <= end < len(nodes) for end in edge):
+            raise SampleError(f"edge [{edge[0]}, {edge[1]}] points outside the {len(nodes)} nodes, counted from 0")
     features = [_row(row) for row in value.get("edge_features", [()] * len(edges))]
     if len(features) != len(edges):
         raise SampleError(f"expected features for each of {len(edges)} edges, found {len(features)}")
@@ -142,7 +144,11 @@ def _parts(value: Mapping[str, Any]) -> tuple[list[list], np.ndarray, list[list]
 
 
 def _row(fields: Any) -> list:
-    return list(fields) if isinstance(fields, list | tuple | np.ndarray) else [fields]
+    return list(fields) if _is_list(fields) else [fields]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _digest(content: bytes) -> bytes:

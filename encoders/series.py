@@ -6,19 +6,19 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge, Lt, MultipleOf
+from annotated_types import Ge, Interval, Lt, MultipleOf
 from torch import Tensor, nn
 from torch.nn.functional import pad as extend
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, RecipeError, SampleError
+from mmbert.layers.cells import LARGEST, STEEPEST
 from mmbert.layers.convolution import ResidualBlock, halve
 from mmbert.layers.masked import hide
 from mmbert.layers.pad import pad
 from mmbert.layers.transformer import TransformerLayer, sinusoids
 from mmbert.types import Tokens
 
-STEEPEST = 1e4  # standardised values are clipped to so many standard deviations, so that what follows stays finite
 HEADS = 4  # of the transformer
 POINTS = 32  # of the resampled curve of each channel, for the linear baselines
 
@@ -33,7 +33,8 @@ class SeriesProcessor(Processor):
     **Tensors** of one series: ``values`` [time, channels] float32, zero where missing; ``observed`` [time, channels]
     bool. ``collate`` pads them and adds ``mask`` [present, time].
 
-    **Raises** SampleError on infinity, on what is not numbers and on a wrong number of channels.
+    **Raises** SampleError on a number beyond 1e30, infinity among them, on what is not numbers and on a wrong number of
+    channels.
 
     >>> processor = SeriesProcessor()
     >>> processor.fit([[1.0, 3.0], [5.0, None, 3.0]])
@@ -58,7 +59,7 @@ class SeriesProcessor(Processor):
         observed = ~np.isnan(steps)
         count = observed.sum(0).clip(min=1)
         mean = np.where(observed, steps, 0.0).sum(0) / count
-        deviation = np.sqrt(np.where(observed, steps - mean, 0.0).__pow__(2).sum(0) / count)
+        deviation = np.sqrt((np.where(observed, steps - mean, 0.0) ** 2).sum(0) / count)
         self.mean = mean.tolist()
         self.deviation = np.where(deviation > 1e-12 * np.abs(mean).clip(min=1e-300), deviation, 1.0).tolist()
 
@@ -99,17 +100,20 @@ def _array(value: Any) -> np.ndarray:
     """The raw value as float64 [time, channels], NaN where missing."""
     try:
         if isinstance(value, np.ndarray) and value.dtype == object:
-            value = [np.asarray(step, dtype=float) for step in value]  # lists of lists as parquet gives them
+            value = list(value)  # lists of lists as parquet gives them
         array = np.asarray(value)
+        if array.dtype == object and any(isinstance(cell, str | bytes) for cell in array.flat):
+            raise TypeError("a string is no number")
         array = array.astype(float) if array.dtype.kind in "biufO" else None
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         array = None
     if array is None or array.ndim not in (1, 2):
         raise SampleError(f"expected a series as numbers [time, channels] or [time], found {str(value)[:80]}")
-    if np.isinf(array).any():
-        step = int(np.isinf(array).reshape(len(array), -1).any(1).argmax())
-        raise SampleError(f"expected finite numbers or missing ones in a series, found infinity at step {step}")
-    return array[:, None] if array.ndim == 1 else array
+    array = array[:, None] if array.ndim == 1 else array
+    for step, channel in np.argwhere(np.abs(array) > LARGEST)[:1]:
+        found = f"{array[step, channel]:g} at step {step}"
+        raise SampleError(f"expected numbers up to {LARGEST:g} or missing ones in a series, found {found}")
+    return array
 
 
 class SeriesEncoder(Encoder):
@@ -141,7 +145,7 @@ class SeriesEncoder(Encoder):
         processor: SeriesProcessor,
         *,
         patch: Annotated[int, Ge(1)] = 4,
-        width: Annotated[int, MultipleOf(32)] = 128,
+        width: Annotated[int, Interval(ge=32), MultipleOf(32)] = 128,
         blocks: Annotated[int, Ge(1)] = 3,
         kernel: Annotated[int, Ge(5)] = 7,
         layers: Annotated[int, Ge(0)] = 0,

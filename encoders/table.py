@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, SampleError, nearest
-from mmbert.layers.cells import category_of, cell_of, is_number, number_of
+from mmbert.layers.cells import STEEPEST, category_of, cell_of, is_number, number_of
 from mmbert.layers.numeric import LinearEmbedding, PeriodicEmbedding, PiecewiseEmbedding
 from mmbert.layers.transformer import TransformerLayer
 from mmbert.types import Tokens
 
-STEEPEST = 1e4  # standardised numbers are clipped to so many standard deviations, so that what follows stays finite
 MISSING, UNKNOWN = 0, 1  # the first two entries of each column's categories
 GRID = 1001  # quantiles kept of each numeric column
 
@@ -27,8 +26,9 @@ class TableProcessor(Processor):
     """Turns a dict {column: cell} into numbers and category indices.
 
     ``fit`` decides for each column: numeric where its cells are numbers, categorical where they are strings or bools
-    (a bool, and "TRUE" or "false" in any case, is the category "true" or "false"). None and NaN are missing cells. A
-    column that is missing in the whole training split is left out, with a warning. Columns are ordered by name.
+    (a bool, and "TRUE" or "false" in any case, is the category "true" or "false"). None, NaN and an absent key are
+    missing cells. A column that is missing in the whole training split is left out, with a warning. Columns are ordered
+    by name.
 
     **Tensors** of one row: ``numbers`` [numeric columns] float32, zero where missing; ``observed`` [numeric columns]
     bool; ``categories`` [categorical columns] int64 (0 missing, 1 not seen in training).
@@ -38,9 +38,8 @@ class TableProcessor(Processor):
     names columns of numbers that are codes; ``minimum_count`` is how often a
     category must occur to have an entry of its own.
 
-    **Raises** SampleError, naming the column, on an absent column, on inf or a number beyond 1e30, and on a cell of the
-    wrong kind; DataError where a column mixes numbers with strings. A column that ``fit`` did not see is ignored, with
-    one warning.
+    **Raises** SampleError, naming the column, on inf or a number beyond 1e30, and on a cell of the wrong kind;
+    DataError where a column mixes numbers with strings. A column that ``fit`` did not see is ignored, with one warning.
 
     >>> processor = TableProcessor()
     >>> processor.fit([{"mass": 1.0, "solid": "TRUE"}, {"mass": 3.0, "solid": False}])
@@ -65,7 +64,7 @@ class TableProcessor(Processor):
         self.ignored: list[str] = []  # columns already warned of
 
     def fit(self, values: Iterable[Mapping[str, Any]]) -> None:
-        rows = list(values)
+        rows = [_row(value) for value in values]
         columns = sorted({column for row in rows for column in row})
         for column in self.categorical:
             if column not in columns:
@@ -93,11 +92,10 @@ class TableProcessor(Processor):
         self.mean = [float(column.mean()) for column in transformed]
         spread = [float(column.std()) for column in transformed]
         pairs = zip(spread, self.mean, strict=True)
-        self.deviation = [value if value > 1e-12 * max(1.0, abs(mean)) else 1.0 for value, mean in pairs]
+        self.deviation = [value if value > 1e-12 * abs(mean) else 1.0 for value, mean in pairs]
 
     def __call__(self, value: Mapping[str, Any], rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        if not isinstance(value, Mapping):
-            raise SampleError(f"expected a table row as a dict of column: cell, found {type(value).__name__}")
+        value = _row(value)
         if extra := [column for column in value if not self._knows(column)]:
             warnings.warn(f"table columns that training did not have are ignored: {', '.join(extra)}", stacklevel=2)
             self.ignored += extra
@@ -155,6 +153,12 @@ class TableProcessor(Processor):
         # tied quantiles make a step: a number on it takes the step's middle
         below, above = np.interp(numbers, grid, ranks), 1 - np.interp(-numbers, -grid[::-1], ranks)
         return ndtri(((below + above) / 2).clip(1e-3, 1 - 1e-3))
+
+
+def _row(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(column, str) for column in value):
+        raise SampleError(f"expected a table row as a dict {{column: cell}}, found {str(value)[:80]}")
+    return value
 
 
 class TableEncoder(Encoder):

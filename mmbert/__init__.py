@@ -1,18 +1,33 @@
 """One shared BERT text trunk, encoders for any other modality, many tasks, honest ablations."""
 
-from typing import TYPE_CHECKING, Any
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mmbert.api import evaluate, load, predict, train
+    from mmbert.api import baseline, check, evaluate, load, predict, train
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "predict", "train"]
+__all__ = ["baseline", "check", "evaluate", "load", "predict", "train"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import the API when it is first used, so that ``import mmbert`` does not import torch."""
-    if name in __all__:
-        import mmbert.api
+def _of_api(name: str) -> property:
+    """A function of the API, which is imported when it is first used: ``import mmbert`` does not import torch."""
 
-        return getattr(mmbert.api, name)
-    raise AttributeError(f"module 'mmbert' has no attribute '{name}'")
+    def read(package: ModuleType) -> object:
+        return getattr(importlib.import_module("mmbert.api"), name)
+
+    def leave(package: ModuleType, folder: ModuleType) -> None:
+        """Python names a folder that it imports in its package: here ``train`` and ``evaluate`` stay functions."""
+
+    return property(read, leave)
+
+
+class _Package(ModuleType):
+    """This package."""
+
+
+for _name in __all__:
+    setattr(_Package, _name, _of_api(_name))
+sys.modules[__name__].__class__ = _Package

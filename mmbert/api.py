@@ -1,4 +1,4 @@
-"""What the command line does, as functions: train, evaluate, predict, baseline, load."""
+"""What the command line does, as functions: train, evaluate, predict, baseline, check, load."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from mmbert.bad_values import bad_values
 from mmbert.build import Built, build, facts
 from mmbert.data.loader import batches, evaluation_batches
 from mmbert.data.plan import StepPlan
+from mmbert.errors import DataError
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.evaluate.evaluator import evaluate as evaluate_model
 from mmbert.evaluate.ledger import append_results
@@ -25,7 +27,7 @@ from mmbert.train.folder import RunFolder, environment
 from mmbert.train.launch import make_accelerator
 from mmbert.train.loop import fit
 
-__all__ = ["baseline", "evaluate", "load", "predict", "train"]
+__all__ = ["baseline", "check", "evaluate", "load", "predict", "train"]
 
 RUNS = Path("runs")
 
@@ -36,7 +38,7 @@ def train(
     overrides: Iterable[str] = (),
     out: str | Path | None = None,
     ledger: str | Path | None = None,
-    arm: str = "base",
+    arm: str = "mmbert",
 ) -> dict[str, Any]:
     """Train a recipe, evaluate its best checkpoint on the test split, and write everything into a run folder.
 
@@ -44,8 +46,8 @@ def train(
         recipe: the path of a recipe.
         overrides: ``section.key=value``, as ``--set`` takes them.
         out: the run folder; by default ``runs/<name>-<hash>``.
-        ledger: a CSV file that the test scores are appended to, under the study named like the recipe.
-        arm: what the run is called in the ledger.
+        ledger: a CSV file that all lines of the result table are appended to, under the study named like the recipe.
+        arm: what the run is called there, its variant of the recipe.
 
     Returns what ``result.json`` holds: scores of the test split by task and metric, of the run and of the baselines.
 
@@ -116,8 +118,9 @@ def train(
     folder.write("result.json", result)
     if ledger:
         common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": recipe_hash(loaded)}
-        append_results(ledger, ours.scores, arm=arm, **common)
-        append_results(ledger, differences, arm=f"{arm} against baseline", **common)
+        lines = {one.arm.replace("mmbert", arm): one.scores for one in (ours, *hidden, *beside)}
+        for name, scores in {**lines, f"{arm} against the best baseline": differences}.items():
+            append_results(ledger, scores, arm=name, **common)
     console.results([ours, *hidden, *beside], differences)
     console.say("", f"run folder: {folder.path}", f"next: python -m mmbert predict {folder.path} --split test "
                 "--output predictions.jsonl")  # fmt: skip
@@ -145,9 +148,19 @@ def baseline(
     console.results(results, {})
     if ledger:
         for one in results:
-            common = {"study": loaded.name, "seed": 0, "split": "test", "recipe": recipe_hash(loaded)}
+            common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": recipe_hash(loaded)}
             append_results(ledger, one.scores, arm=one.arm, **common)
     return {one.arm: one.scores for one in results}
+
+
+def check(recipe: str | Path, *, overrides: Iterable[str] = ()) -> None:
+    """Read every value of a recipe's data. Raises ``DataError`` where any is bad, after listing all of them."""
+    found, rows = bad_values(load_recipe(recipe, overrides).recipe)
+    console = Console(speaks=True)
+    console.bad_values(found)
+    if found:
+        raise DataError(f"{recipe}: {len(found)} bad value{'s' if len(found) > 1 else ''} in {rows} rows")
+    console.say(f"{recipe}: no bad value in {rows} rows")
 
 
 def steps_of(recipe: Recipe, rows: int) -> tuple[int, int]:
@@ -176,7 +189,8 @@ def _facts(built: Built, accelerator: Accelerator, folder: RunFolder, total: int
 def _baselines(built: Built, data: str, console: Console) -> list[Result]:
     console.say("", "baselines on the same split ...")
     splits = {split: list(chained(built.splits, split)) for split in built.splits}
-    tasks = {name: task.cpu() for name, task in built.model.tasks.items()}
+    rows = count_rows(built.splits)  # a baseline is fitted, chosen and scored
+    tasks = {name: task.cpu() for name, task in built.model.tasks.items() if all(rows[one].get(name) for one in rows)}
     cache = cache_folder() / "baselines"
     return cached_baselines(cache, splits, built.processors, built.texts, tasks, built.labels, data=data)
 
@@ -186,7 +200,9 @@ def _differences(
 ) -> dict[str, dict[str, float]]:
     """For each task: the difference of the primary metric to the best baseline, with its 95 % interval."""
     differences = {}
-    for name in ours.scores if beside else ():
+    for name in ours.scores:
+        if not any(name in one.scores for one in beside):
+            continue
         task = built.model.tasks[name]
         other = best(beside, name, task)
         metric, one = primary(ours.scores[name]), compare(ours, other, name, task, found.targets[name])

@@ -12,18 +12,19 @@ from torch import Tensor, nn
 
 from encoders import ENCODERS
 from mmbert.contracts import Encoder, Processor
+from mmbert.data.collate import encode_sample
 from mmbert.data.items import Items
 from mmbert.errors import DataError, RecipeError, nearest
 from mmbert.fusion import FUSIONS
 from mmbert.layers.dropout import set_dropout
 from mmbert.model import MMBert
-from mmbert.recipe.schema import InputPart, Part, Recipe, TaskPart
-from mmbert.registry import Registry, keyword_only
-from mmbert.samples import Splits, open_splits, present_inputs, training_values
+from mmbert.processors import check_labels, fit, make_labels, make_processors, naming_the_row, own_options
+from mmbert.recipe.schema import Recipe
+from mmbert.samples import Splits, chained, open_splits, present_inputs, training_values, with_labels
 from mmbert.train.checkpoint import load_weights, read_facts, restore_processor
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
-from mmbert.trunk.vocabulary import Vocabulary, train_vocabulary
+from mmbert.trunk.vocabulary import Vocabulary, checked_text, train_vocabulary
 from mmbert.trunk.weights import fresh_config, from_config, load_checkpoint
 from tasks import TASKS
 
@@ -53,21 +54,25 @@ class Built:
 def build(recipe: Recipe) -> Built:
     """Open the data, fit the processors on the training split and make a model ready to train.
 
-    Raises ``DataError`` where an input or a task finds no value in the training split, ``RecipeError`` where parts do
-    not fit each other.
+    Raises ``DataError`` where an input or a task finds no value in the training split, ``SampleError`` where fitting
+    meets a bad value or any label is bad, ``RecipeError`` where parts do not fit each other.
     """
-    splits = open_splits(recipe)
+    splits = with_labels(open_splits(recipe))
     values, targets = training_values(recipe, splits)
     recipe = present_inputs(recipe, values)
     texts = text_names(recipe)
+    for name in texts:
+        with naming_the_row("input", name, checked_text, splits):
+            values[name] = [checked_text(value) for value in values[name]]
     trunk, vocabulary = _fresh_trunk(recipe, (text for name in texts for text in values[name]))
-    processors = {name: _processor(recipe, name, vocabulary) for name in recipe.inputs}
-    labels = {name: _processor_of(TASKS, part) for name, part in recipe.tasks.items()}
+    processors, labels = make_processors(recipe, vocabulary), make_labels(recipe)
     for name, processor in processors.items():
-        processor.fit(values[name])
+        fit(processor, "input", name, values[name], splits)
     for name, label in labels.items():
-        label.fit(targets[name])
-    model = _model(recipe, trunk, vocabulary, processors, labels, stand_ins=_stand_ins(processors, values, texts))
+        fit(label, "task", name, targets[name], splits)
+    check_labels(labels, splits)
+    stand_ins = {name: _stand_in(name, part, splits) for name, part in processors.items() if name not in texts}
+    model = _model(recipe, trunk, vocabulary, processors, labels, stand_ins=stand_ins)
     for name, encoder in model.encoders.items():
         encoder.load_pretrained()
         _tune(f"inputs.{name}", encoder, recipe.inputs[name].tune)
@@ -102,17 +107,12 @@ def text_names(recipe: Recipe) -> list[str]:
     return [name for name, part in recipe.inputs.items() if part.type == "text"]
 
 
-def _stand_ins(
-    processors: Mapping[str, Processor], values: Mapping[str, list], texts: Iterable[str]
-) -> dict[str, dict[str, Tensor]]:
-    """The first training value of each input that has an encoder, as a batch of one."""
-    found = {}
-    for name in processors.keys() - set(texts):
-        item = next((item for value in values[name] if (item := processors[name](value))), None)
-        if item is None:
-            raise DataError(f"inputs.{name}: every value of the training split is empty")
-        found[name] = processors[name].collate([item])
-    return found
+def _stand_in(name: str, processor: Processor, splits: Splits) -> dict[str, Tensor]:
+    """The first training value of an input that holds anything, as a batch of one."""
+    for sample in chained(splits, "train"):
+        if item := encode_sample(sample, {name: processor}, {}).inputs.get(name):
+            return processor.collate([item])
+    raise DataError(f"inputs.{name}: every value of the training split is empty")
 
 
 @contextmanager
@@ -141,19 +141,6 @@ def _fresh_trunk(recipe: Recipe, texts: Iterable[Any]) -> tuple[nn.Module, Vocab
         return from_config(config), vocabulary
 
 
-def _processor(recipe: Recipe, name: str, vocabulary: Vocabulary) -> Processor:
-    part = recipe.inputs[name]
-    if part.type == "text":
-        return TextProcessor(vocabulary, **part.options)
-    return _processor_of(ENCODERS, part)
-
-
-def _processor_of(table: Registry, part: InputPart | TaskPart) -> Processor:
-    """The processor of a part, made with those of the part's options that are its own."""
-    cls = table.get(part.type).processor
-    return cls(**_own(cls, part))
-
-
 def _model(
     recipe: Recipe,
     model: nn.Module,
@@ -171,12 +158,12 @@ def _model(
         if name not in texts:
             cls = ENCODERS.get(part.type)
             with _keyed(seed, f"inputs.{name}"):
-                encoders[name] = cls(trunk.dim, processors[name], **_own(cls, part))
+                encoders[name] = cls(trunk.dim, processors[name], **own_options(cls, part))
     tasks = {}
     for name, part in recipe.tasks.items():
         cls = TASKS.get(part.type)
         with _keyed(seed, f"tasks.{name}"):
-            tasks[name] = cls(trunk.dim, labels[name], **_own(cls, part))
+            tasks[name] = cls(trunk.dim, labels[name], **own_options(cls, part))
     tagged = {stream for task in tasks.values() if (stream := getattr(task, "of", None))}
     if unknown := tagged - {"text", *recipe.inputs}:
         raise RecipeError(f"tasks: there is no input '{min(unknown)}' to tag. {nearest(min(unknown), recipe.inputs)}")
@@ -189,10 +176,6 @@ def _model(
     if recipe.train.dropout is not None:
         set_dropout(whole, recipe.train.dropout)
     return whole.double() if recipe.train.precision == "fp64" else whole
-
-
-def _own(cls: type, part: Part) -> dict[str, Any]:
-    return {name: part.options[name] for name in keyword_only(cls)}
 
 
 def _check_lengths(trunk: HuggingFaceTrunk, processors: Mapping[str, Processor], texts: Iterable[str]) -> None:

@@ -80,7 +80,9 @@ def import_plugins(names: Sequence[str]) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     _check(arguments)
-    _api().train(arguments.recipe, overrides=arguments.set, out=arguments.out, ledger=arguments.ledger)
+    _api().train(
+        arguments.recipe, overrides=arguments.set, out=arguments.out, ledger=arguments.ledger, arm=arguments.arm
+    )
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -198,7 +200,8 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("train", train, "train a recipe, evaluate it and write a run folder", change)
     command.add_argument("recipe", metavar="RECIPE")
     command.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/<name>-<hash>)")
-    command.add_argument("--ledger", type=Path, metavar="CSV", help="append the scores to this file")
+    command.add_argument("--ledger", type=Path, metavar="CSV", help="append the result table to this file")
+    command.add_argument("--arm", default="mmbert", metavar="NAME", help="what the run is called there")
 
     command = add("evaluate", evaluate, "the scores of a trained model")
     command.add_argument("run", type=Path, metavar="RUN")

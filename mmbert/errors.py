@@ -26,7 +26,22 @@ class DataError(MMBertError):
 
 
 class SampleError(DataError):
-    """One raw value is bad. The data layer adds the source, the row and the field."""
+    """One raw value is bad: ``reason`` says why. The data layer adds the row, with its source and file, and the field.
+
+    >>> str(SampleError("expected a number, found 'x'").at("shop (prices.csv row 3)", "task 'price'"))
+    "shop (prices.csv row 3), task 'price': expected a number, found 'x'"
+    """
+
+    def __init__(self, reason: str, row: str = "", field: str = ""):
+        super().__init__(reason, row, field)  # so that it can be pickled
+        self.reason, self.row, self.field = reason, row, field
+
+    def __str__(self) -> str:
+        return f"{self.row}, {self.field}: {self.reason}" if self.row else self.reason
+
+    def at(self, row: str, field: str) -> "SampleError":
+        """The same error with its place."""
+        return SampleError(self.reason, row, field)
 
 
 class NumericalError(MMBertError):

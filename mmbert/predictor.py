@@ -2,21 +2,24 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from mmbert.build import Built
 from mmbert.build import load as load_built
 from mmbert.data.items import Items
 from mmbert.data.loader import evaluation_batches
-from mmbert.errors import IntegrityError, RecipeError
+from mmbert.data.media import media_path
+from mmbert.data.read import read_tables
+from mmbert.data.rows import cleaned
+from mmbert.errors import IntegrityError, RecipeError, SampleError
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.schema import Recipe
 from mmbert.train.checkpoint import find_checkpoint
-from mmbert.types import Sample
+from mmbert.types import Sample, sample_id
 
 
 class Model:
@@ -33,19 +36,27 @@ class Model:
         an absent input. Raises ``SampleError`` naming the row and the input of a bad value.
         """
         records = rows.to_dict("records") if hasattr(rows, "to_dict") else list(rows)
-        samples = [_sample(index, record, self.built.recipe) for index, record in enumerate(records)]
-        return list(self._predict(Items([samples], self.built.processors, {})))
+        samples = [_sample(self.built, record, f"row {number}") for number, record in enumerate(records, 1)]
+        return list(self._predict([samples]))
+
+    def predict_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
+        """The same for the rows of a file, read as training reads one; media lie in its folder."""
+        path = Path(path).expanduser()
+        records = [row for _, table in read_tables([path]) for row in table.to_pylist()]
+        yield from self._predict(
+            [[_sample(self.built, row, f"{path} row {number}", path.parent) for number, row in enumerate(records, 1)]]
+        )
 
     def predict_split(self, split: str) -> Iterator[dict[str, Any]]:
         """The same for a split of the recipe's own data, with the key of each row."""
-        yield from self._predict(self.built.items(split))
+        yield from self._predict(self.built.splits[split])
 
     @torch.no_grad()
-    def _predict(self, items: Items) -> Iterator[dict[str, Any]]:
-        bare = Items(items.splits, items.processors, {})
-        keys = (bare.sample(position).attributes.get("key") for position in range(len(bare)))
+    def _predict(self, splits: Sequence[Sequence[Sample]]) -> Iterator[dict[str, Any]]:
+        items = Items(splits, self.built.processors, {})
+        keys = (items.sample(position).attributes.get("key") for position in range(len(items)))
         dtype = next(self.model.parameters()).dtype
-        for batch in evaluation_batches(bare, self.built.recipe.evaluate.batch_size):
+        for batch in evaluation_batches(items, self.built.recipe.evaluate.batch_size):
             found = self.model.predict(batch.to("cpu", dtype))
             for row in range(len(batch)):
                 key = next(keys)
@@ -61,20 +72,25 @@ def load(run: str | Path) -> Model:
 def predict(run: str | Path, *, output: str | Path, input: str | Path | None = None, split: str | None = None) -> int:
     """Write predictions as JSON lines, one for each row in order: of a CSV, JSON Lines or Parquet file, or of a split.
 
-    Media paths in the file are relative to its folder. Returns the number of rows. The file is written as a whole.
+    Media paths in the file are relative to its folder. Returns the number of rows. The output is written as a whole or,
+    where a value is bad, not at all.
     """
     if (input is None) == (split is None):
         raise RecipeError("predict needs either --input FILE or --split train|validation|test")
     if input is None:
-        found: Iterable[dict[str, Any]] = Model(open_run(run, data=True)).predict_split(str(split))
+        found = Model(open_run(run, data=True)).predict_split(str(split))
     else:
-        found = load(run).predict(_read_rows(Path(input)))
+        found = load(run).predict_file(input)
     temporary = Path(f"{output}.tmp")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with open(temporary, "w", encoding="utf-8") as file:
-        for count, row in enumerate(found, 1):  # noqa: B007
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(temporary, output)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            for count, row in enumerate(found, 1):  # noqa: B007
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        os.replace(temporary, output)
+    finally:
+        temporary.unlink(missing_ok=True)
     return count
 
 
@@ -86,33 +102,21 @@ def open_run(run: str | Path, data: bool = False) -> Built:
     return load_built(checkpoint, load_recipe(path / "recipe.yaml").recipe, data=data)
 
 
-def _sample(index: int, record: Mapping[str, Any], recipe: Recipe) -> Sample:
-    """A record as a sample without targets; what is missing is absent."""
+def _sample(built: Built, record: Mapping[str, Any], where: str, media: Path | None = None) -> Sample:
+    """A record as a sample without targets; what is missing is absent. Paths lead from ``media``, if it is given."""
+    there = {name: value for name, value in record.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
     inputs = {}
-    for name, part in recipe.inputs.items():
+    for name, part in built.recipe.inputs.items():
         if isinstance(part.column, list):
-            value: Any = {column: record[column] for column in part.column if _is_there(record.get(column))} or None
+            value: Any = {column: there[column] for column in part.column if column in there}
         else:
-            value = record.get(part.column or name)
-        if _is_there(value):
+            value = there.get(part.column or name)
+        value = cleaned(value)
+        if media is not None and isinstance(value, str) and built.processors[name].reads_files:
+            try:
+                value = media_path(value, media)
+            except SampleError as error:
+                raise error.at(f"rows ({where})", f"input '{name}'") from error
+        if value is not None:
             inputs[name] = value
-    return Sample(index, "rows", inputs, {}, {"where": f"row {index + 1}"})
-
-
-def _is_there(value: Any) -> bool:
-    return value is not None and not (isinstance(value, float) and value != value)
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    import pandas as pd
-
-    readers = {
-        ".csv": pd.read_csv,
-        ".tsv": lambda file: pd.read_csv(file, sep="\t"),
-        ".jsonl": lambda file: [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()],
-        ".parquet": pd.read_parquet,
-    }
-    if path.suffix not in readers:
-        raise RecipeError(f"--input '{path}' must end in one of {', '.join(readers)}")
-    rows = readers[path.suffix](path)
-    return rows if isinstance(rows, list) else rows.to_dict("records")
+    return Sample(sample_id("rows", where), "rows", inputs, {}, {"where": where})

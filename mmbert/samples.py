@@ -33,6 +33,30 @@ def chained(splits: Splits, split: str) -> Iterator[Sample]:
         yield from samples
 
 
+class Chosen(Sequence[Sample]):
+    """Some samples of a sequence, by their positions."""
+
+    def __init__(self, samples: Sequence[Sample], positions: Sequence[int]):
+        self._samples, self._positions = samples, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: Any) -> Any:
+        positions = self._positions[index]
+        return Chosen(self._samples, positions) if isinstance(index, slice) else self._samples[positions]
+
+
+def with_labels(splits: Splits) -> Splits:
+    """The splits without those training rows that have no label, which would teach nothing."""
+    return {**splits, "train": [_with_labels(samples) for samples in splits["train"]]}
+
+
+def _with_labels(samples: Sequence[Sample]) -> Sequence[Sample]:
+    positions = [position for position, sample in enumerate(samples) if sample.targets]
+    return samples if len(positions) == len(samples) else Chosen(samples, positions)
+
+
 def training_values(recipe: Recipe, splits: Splits) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
     """The raw values of the training split by input and by task, in one pass.
 
@@ -72,7 +96,7 @@ def _sources(recipe: Recipe) -> list[Source]:
     }
     targets = {name: Field(_column(name, part), TASKS.get(part.type).processor) for name, part in recipe.tasks.items()}
     sources: list[Source] = []
-    for name, part in recipe.data.items():
+    for name, part in sorted(recipe.data.items()):  # the plan counts through the sources
         options, wiring = dict(part.options), []
         if part.name is not None:
             builder = DATASETS.get(part.name)

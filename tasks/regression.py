@@ -1,6 +1,7 @@
 """One number a row."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Annotated, Any, ClassVar, Literal
@@ -20,11 +21,13 @@ from mmbert.types import Fused
 
 Objective = Literal["mse", "huber", "mae"]
 Transform = Literal["none", "log"]
+NUMERAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 
 
 class RegressionLabel(Processor):
     """A number, standardised by the mean and standard deviation of the training split.
 
+    A text that is a number counts as one: a single word makes text of a whole CSV column, and that word is the mistake.
     ``transform: log`` takes the logarithm before, for positive targets over several orders of magnitude. Raises
     ``SampleError`` on what is no finite number (or not above 0 under ``log``), ``DataError`` where all training values
     are equal.
@@ -77,6 +80,8 @@ class RegressionLabel(Processor):
 
     def _number(self, value: Any) -> float:
         number = value.item() if isinstance(value, np.generic) else value
+        if isinstance(number, str) and NUMERAL.fullmatch(number):
+            number = float(number)
         if not isinstance(number, Real) or isinstance(number, bool) or not math.isfinite(number):
             raise SampleError(f"expected a finite number, found {value!r}")
         if self.transform == "none":

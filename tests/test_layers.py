@@ -22,6 +22,8 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.evaluate": 4,
     "mmbert.train": 5,
     "mmbert.samples": 6,
+    "mmbert.processors": 6,
+    "mmbert.bad_values": 6,
     "mmbert.build": 6,
     "mmbert.predictor": 7,
     "mmbert.api": 7,

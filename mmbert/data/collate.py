@@ -57,19 +57,24 @@ def collate(items: Sequence[Item], processors: Processors, labels: Processors) -
     )
 
 
+def row_of(sample: Sample) -> str:
+    """The source and the row of a sample, as errors name it."""
+    return f"{sample.source} ({sample.attributes.get('where', f'id {sample.id}')})"
+
+
 def _encoded(
     sample: Sample, kind: str, values: Mapping[str, Any], processors: Processors, key: tuple[int, int] | None
 ) -> dict[str, dict[str, Tensor]]:
     found = {}
     for name in sorted(values.keys() & processors.keys()):
         rng = None if key is None else generator(*key, sample.id, kind, name)
-        place = f"{sample.source} ({sample.attributes.get('where', f'id {sample.id}')}), {kind} '{name}'"
+        place = row_of(sample), f"{kind} '{name}'"
         try:
             tensors = processors[name](values[name], rng)
         except SampleError as error:
-            raise SampleError(f"{place}: {error}") from error
+            raise error.at(*place) from error
         except Exception as error:
-            error.add_note(f"while reading {place}")
+            error.add_note(f"while reading {', '.join(place)}")
             raise
         if tensors:
             found[name] = tensors

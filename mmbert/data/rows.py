@@ -94,8 +94,8 @@ class Rows:
         return Sample(
             id=sample_id(self.source, key),
             source=self.source,
-            inputs=self._values(self._inputs, row, f"{self.source} ({where}), input"),
-            targets=self._values(self._targets, row, f"{self.source} ({where}), task"),
+            inputs=self._values(self._inputs, row, f"{self.source} ({where})", "input"),
+            targets=self._values(self._targets, row, f"{self.source} ({where})", "task"),
             attributes={"where": where, "row": number, "key": key, **({} if group is None else {"group": group})},
         )
 
@@ -137,17 +137,17 @@ class Rows:
         name, number = self._place(row)
         return f"{name} row {number}".lstrip()
 
-    def _values(self, fields: Filled, row: int, place: str) -> dict[str, Any]:
+    def _values(self, fields: Filled, row: int, place: str, kind: str) -> dict[str, Any]:
         values = {}
         for name, column in fields.items():
             one = isinstance(column, str)
             value = self._cell(column, row) if one else {key: self._cell(cell, row) for key, cell in column.items()}
-            value = _cleaned(value)
+            value = cleaned(value)
             if value is not None and name in self._media and isinstance(value, str):
                 try:
                     value = media_path(value, self.media)
                 except SampleError as error:
-                    raise SampleError(f"{place} '{name}': {error}") from error
+                    raise error.at(place, f"{kind} '{name}'") from error
             if value is not None:
                 values[name] = value
         return values
@@ -156,8 +156,8 @@ class Rows:
         return self.table[column][row].as_py()
 
 
-def _cleaned(value: Any) -> Any:
+def cleaned(value: Any) -> Any:
     """The value, or None where nothing is there; entries of a dict that hold nothing are left out."""
     if isinstance(value, dict):
-        return {name: kept for name, entry in value.items() if (kept := _cleaned(entry)) is not None} or None
+        return {name: kept for name, entry in value.items() if (kept := cleaned(entry)) is not None} or None
     return None if isinstance(value, float) and value != value else value

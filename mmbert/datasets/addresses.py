@@ -1,12 +1,14 @@
 """United States addresses whose words were tagged by hand (usaddress)."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from xml.etree import ElementTree
 
 import pandas as pd
+from annotated_types import Ge
 
 from mmbert.contracts import Builder
 from mmbert.errors import IntegrityError
@@ -17,7 +19,8 @@ class Addresses(Builder):
     """1,513 addresses in the United States, each word with one of 29 tags such as ``StreetName`` and ``ZipCode``.
 
     For tagging: the text is the list of words, the label the list of their tags. Addresses that differ only in case and
-    punctuation stay in one split.
+    punctuation stay in one split. ``minimum_count`` is how many words a tag needs: those of a rarer one have no label
+    (some tags stand on one or two words, which a split may put on its test side only).
 
     Source: DataMade, usaddress (https://github.com/datamade/usaddress), ``training/labeled.xml``; from its sdist, which
     is read, not installed.
@@ -32,15 +35,18 @@ class Addresses(Builder):
         "id": "number of the address in the file",
         "text": "the whole address",
         "words": "its words, a list",
-        "tags": "the tag of each word, a list",
+        "tags": "the tag of each word, a list; null where its tag is too rare",
         "group": "the address without case and punctuation",
     }
 
+    def __init__(self, *, minimum_count: Annotated[int, Ge(1)] = 1):
+        self.minimum_count = minimum_count
+
     def build(self, folder: Path, progress: Callable[[float], None]) -> pd.DataFrame:
-        return read_addresses(fetch(self.package))
+        return read_addresses(fetch(self.package), minimum_count=self.minimum_count)
 
 
-def read_addresses(archive: Path) -> pd.DataFrame:
+def read_addresses(archive: Path, *, minimum_count: int = 1) -> pd.DataFrame:
     """The tagged addresses, from an sdist that holds ``training/labeled.xml``."""
     member = f"{archive.name.removesuffix('.tar.gz')}/training/labeled.xml"
     try:
@@ -55,4 +61,7 @@ def read_addresses(archive: Path) -> pd.DataFrame:
             words, tags = map(list, zip(*tagged, strict=True))
             text = " ".join(words)
             rows.append((str(number), text, words, tags, " ".join(re.findall(r"\w+", text.lower()))))
-    return pd.DataFrame(rows, columns=list(Addresses.columns))
+    frame = pd.DataFrame(rows, columns=list(Addresses.columns))
+    counts = Counter(tag for tags in frame["tags"] for tag in tags)
+    frame["tags"] = [[tag if counts[tag] >= minimum_count else None for tag in tags] for tags in frame["tags"]]
+    return frame

@@ -1,6 +1,5 @@
 """What one cell of a table is: missing, a number or a category."""
 
-import math
 from collections.abc import Mapping
 from numbers import Real
 from typing import Any
@@ -8,17 +7,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmbert.errors import SampleError, nearest
+from mmbert.errors import SampleError
 
 LARGEST = 1e30  # a number beyond it is a bad value: float32 and most units end before
+STEEPEST = 1e4  # standardised numbers are clipped to so many standard deviations, so that what follows stays finite
 
 
 def cell_of(row: Mapping[str, Any], column: str) -> Any:
-    """A cell, None where it is missing."""
-    if column not in row:
-        raise SampleError(f"the table row has no column '{column}'. {nearest(column, row)}")
-    cell = row[column]
-    if cell is pd.NA or cell is pd.NaT or (isinstance(cell, Real) and math.isnan(cell)):
+    """A cell, None where it is missing: None, NaN or, as sources give it, an absent key."""
+    cell = row.get(column)
+    if cell is pd.NA or cell is pd.NaT or (isinstance(cell, Real) and cell != cell):
         return None
     return cell
 
@@ -31,7 +29,7 @@ def number_of(column: str, cell: Any) -> float:
     if not is_number(cell):
         raise SampleError(f"the table column '{column}' holds numbers, found {cell!r}")
     if not abs(cell) <= LARGEST:
-        raise SampleError(f"the table column '{column}' holds finite numbers up to {LARGEST:g}, found {float(cell):g}")
+        raise SampleError(f"the table column '{column}' holds finite numbers up to {LARGEST:g}, found {str(cell)[:40]}")
     return float(cell)
 
 
@@ -39,7 +37,8 @@ def category_of(column: str, cell: Any) -> str:
     if isinstance(cell, bool | np.bool):
         return "true" if cell else "false"
     if is_number(cell):
-        return str(int(cell)) if math.isfinite(cell) and cell == int(cell) else repr(float(cell))
+        number = number_of(column, cell)
+        return str(int(cell)) if number == int(number) else repr(number)
     if isinstance(cell, str):
         return cell.lower() if cell.lower() in ("true", "false") else cell
     raise SampleError(f"the table column '{column}' holds strings, bools or numbers, found {type(cell).__name__}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, pad
 
 from mmbert.errors import DataError, SampleError
+from mmbert.layers.cells import LARGEST, STEEPEST
 
 Field = dict[str, Any]  # {"size", "known"} of a categorical field, {"mean", "deviation"} of a numeric one
 UNKNOWN = 0
@@ -25,7 +26,9 @@ def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[Field]:
     for column in zip(*rows, strict=True):
         if any(isinstance(cell, float | np.floating) for cell in column):
             numbers = _numbers(kind, column)
-            fields.append({"mean": float(numbers.mean()), "deviation": float(numbers.std()) or 1.0})
+            mean, deviation = float(numbers.mean()), float(numbers.std())
+            constant = deviation <= 1e-12 * abs(mean)  # but for rounding
+            fields.append({"mean": mean, "deviation": 1.0 if constant else deviation})
         else:
             known = sorted({_label(kind, cell) for cell in column})
             fields.append({"size": len(known) + 1, "known": {label: index for index, label in enumerate(known, 1)}})
@@ -35,7 +38,8 @@ def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[Field]:
 def apply_fields(kind: str, fields: Sequence[Field], rows: Sequence[Sequence]) -> tuple[np.ndarray, np.ndarray]:
     """Indices [rows, categorical fields] int64, 0 for a new label, and standardised numbers [rows, numeric fields].
 
-    Raises SampleError on a row of another length, on what is no number in a numeric field, and on NaN and infinity.
+    Raises SampleError on a row of another length, on what is no number in a numeric field, on NaN, and on numbers
+    beyond 1e30.
     """
     for row in rows:
         if len(row) != len(fields):
@@ -48,7 +52,7 @@ def apply_fields(kind: str, fields: Sequence[Field], rows: Sequence[Sequence]) -
             indices = np.concatenate([indices, np.array([found], dtype=np.int64)])
         else:
             standard = (_numbers(kind, column) - field["mean"]) / field["deviation"]
-            numbers = np.concatenate([numbers, standard[None]])
+            numbers = np.concatenate([numbers, standard[None].clip(-STEEPEST, STEEPEST)])
     return indices.T, numbers.T
 
 
@@ -60,8 +64,8 @@ def _label(kind: str, cell: Any) -> str:
 
 def _numbers(kind: str, column: Sequence) -> np.ndarray:
     for cell in column:
-        if not isinstance(cell, float | int | np.floating | np.integer) or not np.isfinite(cell):
-            raise SampleError(f"expected a finite number in this field of every {kind}, found {cell!r}")
+        if not isinstance(cell, float | int | np.floating | np.integer) or not abs(cell) <= LARGEST:
+            raise SampleError(f"expected a number up to {LARGEST:g} in this field of every {kind}, found {cell!r:.40}")
     return np.array(column, dtype=float)
 
 

@@ -19,7 +19,7 @@ def molecule(smiles: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from rdkit import Chem, rdBase  # takes a second: at first use
 
     with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
+        molecule = Chem.MolFromSmiles(smiles.encode("utf-8", "replace").decode())  # a lone surrogate
     if molecule is None:
         raise SampleError(f"expected a molecule as SMILES, found {smiles[:200]!r}")
     atoms = [

@@ -34,7 +34,7 @@ def read_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     if isinstance(value, str | os.PathLike):
         name = os.fspath(value)
     try:
-        samples, rate = _from_array(*value) if isinstance(value, tuple) else _from_file(value, max_seconds)
+        samples, rate = _from_array(value) if isinstance(value, tuple) else _from_file(value, max_seconds)
         if not len(samples) or rate not in RATES or not 1 <= samples.shape[1] <= CHANNELS:
             raise SampleError(
                 f"expected samples at {RATES[0]} to {RATES[-1]} Hz in at most {CHANNELS} channels, "
@@ -48,10 +48,11 @@ def read_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     return samples, rate
 
 
-def _from_array(samples: Any, rate: Any) -> tuple[np.ndarray, int]:
+def _from_array(value: tuple) -> tuple[np.ndarray, int]:
     try:
+        samples, rate = value
         samples, rate = np.asarray(samples), int(rate)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise SampleError(f"expected an array and its rate in hertz: {error}") from error
     if samples.ndim not in (1, 2) or (samples.dtype.kind != "f" and samples.dtype != np.int16):
         raise SampleError(
@@ -69,8 +70,11 @@ def _from_file(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     try:
         with io.BytesIO(value) if isinstance(value, bytes) else open(value, "rb") as file:
             return _decode(file, max_seconds)
-    except OSError as error:
-        raise SampleError(f"expected a file of sound, found that it cannot be read: {error.strerror}") from error
+    except SampleError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a path with NUL or a lone surrogate
+        reason = getattr(error, "strerror", None) or error
+        raise SampleError(f"expected a file of sound, found that it cannot be read: {reason}") from error
 
 
 def _decode(file: BinaryIO, max_seconds: float) -> tuple[np.ndarray, int]:

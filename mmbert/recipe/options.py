@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ConfigDict, create_model
 
 from encoders import ENCODERS
 from mmbert.data import SOURCES
@@ -13,6 +13,9 @@ from mmbert.fusion import FUSIONS
 from mmbert.recipe.schema import CLOSED, TEXT, Part, Recipe, SourcePart
 from mmbert.registry import Registry, options
 from tasks import TASKS
+
+# a signature has no docstrings of attributes, and the search for them takes longer than all else of reading a recipe
+OPTIONS = ConfigDict(CLOSED, use_attribute_docstrings=False, protected_namespaces=())
 
 
 def parts(recipe: Recipe) -> dict[tuple[str, ...], Part]:
@@ -67,7 +70,7 @@ def option_model(title: str, found: Sequence[type], taken: Sequence[str] = ()) -
                 raise RecipeError(f"{cls.__name__} cannot have the option '{name}': the name is reserved or used twice")
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[name] = (hints.get(name, Any), default)
-    return create_model(title, __config__={**CLOSED, "protected_namespaces": ()}, **fields)
+    return create_model(title, __config__=OPTIONS, **fields)
 
 
 def annotations(cls: type) -> dict[str, Any]:

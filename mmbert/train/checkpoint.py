@@ -37,7 +37,7 @@ def save_checkpoint(folder: Path, model: MMBert, processors: Mapping[str, Proces
     save_file(weights, temporary / "model.safetensors")
     save_file(tensors, temporary / "processors.safetensors")
     content = {"processors": states, **facts}
-    (temporary / "parts.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    (temporary / "parts.json").write_text(json.dumps(content), encoding="utf-8")
     before = _before(folder)
     if folder.exists():
         shutil.rmtree(before, ignore_errors=True)
@@ -105,7 +105,7 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """A value as JSON; tensors and arrays go to ``tensors``, named after their path. Tuples and keys keep their type."""
+    """A value as JSON; tensors and arrays go to ``tensors`` under their path. Tuples and keys keep their type."""
     if isinstance(value, Tensor | np.ndarray):
         name = f"{path}#{len(tensors)}"  # two paths may read the same
         tensors[name] = torch.as_tensor(value).clone().contiguous()

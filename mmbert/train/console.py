@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
+from mmbert.errors import SampleError
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.evaluate.results import Result, primary
 
@@ -64,6 +65,12 @@ class Console:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def bad_values(self, found: Sequence[SampleError]) -> None:
+        """A line each: the row, the field, and what is wrong."""
+        rows = max((len(error.row) for error in found), default=0)
+        fields = max((len(error.field) for error in found), default=0)
+        self.say(*(f"{error.row:<{rows}}  {error.field:<{fields}}  {error.reason}" for error in found))
 
     def results(self, results: Sequence[Result], differences: Mapping[str, Mapping[str, float]]) -> None:
         """The table of a split: an arm a line, the primary metric of a task a column; then what differs by how much."""

@@ -18,18 +18,16 @@ class RunFolder:
     """``runs/<name>-<hash8>/`` or ``--out DIR``; only the main process writes.
 
     ``metrics.jsonl`` holds one object a line: step, time, split, task, metric, value. ``result.json`` exists only when
-    the run has finished. Raises ``IntegrityError`` where the folder holds something else than a run.
+    the run has finished. The folder is made with its first file. Raises ``IntegrityError`` where it holds something
+    else than a run.
     """
 
     def __init__(self, path: Path, *, writes: bool):
         self.path = path
         self.writes = writes
         self._start = time.monotonic()
-        if not writes:
-            return
-        if path.exists() and any(path.iterdir()) and not (path / "recipe.yaml").exists():
+        if writes and path.exists() and any(path.iterdir()) and not (path / "recipe.yaml").exists():
             raise IntegrityError(f"--out '{path}' must be empty or hold a run; it holds other files")
-        path.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
         """Remove what an earlier run left: once data and model are ready, so that a mistake there costs no results."""
@@ -48,6 +46,7 @@ class RunFolder:
         """Write one file as a whole: a reader sees the old content or the new."""
         if not self.writes:
             return
+        self.path.mkdir(parents=True, exist_ok=True)
         text = content if isinstance(content, str) else json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         temporary = self.path / f".{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
@@ -63,6 +62,7 @@ class RunFolder:
             for task, metrics in values.items()
             for metric, value in metrics.items()
         ]
+        self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from mmbert.errors import NumericalError
+from mmbert.errors import NumericalError, RecipeError, nearest
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.model import MMBert
 from mmbert.recipe.schema import Optim, Train
@@ -80,7 +80,8 @@ def fit(
         found = evaluate()
         folder.log(step, "validation", {**found.scores, "all": {"skill": found.mean_skill}})
         console.evaluation(step, found)
-        if progress.best is None or selected(found, model, train.select) > selected(progress.best, model, train.select):
+        score = selected(found, model, train.select)
+        if progress.best is None or score > selected(progress.best, model, train.select):
             progress.best, progress.best_step, waited = found, step, 0
             if accelerator.is_main_process:
                 keep()
@@ -141,9 +142,16 @@ def dropout_seed(*key: int) -> int:
 
 
 def selected(evaluation: Evaluation, model: MMBert, select: str) -> float:
-    """The score, higher is better, by which checkpoints are chosen: mean skill, or a metric of one task."""
+    """The score, higher is better, by which checkpoints are chosen: mean skill, or a metric of one task.
+
+    Raises ``RecipeError`` where the evaluation has no such score.
+    """
     if select == "skill":
         return evaluation.mean_skill
     task, _, metric = select.partition("/")
-    value = evaluation.scores[task][metric]
+    scores = evaluation.scores.get(task, {})
+    if metric not in scores:
+        valid = [f"{name}/{own}" for name, metrics in evaluation.scores.items() for own in metrics]
+        raise RecipeError(f"train.select: validation gives no score '{select}'. {nearest(select, ['skill', *valid])}")
+    value = scores[metric]
     return -value if metric in model.tasks[task].lower_is_better else value

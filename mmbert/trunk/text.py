@@ -10,9 +10,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmbert.contracts import Processor
-from mmbert.errors import SampleError
 from mmbert.layers.pad import lengths_mask, pad
-from mmbert.trunk.vocabulary import Vocabulary
+from mmbert.trunk.vocabulary import Vocabulary, checked_text
 
 
 class TextProcessor(Processor):
@@ -44,11 +43,9 @@ class TextProcessor(Processor):
         self._tokenizer = Tokenizer.from_str(vocabulary.tokenizer)
 
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        listed = not isinstance(value, str)
-        if listed and not (isinstance(value, list | tuple) and all(isinstance(word, str) for word in value)):
-            raise SampleError(f"expected a text or a list of words, found {type(value).__name__}: {str(value)[:40]!r}")
-        clean = [_encodable(word) for word in value] if listed else _encodable(value)
-        encoding = self._tokenizer.encode(clean, is_pretokenized=listed, add_special_tokens=False)
+        text = checked_text(value)
+        clean = _encodable(text) if isinstance(text, str) else [_encodable(word) for word in text]
+        encoding = self._tokenizer.encode(clean, is_pretokenized=not isinstance(text, str), add_special_tokens=False)
         keep = slice(None, self.max_length) if self.truncation == "head" else slice(-self.max_length, None)
         words = [-1 if word is None else word for word in encoding.word_ids[keep]]
         return {

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from mmbert.errors import RecipeError
+from mmbert.errors import RecipeError, SampleError
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -47,7 +48,7 @@ def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
 
     The result depends on the words and their counts alone: not on the order of the texts, the run or the process.
     """
-    listed = [text if isinstance(text, str) else " ".join(text) for text in texts]
+    listed = [text if isinstance(text, str) else " ".join(text) for text in map(checked_text, texts)]
     learner = _word_pieces(models.WordPiece(unk_token="[UNK]"))
     # the library numbers the continuations of words in another order each time, and ties are broken by number
     first = [*SPECIAL, *(f"##{letter}" for letter in _continuing(learner, listed))]
@@ -57,6 +58,16 @@ def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
     tokenizer.add_special_tokens(list(SPECIAL))
     pad, _, cls, sep, _ = (cast(int, tokenizer.token_to_id(token)) for token in SPECIAL)
     return Vocabulary(tokenizer.to_str(), cls=cls, sep=sep, pad=pad, size=tokenizer.get_vocab_size())
+
+
+def checked_text(value: Any) -> str | list[str]:
+    """A raw value that is a text or a list of words. Raises ``SampleError`` on any other."""
+    if isinstance(value, str):
+        return value
+    listed = isinstance(value, list | tuple | np.ndarray)  # an array is what a data frame of lists holds
+    if listed and all(isinstance(word, str) for word in value):
+        return list(value)
+    raise SampleError(f"expected a text or a list of words, found {type(value).__name__}: {str(value)[:40]!r}")
 
 
 def _word_pieces(model: models.WordPiece) -> Tokenizer:

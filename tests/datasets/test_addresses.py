@@ -45,6 +45,12 @@ def test_addresses_that_differ_in_case_and_punctuation_share_a_group(tmp_path):
     assert first == second != third
 
 
+def test_a_rare_tag_is_no_label(tmp_path):
+    frame = read_addresses(sdist(tmp_path, XML), minimum_count=3)
+    assert frame["tags"][0] == [None, "StreetName", "PlaceName", "PlaceName"]
+    assert frame["words"][0] == ["12", "Oak", "St", "Paul,"]
+
+
 def test_broken_xml_is_named(tmp_path):
     with pytest.raises(IntegrityError, match=r"labeled\.xml is not valid XML"):
         read_addresses(sdist(tmp_path, XML[:-20]))

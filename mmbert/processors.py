@@ -1,0 +1,108 @@
+"""The processors of a recipe: made with its options, and fitted on the training split with errors that name the row."""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from encoders import ENCODERS
+from mmbert.contracts import Processor
+from mmbert.data.collate import encode_sample, row_of
+from mmbert.errors import DataError, SampleError
+from mmbert.recipe.schema import InputPart, Part, Recipe, TaskPart
+from mmbert.registry import Registry, keyword_only
+from mmbert.samples import Splits, chained
+from mmbert.trunk.text import TextProcessor
+from mmbert.trunk.vocabulary import Vocabulary
+from mmbert.types import Sample
+from tasks import TASKS
+
+Kind = Literal["input", "task"]
+Reads = Callable[[Any], Any]  # raises SampleError on a bad raw value
+
+
+def make_processors(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, Processor]:
+    """The processor of each input, not fitted."""
+    return {
+        name: TextProcessor(vocabulary, **part.options) if part.type == "text" else _made(ENCODERS, part)
+        for name, part in recipe.inputs.items()
+    }
+
+
+def make_labels(recipe: Recipe) -> dict[str, Processor]:
+    """The processor of each task's labels, not fitted."""
+    return {name: _made(TASKS, part) for name, part in recipe.tasks.items()}
+
+
+def own_options(cls: type, part: Part) -> dict[str, Any]:
+    """Those of a part's options that a class takes itself."""
+    return {name: part.options[name] for name in keyword_only(cls)}
+
+
+def fit(processor: Processor, kind: Kind, name: str, values: Iterable[Any], splits: Splits) -> None:
+    """Fit a processor on the training values of an input or a task, which are those in ``splits``.
+
+    Raises ``SampleError``, naming the row, on a bad value; ``DataError``, naming the field, on values that are no good
+    together.
+    """
+    with naming_the_row(kind, name, fitting(processor), splits):
+        processor.fit(values)
+
+
+@contextmanager
+def naming_the_row(kind: Kind, name: str, reads: Reads, splits: Splits) -> Iterator[None]:
+    """Errors raised inside tell the training row of the bad value: the first that ``reads`` refuses as well."""
+    try:
+        yield
+    except SampleError as error:
+        raise next(refused(chained(splits, "train"), kind, name, reads), error) from error
+    except DataError as error:
+        raise DataError(f"{kind}s.{name}: {error}") from error
+
+
+def fitting(processor: Processor) -> Reads:
+    """Refuses a value as ``processor.fit`` does."""
+    fresh = copy.deepcopy(processor)
+
+    def read(value: Any) -> None:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                fresh.fit([value])
+        except SampleError:
+            raise
+        except DataError:  # one value alone is too few
+            pass
+
+    return read
+
+
+def refused(samples: Iterable[Sample], kind: Kind, name: str, reads: Reads) -> Iterator[SampleError]:
+    """The errors, with their rows, of the values of an input or a task that ``reads`` refuses."""
+    for sample in samples:
+        values = sample.inputs if kind == "input" else sample.targets
+        if name in values:
+            try:
+                reads(values[name])
+            except SampleError as error:
+                yield error.at(row_of(sample), f"{kind} '{name}'")
+
+
+def check_labels(labels: Mapping[str, Processor], splits: Splits) -> None:
+    """Read the labels of validation and test now, rather than after hours of training.
+
+    Raises ``SampleError``, naming the row, on a bad one (a class that the training split does not have), ``DataError``
+    where no row of the validation split has any: the best checkpoint is chosen by them.
+    """
+    labelled = {
+        split: sum(bool(encode_sample(sample, {}, labels).targets) for sample in chained(splits, split))
+        for split in ("validation", "test")
+    }
+    if not labelled["validation"]:
+        raise DataError("no row of the validation split has a label, by which the best checkpoint is chosen")
+
+
+def _made(table: Registry, part: InputPart | TaskPart) -> Processor:
+    cls = table.get(part.type).processor
+    return cls(**own_options(cls, part))

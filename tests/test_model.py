@@ -1,0 +1,253 @@
+"""MMBert with all six kinds of input and all four tasks, under every fusion: absence, rows, gradients, stand-ins."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from mmbert.build import build
+from mmbert.data.collate import Item, collate
+from mmbert.fusion import FUSIONS
+from mmbert.recipe.load import load_recipe
+from mmbert.train.loop import accumulate_gradients
+from mmbert.types import Batch, Present
+
+DEBUG = Path(__file__).resolve().parents[1] / "recipes" / "debug.yaml"
+SMALL = (
+    "trunk.hidden_size=16", "trunk.heads=2", "data.generated.absent=0", "train.precision=fp64", "train.dropout=0",
+    "inputs.image.size=16", "inputs.image.width=16", "inputs.sound.width=16", "inputs.sound.mels=8",
+    "inputs.cells.width=16", "inputs.graph.width=16", "tasks.kind.hidden=8",
+)  # fmt: skip
+INPUTS = ("cells", "graph", "image", "series", "sound", "text")
+TASKS = ("amount", "kind", "topics", "words")
+ROWS = 5
+EXACT = 1e-9
+
+
+def small(*settings):
+    return load_recipe(DEBUG, [*SMALL, *settings]).recipe
+
+
+@pytest.fixture(scope="module", params=FUSIONS.names())
+def built(request):
+    """In training mode; what is zero at the start (gates, facets, queries) holds small random values."""
+    one = build(small("fusion=null", f"fusion.type={request.param}"))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in one.model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+    return one
+
+
+def made(built, rows=range(ROWS), absent=lambda row, name: False):
+    """Rows of the training split as a batch, without the inputs and targets that are ``absent``."""
+    items = []
+    for row in rows:
+        item = built.items("train")[row, None]
+        kinds = ({name: made for name, made in kind.items() if not absent(row, name)} for kind in item[1:])
+        items.append(Item(item.id, *kinds))
+    return collate(items, built.processors, built.labels).to("cpu", torch.float64)
+
+
+def without(batch, *names):
+    """The same batch without some inputs or targets."""
+    kinds = ({name: one for name, one in kind.items() if name not in names} for kind in (batch.inputs, batch.targets))
+    return Batch(batch.ids, *kinds)
+
+
+@torch.no_grad()
+def outputs(model, batch):
+    """What each row gets: its summary and the output of each task; of the words those that it has."""
+    fused = model.fuse(batch)
+    rows = [[fused.summary[row]] for row in range(len(batch))]
+    for name, task in model.tasks.items():
+        for row, output in zip(rows, task(fused), strict=True):
+            row.append(output[output[:, -1] == 1] if name == "words" else output)
+    return rows
+
+
+def distance(one, other):
+    """The largest difference between what two rows get; infinite where they have not as many words."""
+    if any(a.shape != b.shape for a, b in zip(one, other, strict=True)):
+        return float("inf")
+    return max(float((a - b).abs().max()) if a.numel() else 0.0 for a, b in zip(one, other, strict=True))
+
+
+def gradients(model, batch, *tasks):
+    """The losses of a batch, and the gradient of their sum (or of some tasks') for each parameter."""
+    model.zero_grad()
+    losses = model(batch)
+    sum(loss for name, loss in losses.items() if name in (tasks or losses)).backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    return losses, found
+
+
+def largest(tensors):
+    return max(float(tensor.abs().max()) for tensor in tensors if tensor.numel())
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_an_absent_input_leaves_the_other_rows_as_they_were(built, name):
+    whole = outputs(built.model, made(built))
+    some = outputs(built.model, made(built, absent=lambda row, one: one == name and row in (1, 3)))
+    for row in range(ROWS):
+        moved = distance(whole[row], some[row])
+        assert moved > 1e-6 if row in (1, 3) else moved < EXACT
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_an_absent_key_equals_an_input_that_is_all_masked(built, name, monkeypatch):
+    batch = made(built)
+    with_stand_in = outputs(built.model, without(batch, name))
+    monkeypatch.setattr(built.model, "stand_ins", {})
+    absent = outputs(built.model, without(batch, name))
+    present = batch.inputs[name]
+    masked = [with_stand_in]
+    if "mask" in present.tensors:
+        hidden = {"mask": torch.zeros_like(present.tensors["mask"])}
+        hidden |= {"edges": present.tensors["edges"].fill_(-1)} if name == "graph" else {}  # no node, so no edge
+        empty = Present(present.rows, present.tensors | hidden)
+        masked.append(outputs(built.model, Batch(batch.ids, batch.inputs | {name: empty}, batch.targets)))
+    for found in masked:
+        assert max(map(distance, found, absent)) < EXACT
+
+
+def test_nothing_behind_a_mask_reaches_output_or_gradient(built, monkeypatch):
+    def spoil(batch):
+        for name, tensor, mask in (
+            ("sound", "frames", "mask"), ("series", "values", "observed"), ("cells", "numbers", "observed"),
+            ("graph", "node_values", "mask"),
+        ):  # fmt: skip
+            tensors = batch.inputs[name].tensors
+            hidden = ~tensors[mask]
+            assert hidden.any() or name == "cells"
+            tensors[tensor][hidden] = float("nan")
+        text, graph = batch.inputs["text"].tensors, batch.inputs["graph"].tensors
+        text["tokens"][~text["mask"]] = 7
+        text["unit"][~text["mask"]] = 3
+        graph["nodes"][~graph["mask"]] = 1
+        graph["edge_features"][graph["edges"][:, 0] < 0] = 1
+        return batch
+
+    # the last row has but a graph: what stands in its slots of the other streams is made up by ``join``
+    def batch():
+        return made(built, absent=lambda row, name: row == ROWS - 1 and name not in ("graph", *TASKS))
+
+    losses, found = gradients(built.model, batch())
+    plain = outputs(built.model, batch())
+    spoiled_losses, spoiled = gradients(built.model, spoil(batch()))
+    assert max(map(distance, outputs(built.model, spoil(batch())), plain)) == 0
+    torch.testing.assert_close(spoiled_losses, losses, rtol=0, atol=0)
+    torch.testing.assert_close(spoiled, found, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", INPUTS[:-1])
+def test_a_stand_in_reaches_neither_loss_nor_gradient(built, name, monkeypatch):
+    batch = without(made(built), name)
+    own = f"encoders.{name}."
+    losses, found = gradients(built.model, batch)
+    assert all(gradient is not None for gradient in found.values())
+    assert largest(gradient for key, gradient in found.items() if key.startswith(own)) == 0
+    with monkeypatch.context() as patch:  # whatever it holds
+        stand_in = built.model._stand_in
+        patch.setattr(built.model, "_stand_in", lambda *given: (
+            (tokens := stand_in(*given))._replace(values=tokens.values * 0 + float("nan"))
+        ))  # fmt: skip
+        spoiled_losses, spoiled = gradients(built.model, batch)
+        torch.testing.assert_close(spoiled_losses, losses, rtol=0, atol=0)
+        others = {key for key in found if not key.startswith(own)}
+        torch.testing.assert_close(*({key: one[key] for key in others} for one in (spoiled, found)), rtol=0, atol=0)
+    monkeypatch.setattr(built.model, "stand_ins", {})
+    plain_losses, plain = gradients(built.model, batch)
+    torch.testing.assert_close(plain_losses, losses, rtol=EXACT, atol=EXACT)
+    assert any(gradient is None for gradient in plain.values())  # what distributed training would wait for
+    for key, gradient in plain.items():
+        if gradient is not None and gradient.numel():
+            assert largest([gradient - found[key]]) < EXACT, key
+        elif gradient is None:
+            assert not found[key].any(), key
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_without_a_label_reaches_neither_loss_nor_gradient(built, name):
+    losses, found = gradients(built.model, without(made(built), name))
+    others = [task for task in TASKS if task != name]
+    assert losses[name] == 0
+    whole_losses, whole = gradients(built.model, made(built), *others)
+    for task in others:
+        assert losses[task] == whole_losses[task]
+    for key, gradient in found.items():
+        if key.startswith(f"tasks.{name}."):
+            assert gradient is not None
+            assert not gradient.any()
+        else:
+            assert torch.equal(gradient, whole[key]), key
+
+
+@pytest.mark.parametrize("names", [INPUTS, TASKS, (*INPUTS, *TASKS)], ids=["inputs", "tasks", "all"])
+def test_every_parameter_takes_part_in_every_step(built, names):
+    losses, found = gradients(built.model, without(made(built), *names))
+    assert list(losses) == list(TASKS)
+    for key, gradient in found.items():
+        assert gradient is not None, key
+        assert gradient.isfinite().all(), key
+
+
+def test_every_parameter_learns(built):
+    batch = made(built, absent=lambda row, name: name in INPUTS and (row + INPUTS.index(name)) % ROWS == 0)
+    _, found = gradients(built.model, batch)
+    assert [key for key, gradient in found.items() if gradient.numel() and not gradient.any()] == []
+
+
+def test_all_inputs_absent_is_finite_and_the_same_for_each_row(built):
+    nothing = without(made(built), *INPUTS)
+    for mode in (True, False):
+        found = outputs(built.model.train(mode), nothing)
+        assert all(part.isfinite().all() for row in found for part in row)
+        assert max(distance(row, found[0]) for row in found) < EXACT
+    built.model.train()
+    partly = outputs(built.model, made(built, absent=lambda row, name: row == 2 and name in INPUTS))
+    assert distance(partly[2], found[0]) < EXACT
+
+
+def test_rows_do_not_influence_each_other(built):
+    def absent(row, name):
+        return name in INPUTS and (row + INPUTS.index(name)) % 4 == 0
+
+    assert built.model.training
+    whole = outputs(built.model, made(built, absent=absent))
+    for row in range(ROWS):
+        (alone,) = outputs(built.model, made(built, [row], absent))
+        assert distance(alone, whole[row]) < EXACT
+
+
+def test_a_batch_equals_its_micro_batches(built):
+    def absent(row, name):  # the first micro-batch has no label of one task, the second no sound
+        hidden = (row < 8 and name == "kind") or (8 <= row < 16 and name == "sound")
+        return hidden or (row * 7 + 3 * (*INPUTS, *TASKS).index(name)) % 5 < 2
+
+    weights = dict(zip(TASKS, (1.0, 0.5, 2.0, 1.5), strict=True))
+    accelerator = Accelerator(cpu=True)
+    found, losses = [], []
+    for cuts in ([range(32)], [range(at, at + 8) for at in range(0, 32, 8)], [range(3), range(3, 31), range(31, 32)]):
+        batches = [made(built, rows, absent) for rows in cuts]
+        built.model.zero_grad()
+        losses.append(accumulate_gradients(built.model, batches, weights, accelerator, seed=(0, 1)))
+        found.append({name: parameter.grad for name, parameter in built.model.named_parameters()})
+    built.model.zero_grad()
+    assert "kind" not in made(built, range(8), absent).targets
+    for cut in (1, 2):
+        assert losses[cut] == pytest.approx(losses[0], rel=EXACT)
+        for name, gradient in found[0].items():
+            scale = max(1.0, largest([gradient]) if gradient.numel() else 0.0)
+            assert not gradient.numel() or largest([found[cut][name] - gradient]) < EXACT * scale, name
+
+
+def test_predictions_are_given_for_every_row(built):
+    batch = without(made(built), *TASKS)
+    found = built.model.eval().predict(batch)
+    built.model.train()
+    assert {name: len(rows) for name, rows in found.items()} == dict.fromkeys(TASKS, ROWS)
+    torch.testing.assert_close(found["kind"].sum(-1), torch.ones(ROWS, dtype=torch.float64))

@@ -1,0 +1,90 @@
+"""A new encoder in a file of the user's own: trained and used without touching a file of mmbert."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGIN = ROOT / "tests" / "plugins" / "my_lab_eeg.py"  # it stands in README.md too
+SAMPLES, CHANNELS = 16, 3
+RECIPE = """\
+name: sleep
+data: {nights: {type: files, path: nights.jsonl}}
+trunk: {checkpoint: null, layers: 1, hidden_size: 16, heads: 2, vocabulary: 100, max_positions: 32}
+inputs:
+  note: {type: text, max_length: 8}
+  window: {type: eeg, patch: 4}
+fusion: {type: joint, tokens: 2}
+tasks: {stage: {type: classification}}
+train: {steps: 3, batch_size: 8}
+evaluate: {baselines: false}
+"""
+
+
+def run(*words, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(cwd)}
+    return subprocess.run(
+        [sys.executable, "-m", "mmbert", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def rows():
+    """Half of them without a window, one without a note."""
+    rng = random.Random(0)
+    windows = [[[rng.gauss(0, 20) for _ in range(CHANNELS)] for _ in range(SAMPLES)] for _ in range(40)]
+    return [
+        {"note": f"night {row}" if row else None, "stage": ["rem", "deep"][row % 2]}
+        | ({"window": window} if row % 4 < 2 else {})
+        for row, window in enumerate(windows)
+    ]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A folder with the plugin, a recipe, rows and the finished run."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(PLUGIN, folder)
+    (folder / "sleep.yaml").write_text(RECIPE)
+    (folder / "nights.jsonl").write_text("\n".join(map(json.dumps, rows())))
+    done = run("train", "sleep.yaml", "--plugin", "my_lab_eeg", "--out", "run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_plugin_is_short():
+    lines = [line.strip() for line in PLUGIN.read_text().splitlines()]
+    assert sum(bool(line) and not line.startswith(('"""', "#")) for line in lines) < 40
+
+
+def test_it_trains(lab):
+    result = json.loads((lab / "run" / "result.json").read_text())
+    assert 0 <= result["test"]["stage"]["accuracy"] <= 1
+    assert "mmbert without window" in result["hidden"]
+
+
+def test_it_predicts(lab):
+    done = run("predict", "run", "--plugin", "my_lab_eeg", "--input", "nights.jsonl", "--output", "out.jsonl", cwd=lab)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (lab / "out.jsonl").read_text().splitlines()]
+    assert len(lines) == 40
+    assert {line["stage"]["label"] for line in lines} <= {"rem", "deep"}
+
+
+def test_a_recipe_or_run_alone_never_brings_code(lab):
+    done = run("check", "sleep.yaml", cwd=lab)
+    assert done.returncode == 2
+    assert "inputs.window.type (sleep.yaml:6): no encoder is called 'eeg'." in done.stderr
+    done = run("check", "run/recipe.yaml", cwd=lab)
+    assert done.returncode == 2
+
+
+def test_its_options_are_checked_and_shown(lab):
+    done = run("check", "sleep.yaml", "--plugin", "my_lab_eeg", "--set", "inputs.window.ptach=2", cwd=lab)
+    assert done.returncode == 2
+    assert "inputs.window.ptach (--set): unknown key. Did you mean 'patch'?" in done.stderr

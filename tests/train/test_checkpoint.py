@@ -1,0 +1,240 @@
+"""What is saved comes back bit for bit, in another process too, or not at all; and a dying save costs nothing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from train_parts import fresh
+
+from mmbert.build import facts, load
+from mmbert.contracts import Processor
+from mmbert.errors import IntegrityError
+from mmbert.recipe.write import dump
+from mmbert.train import checkpoint
+from mmbert.train.checkpoint import find_checkpoint, load_weights, read_facts, restore_processor, save_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def built():
+    return fresh("inputs.other={type: text}")
+
+
+def save(built, folder):
+    parts = {f"inputs.{name}": part for name, part in built.processors.items()}
+    parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
+    save_checkpoint(folder, built.model, parts, facts(built.model))
+
+
+@pytest.fixture
+def saved(built, tmp_path):
+    save(built, tmp_path / "best")
+    return tmp_path / "best"
+
+
+def same(found, expected):
+    """The same values of the same types; a number of numpy has become one of Python."""
+    assert type(found) is type(expected.item() if isinstance(expected, np.generic) else expected)
+    if isinstance(found, torch.Tensor | np.ndarray):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    elif isinstance(found, dict):
+        same([*found], [*expected])
+        same([*found.values()], [*expected.values()])
+    elif isinstance(found, list | tuple):
+        for one, other in zip(found, expected, strict=True):
+            same(one, other)
+    else:
+        assert found == expected
+
+
+def weights_of(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_there_is_no_pickle(saved):
+    assert {file.suffix for file in saved.iterdir()} == {".safetensors", ".json"}
+    for file in saved.glob("*.safetensors"):
+        load_file(file)
+    json.loads((saved / "parts.json").read_text())
+
+
+def test_what_is_loaded_is_what_was_saved(built, saved):
+    again = load(saved, built.recipe)
+    torch.testing.assert_close(again.model.state_dict(), built.model.state_dict(), rtol=0, atol=0)
+    assert not again.model.training
+    for name, processor in {**built.processors, **built.labels}.items():
+        restored = {**again.processors, **again.labels}[name]
+        same(restored.__getstate__(), processor.__getstate__())
+        assert type(restored) is type(processor)
+
+
+PREDICT = """
+import sys, json
+from mmbert.predictor import load
+print(json.dumps(list(load(sys.argv[1]).predict(json.load(open(sys.argv[2]))))))
+"""
+
+
+def test_a_new_process_predicts_the_same(built, tmp_path):
+    save(built, tmp_path / "checkpoints" / "best")
+    (tmp_path / "recipe.yaml").write_text(dump(built.recipe))
+    samples = list(built.splits["test"][0])
+    assert len(samples) > 3
+    (tmp_path / "rows.json").write_text(json.dumps([sample.inputs for sample in samples]))
+    command = [sys.executable, "-c", PREDICT, str(tmp_path), str(tmp_path / "rows.json")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    items = built.items("test")
+    model = built.model.eval()
+    with torch.no_grad():
+        found = model.predict(items.batch([(row, None) for row in range(len(items))]))
+    expected = [
+        {name: model.tasks[name].decode(rows[row]) for name, rows in found.items()} for row in range(len(items))
+    ]
+    model.train()
+    assert json.loads(done.stdout) == json.loads(json.dumps(expected))
+
+
+@pytest.mark.parametrize("fault", ["missing", "unknown", "other shape"])
+def test_a_tensor_that_does_not_fit_is_named_and_changes_nothing(built, saved, fault):
+    weights = load_file(saved / "model.safetensors")
+    name = "tasks.amount.head.1.bias"
+    if fault == "missing":
+        del weights[name]
+    elif fault == "unknown":
+        weights[name := "tasks.colour.head.1.bias"] = torch.zeros(3)
+    else:
+        weights[name] = torch.zeros(7)
+    save_file({key: tensor + 1 if tensor.is_floating_point() else tensor for key, tensor in weights.items()},
+              saved / "model.safetensors")  # fmt: skip
+    before = weights_of(built.model)
+    with pytest.raises(IntegrityError, match=rf"{fault} \['{name}'\]"):
+        load_weights(saved, built.model)
+    torch.testing.assert_close(weights_of(built.model), before, rtol=0, atol=0)
+
+
+def test_files_that_cannot_be_read_are_named(built, saved):
+    for name in ("model.safetensors", "processors.safetensors", "parts.json"):
+        whole = (saved / name).read_bytes()
+        (saved / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(IntegrityError, match=name):
+            load(saved, built.recipe)
+        (saved / name).unlink()
+        with pytest.raises(IntegrityError, match=name):
+            load(saved, built.recipe)
+        (saved / name).write_bytes(whole)
+    load(saved, built.recipe)
+    with pytest.raises(IntegrityError, match=r"no processor 'inputs\.photo'; it holds inputs\.cells"):
+        restore_processor(saved, "inputs.photo", Processor)
+
+
+class Learned(Processor):
+    """A processor that has learned whatever a test says."""
+
+    def __call__(self, value, rng=None):
+        return {}
+
+    @classmethod
+    def example(cls, rng):
+        return None
+
+
+SHARED = torch.arange(3.0)
+STATES = [
+    {},
+    {"numbers": [1, 2.5, True, None], "nested": {"a": {"b": (1, [2, ("x",)])}}},
+    {"keys": {1: "int", "1": "str", 2.5: "float", False: 0, None: "none", (1, "x"): "tuple"}},
+    {"tensor": torch.arange(6).reshape(2, 3).T, "empty": torch.zeros(0, 2), "mask": torch.tensor([True, False])},
+    {"array": np.linspace(0, 1, 5, dtype=np.float32), "number": np.float64(0.1)},
+    {"a.b": torch.zeros(1), "a": {"b": torch.ones(2), "b.c": torch.ones(3)}},  # paths that read the same
+    {"one": SHARED, "two": SHARED, "part": SHARED[:2]},
+    {"text": 'quote " \\ \n\0 \ud83d half', "emoji": "\U0001f600", "": "no name"},
+    {"huge": 2**80, "infinite": float("inf"), "small": 5e-324},
+]
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_whatever_a_processor_may_learn_comes_back(built, tmp_path, state):
+    processor = Learned()
+    vars(processor).update(state)
+    save_checkpoint(tmp_path / "best", built.model, {"x": processor}, {})
+    same(vars(restore_processor(tmp_path / "best", "x", Learned)), state)
+
+
+def test_what_cannot_travel_is_told_by_its_path(built, tmp_path):
+    processor = Learned()
+    processor.cells = {"a": [1, object()]}
+    with pytest.raises(TypeError, match=r"^inputs\.x\.cells\.a\.1: .*not <class 'object'>"):
+        save_checkpoint(tmp_path / "best", built.model, {"inputs.x": processor}, {})
+    with pytest.raises(IntegrityError, match="holds no checkpoint yet"):
+        find_checkpoint(tmp_path / "best")
+
+
+class Died(Exception):
+    """Stands for a process that ends here."""
+
+
+CALLS = [(checkpoint, "save_file"), (Path, "write_text"), (Path, "mkdir"), (os, "replace"), (shutil, "rmtree")]
+
+
+def dying(monkeypatch, at, torn):
+    """Let the ``at``-th call to the file system die, before its work or (``torn``) after it; returns the calls seen."""
+    seen = []
+
+    def wrap(owner, name):
+        real = getattr(owner, name)
+
+        def call(*positional, **named):
+            seen.append(name)
+            if len(seen) > at:
+                if torn and len(seen) == at + 1:
+                    real(*positional, **named)
+                raise Died
+            return real(*positional, **named)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in CALLS:
+        wrap(owner, name)
+    return seen
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_save_that_dies_anywhere_leaves_the_old_checkpoint_or_the_new(built, tmp_path, torn):
+    folder = tmp_path / "best"
+    parameter = built.model.tasks["amount"].head[1].bias
+    start, found = parameter.detach().clone(), set()
+    for at in range(100):
+        with torch.no_grad():
+            parameter.copy_(start + 1)
+        save(built, folder)
+        with torch.no_grad():
+            parameter.copy_(start + 2)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            seen = dying(monkeypatch, at, torn)
+            try:
+                save(built, folder)
+                finished = True
+            except Died:
+                finished = False
+        whole = find_checkpoint(folder)
+        load_weights(whole, built.model)
+        read_facts(whole)
+        found.add((parameter.detach() - start).round().item())
+        if finished:
+            break
+    with torch.no_grad():
+        parameter.copy_(start)
+    assert finished
+    assert found == {1.0, 2.0}
+    assert len(seen) >= 8
+    assert {file.name for file in tmp_path.iterdir()} == {"best"}  # and the next save tidies up

@@ -1,0 +1,111 @@
+"""One process = two processes = three, to 1e-9: losses, weights, scores, and the rows that are evaluated."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {
+    **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT),
+}  # fmt: skip
+EXACT = 1e-9
+
+
+def finished(process: subprocess.Popen) -> None:
+    said, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, said[-4000:]
+
+
+def start(*command: str, **environment: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**ENVIRONMENT, **environment}, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory):
+    """What each rank of each world saw, and the final weights there: (world, rank) -> seen, weights."""
+    folder = tmp_path_factory.mktemp("worlds")
+    finished(start(sys.executable, str(Path(__file__).with_name("worlds.py")), str(folder)))
+    return {
+        (world, rank): (
+            json.loads((folder / f"{world}-{rank}.json").read_text()),
+            load_file(folder / f"{world}-{rank}.safetensors"),
+        )
+        for world in (1, 2, 3)
+        for rank in range(world)
+    }
+
+
+def test_the_ranks_are_what_they_claim_and_differ_in_what_they_have(worlds):
+    for (world, _), (seen, _) in worlds.items():
+        assert seen["world"] == world
+    for world in (2, 3):
+        for kind in ("inputs", "targets"):
+            ranks = [worlds[world, rank][0][kind] for rank in range(world)]
+            uneven = [step for step in zip(*ranks, strict=True) if len({tuple(have) for have in step}) > 1]
+            assert uneven, f"{kind} must be missing on one rank only, or this file proves nothing"
+
+
+def test_losses_of_every_step_agree(worlds):
+    expected = worlds[1, 0][0]["losses"]
+    assert len(expected) == 8
+    assert {name for step in expected for name in step} == {"amount", "kind", "topics", "words"}
+    for seen, _ in worlds.values():
+        assert seen["losses"] == [pytest.approx(step, rel=EXACT) for step in expected]
+
+
+def test_final_weights_agree(worlds):
+    _, expected = worlds[1, 0]
+    for _, weights in worlds.values():
+        assert weights.keys() == expected.keys()
+        moved = {name: (weights[name] - tensor).abs().max().item() for name, tensor in expected.items() if len(tensor)}
+        assert max(moved.values()) < EXACT, max(moved, key=moved.__getitem__)
+
+
+def test_each_row_is_evaluated_once(worlds):
+    split = worlds[1, 0][0]["evaluated"]
+    assert len({*split}) == len(split) > 5
+    for world in (2, 3):
+        shares = [worlds[world, rank][0]["evaluated"] for rank in range(world)]
+        assert Counter(sample for share in shares for sample in share) == Counter(split)
+
+
+def test_every_rank_gets_the_scores_of_the_whole_split(worlds):
+    expected = worlds[1, 0][0]
+    for seen, _ in worlds.values():
+        assert seen["labelled"] == expected["labelled"]
+        assert seen["test"]["loss"] == pytest.approx(expected["test"]["loss"], rel=EXACT)
+        assert seen["test"]["skill"] == pytest.approx(expected["test"]["skill"], rel=EXACT)
+        for task, scores in expected["test"]["scores"].items():
+            assert seen["test"]["scores"][task] == pytest.approx(scores, rel=EXACT)
+
+
+def test_the_launcher_as_a_user_types_it_equals_one_process(tmp_path):
+    settings = ["train.precision=fp64", "train.dropout=0", "train.steps=4", "evaluate.every=0.5", "train.batch_size=8"]
+    words = ["-m", "mmbert", "train", "recipes/debug.yaml"]
+    for setting in settings:
+        words += ["--set", setting]
+    launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2",
+              "--main_process_port", "0"]  # fmt: skip
+    one = start(sys.executable, *words, "--out", str(tmp_path / "one"))
+    two = start(*launch, *words, "--out", str(tmp_path / "two"), ACCELERATE_USE_CPU="1")
+    for process in (one, two):
+        finished(process)
+    logs = {
+        name: [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    }
+    environments = [json.loads((tmp_path / name / "env.json").read_text())["processes"] for name in logs]
+    assert environments == [1, 2]
+    values = [[(line.pop("value"), line.pop("time"))[0] for line in log] for log in logs.values()]
+    assert logs["one"] == logs["two"]
+    assert {line["split"] for line in logs["one"]} == {"train", "validation", "test"}
+    assert values[1] == pytest.approx(values[0], rel=EXACT)

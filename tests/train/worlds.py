@@ -1,0 +1,72 @@
+"""A program: trains one small joint recipe in worlds of 1, 2 and 3 processes; ``worlds.py FOLDER``.
+
+Each rank writes what it saw into the folder. Worlds are forked, which needs a parent that has never run a backward.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from accelerate import debug_launcher
+from safetensors.torch import save_file
+
+from mmbert.build import build
+from mmbert.data.loader import batches, evaluation_batches
+from mmbert.data.plan import StepPlan
+from mmbert.evaluate.evaluator import evaluate
+from mmbert.recipe.load import load_recipe
+from mmbert.train.console import Console
+from mmbert.train.folder import RunFolder
+from mmbert.train.launch import make_accelerator
+from mmbert.train.loop import fit
+
+WORLDS = (1, 2, 3)
+STEPS = 8
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
+SMALL = [
+    "trunk.hidden_size=16", "trunk.heads=2", "fusion.tokens=2", "data.generated.absent=0.5",
+    "inputs.image.size=16", "inputs.image.width=16", "inputs.sound.width=16", "inputs.sound.mels=8",
+    "inputs.cells.width=16", "inputs.graph.width=16",
+    "train.precision=fp64", "train.dropout=0", "train.batch_size=12", f"train.steps={STEPS}", "evaluate.batch_size=5",
+    "optim.lr.new=3e-3", "optim.lr.trunk=1e-3",
+]  # fmt: skip
+
+
+def run(world: int, folder: str) -> None:
+    """What one rank does: train, evaluate the test split, write down what it saw."""
+    recipe = load_recipe(RECIPE, [*SMALL, f"train.accumulate={min(world, 2)}"]).recipe
+    accelerator = make_accelerator(recipe.train)
+    built = build(recipe)
+    rank = accelerator.process_index
+    share = {"rank": rank, "world": accelerator.num_processes}
+    items = built.items("train")
+    plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
+    steps = list(batches(plan, items, steps=STEPS, accumulate=recipe.train.accumulate, **share))
+
+    def evaluation(split):
+        return list(evaluation_batches(built.items(split), recipe.evaluate.batch_size, **share))
+
+    progress = fit(
+        built.model, steps, lambda: evaluate(built.model, evaluation("validation")), lambda: None, accelerator,
+        train=recipe.train, optim=recipe.optim, total=STEPS, every=STEPS,
+        folder=RunFolder(Path(folder), writes=False), console=Console(speaks=False),
+    )  # fmt: skip
+    found = evaluate(built.model, evaluation("test"))
+    seen = {
+        "world": accelerator.num_processes,
+        "losses": progress.losses,
+        "test": {"loss": found.loss, "skill": found.skill, "scores": found.scores},
+        "labelled": {name: list(rows) for name, rows in found.predictions.items()},
+        "evaluated": [sample for batch in evaluation("test") for sample in batch.ids.tolist()],
+        "inputs": [sorted(batch.inputs) for step in steps for batch in step],
+        "targets": [sorted(batch.targets) for step in steps for batch in step],
+    }
+    (Path(folder) / f"{world}-{rank}.json").write_text(json.dumps(seen))
+    save_file(dict(built.model.state_dict()), Path(folder) / f"{world}-{rank}.safetensors")
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    build(load_recipe(RECIPE, SMALL).recipe)  # imports what the parts need, once for all worlds
+    for world in WORLDS:
+        debug_launcher(run, (world, sys.argv[1]), num_processes=world)
