@@ -1,0 +1,1 @@
+"""Scripts behind the numbers that README.md and docs/ show."""

@@ -1,0 +1,75 @@
+"""One process against two on CPU: the largest relative difference of each task's loss over 20 steps, dropout 0.
+
+    python -m benchmarks.processes recipes/joint.yaml --ledger results/processes.csv
+
+runs the recipe four times: in float32 as it is, and in float64 on a fresh trunk of two layers, where a mistake of
+counting cannot hide behind rounding.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from mmbert.evaluate.ledger import append_results
+from mmbert.recipe.load import load_recipe
+from mmbert.recipe.write import recipe_hash
+
+STEPS = 20
+EXACT = ["train.dropout=0", f"train.steps={STEPS}", "evaluate.baselines=false", "evaluate.every=1000"]
+ARMS = {
+    "float32": ["train.precision=fp32"],
+    "float64, two layers": ["train.precision=fp64", "trunk.checkpoint=null", "trunk.layers=2", "trunk.tune=full"],
+}
+LAUNCHERS = {
+    1: [sys.executable, "-m", "mmbert"],
+    2: ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m", "mmbert"],
+}
+
+
+def losses(recipe: str, settings: list[str], processes: int, folder: Path) -> dict[str, dict[int, float]]:
+    """Each task's loss by step, of one run."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(2 // processes),
+        "GLOO_SOCKET_IFNAME": "lo",
+        **({"ACCELERATE_USE_CPU": "1"} if processes > 1 else {}),
+    }
+    command = [*LAUNCHERS[processes], "train", recipe, *words, "--out", str(folder)]
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    found: dict[str, dict[int, float]] = {}
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        if entry["split"] == "train":
+            found.setdefault(entry["task"], {})[entry["step"]] = entry["value"]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("--ledger")
+    arguments = parser.parse_args()
+    loaded = load_recipe(arguments.recipe).recipe
+    for arm, settings in ARMS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            one, two = (losses(arguments.recipe, EXACT + settings, n, Path(folder) / str(n)) for n in (1, 2))
+        differences = {
+            task: {"relative_difference": max(abs(two[task][step] / value - 1) for step, value in steps.items())}
+            for task, steps in one.items()
+        }
+        assert all(one[task].keys() == two[task].keys() for task in one)
+        for task, found in differences.items():
+            print(f"{arm:<20}  {task:<16}  {found['relative_difference']:.2e}  over {len(one[task])} steps with labels")
+        if arguments.ledger:
+            common = {"study": f"{loaded.name}, two processes", "split": "train", "recipe": recipe_hash(loaded)}
+            append_results(arguments.ledger, differences, arm=arm, seed=loaded.train.seed, **common)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Writes the tables of README.md and docs/*.md again from results/*.csv: ``make tables``.
+
+A table stands between two comments, of which the first says what it shows:
+
+    <!-- table molecules: melting_point/rmse logp/rmse; mmbert, names alone, boosting (descriptors) -->
+    <!-- end -->
+
+A study (a file of results/), its columns (task/metric), its rows (arms, in this order). A cell is the mean over seeds,
+with the standard deviation (n - 1) where there are several.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+TABLE = re.compile(
+    r"(<!-- table (?P<study>[\w-]+): (?P<columns>[^;]+); (?P<arms>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL
+)
+
+
+def write_tables(text: str, results: Path) -> str:
+    """The text of a document with its tables made anew. Raises ``ValueError`` where no row gives a cell."""
+
+    def written(found: re.Match[str]) -> str:
+        rows = pd.read_csv(results / f"{found['study']}.csv")
+        columns = [tuple(column.split("/")) for column in found["columns"].split()]
+        arms = [arm.strip() for arm in re.split(r",(?![^(]*\))", found["arms"])]
+        return found[1] + table(rows, columns, arms) + found[5]
+
+    return TABLE.sub(written, text)
+
+
+def table(rows: pd.DataFrame, columns: list[tuple[str, str]], arms: list[str]) -> str:
+    """A Markdown table, arms by (task, metric), the better of each column's means in bold by the sign of the metric."""
+    cells = {arm: [_values(rows, arm, task, metric) for task, metric in columns] for arm in arms}
+    best = [
+        (min if metric in ("rmse", "mae") else max)(cells[arm][index].mean() for arm in arms)
+        for index, (_, metric) in enumerate(columns)
+    ]
+    lines = ["| | " + " | ".join(f"{task.replace('_', ' ')}, {metric}" for task, metric in columns) + " | seeds |"]
+    lines.append("|---|" + "---|" * (len(columns) + 1))
+    for arm, found in cells.items():
+        shown = [
+            f"**{_cell(values)}**" if values.mean() == top else _cell(values)
+            for values, top in zip(found, best, strict=True)
+        ]
+        lines.append(f"| {arm} | {' | '.join(shown)} | {max(map(len, found))} |")
+    dates, machines = sorted(set(rows["date"])), sorted(set(rows["machine"]))
+    split = sorted(set(rows["split"]))
+    lines.append(f"\nSplit: {', '.join(split)}. Measured {' to '.join(sorted({dates[0], dates[-1]}))} on "
+                 f"{', '.join(machines)}; mean ± standard deviation over seeds.")  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _values(rows: pd.DataFrame, arm: str, task: str, metric: str) -> pd.Series:
+    own = rows[(rows["arm"] == arm) & (rows["task"] == task) & (rows["metric"] == metric)]
+    if own.empty:
+        raise ValueError(
+            f"no row of results has arm '{arm}', task '{task}', metric '{metric}'; arms: {set(rows['arm'])}"
+        )
+    return own.groupby("seed")["value"].last()  # a run that was repeated counts once
+
+
+def _cell(values: pd.Series) -> str:
+    digits = 1 if values.abs().mean() >= 10 else 3
+    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{spread}"
+
+
+def main() -> int:
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(write_tables(text, ROOT / "results"), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
