@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+ERRORS = ("rmse", "mae", "relative_difference")  # lower is better
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(
     r"(<!-- table (?P<study>[\w-]+): (?P<columns>[^;]+); (?P<arms>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL
@@ -37,7 +38,7 @@ def table(rows: pd.DataFrame, columns: list[tuple[str, str]], arms: list[str]) -
     """A Markdown table, arms by (task, metric), the better of each column's means in bold by the sign of the metric."""
     cells = {arm: [_values(rows, arm, task, metric) for task, metric in columns] for arm in arms}
     best = [
-        (min if metric in ("rmse", "mae") else max)(cells[arm][index].mean() for arm in arms)
+        (min if metric in ERRORS else max)(cells[arm][index].mean() for arm in arms)
         for index, (_, metric) in enumerate(columns)
     ]
     lines = ["| | " + " | ".join(f"{task.replace('_', ' ')}, {metric}" for task, metric in columns) + " | seeds |"]
@@ -65,9 +66,10 @@ def _values(rows: pd.DataFrame, arm: str, task: str, metric: str) -> pd.Series:
 
 
 def _cell(values: pd.Series) -> str:
-    digits = 1 if values.abs().mean() >= 10 else 3
-    spread = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}f}{spread}"
+    size = values.abs().mean()
+    form = ".1f" if size >= 10 else ".3f" if size >= 0.001 else ".0e"
+    spread = f" ± {values.std():{form}}" if len(values) > 1 else ""
+    return f"{values.mean():{form}}{spread}"
 
 
 def main() -> int:

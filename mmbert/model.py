@@ -1,7 +1,7 @@
 """The model: encode what is present, fuse, hand each task its rows."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,15 @@ class MMBert(nn.Module):
                 streams[name] = self._stand_in(name, encoder, batch)
         fused = self.fusion(self.trunk, self.trunk.embed(texts, len(batch)), streams)
         return fused._replace(streams={**fused.streams, **self.trunk.split(fused.streams["text"])})
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or evaluation mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for encoder in self.encoders.values():
+            part = encoder.pretrained()
+            if part is not None and not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         """Each task's prediction for every row, as ``Task.predict`` gives it."""

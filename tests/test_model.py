@@ -201,6 +201,19 @@ def test_every_parameter_learns(built):
     assert [key for key, gradient in found.items() if gradient.numel() and not gradient.any()] == []
 
 
+def test_what_is_frozen_stays_in_evaluation_mode(built, monkeypatch):
+    encoder = built.model.encoders["image"]
+    monkeypatch.setattr(encoder, "pretrained", lambda: encoder.layers)
+    assert built.model.train().encoders["image"].layers.training
+    try:
+        encoder.layers.requires_grad_(False)
+        assert not built.model.train().encoders["image"].layers.training
+        assert encoder.dropout.training
+    finally:
+        encoder.layers.requires_grad_(True)
+        built.model.train()
+
+
 def test_all_inputs_absent_is_finite_and_the_same_for_each_row(built):
     nothing = without(made(built), *INPUTS)
     for mode in (True, False):

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 COLUMNS = ("study", "arm", "seed", "task", "metric", "value", "split", "recipe", "epoch", "commit", "machine", "date")
+APART = [f":(top,exclude){path}" for path in ("results", "recipes", "README.md", "docs")]  # written after a run
 CODE_EPOCH = 1  # raise it when the same recipe no longer gives the same numbers
 
 
@@ -45,7 +46,6 @@ def append_results(
             for task, metrics in scores.items():
                 for metric, value in metrics.items():
                     writer.writerow({**fixed, "task": task, "metric": metric, "value": f"{value:.6g}"})
-    Path(f"{path}.lock").unlink(missing_ok=True)
 
 
 def commit() -> str:
@@ -57,7 +57,7 @@ def commit() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":!results", ":!README.md", ":!docs")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *APART)
         return git("rev-parse", "--short=9", "HEAD") + ("+" if changed else "")
     except FileNotFoundError:
         return ""

@@ -119,7 +119,8 @@ class HuggingFaceTrunk(Trunk):
             row = rows[:, None].expand_as(mask)[mask]
             place = (end[rows][:, None] + torch.arange(mask.shape[1], device=device))[mask]
             ids[row, place] = tokens[mask]
-            unit[row, place] = present.tensors["unit"][mask] + STRIDE * self.names.index(name)
+            own = present.tensors["unit"][mask]
+            unit[row, place] = torch.where(own >= 0, own + STRIDE * self.names.index(name), -1)
             end[rows] += mask.sum(1)
             ids[rows, end[rows]] = sep
             end[rows] += 1

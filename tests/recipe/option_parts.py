@@ -97,7 +97,7 @@ PARTS = {  # the smallest of each kind, under the name x, y or made
     "data.generated": "data.made={type: generated, rows: 48}",
     "data.files": FILES,
     "data.dataset": "data.made={type: dataset, name: one}",
-    **{f"{kind}.{name}": f"{kind}={{type: {name}}}" for kind, name in [("fusion", name) for name in FUSIONS.names()]},
+    **{f"fusion.{name}": f"fusion={{type: {name}}}" for name in FUSIONS.names()},
     **{f"tasks.{name}": f"tasks.y={{type: {name}}}" for name in TASKS.names()},
 }
 NAMES = {"inputs": "x", "tasks": "y", "data": "made"}

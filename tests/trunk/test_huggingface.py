@@ -103,6 +103,15 @@ def test_several_texts_are_joined_in_the_order_of_names():
     assert streams["b"].mask.sum(1).tolist() == [3, 0, 0]
 
 
+def test_a_token_of_no_word_has_no_unit_in_any_text():
+    trunk = trunk_of("bert", texts=("a", "b"))
+    one = text([3])
+    one.tensors["unit"][0, 1] = -1
+    streams = trunk.split(trunk.embed({"a": text([2]), "b": one}, 1))
+    assert streams["a"].unit[0].tolist() == [-1, 0, 1, -1, -1, -1, -1, -1]
+    assert streams["b"].unit[0].tolist() == [-1, -1, -1, -1, 0, -1, 2, -1]
+
+
 def test_facets_start_at_zero_and_learn():
     trunk = trunk_of("bert", texts=("a", "b")).eval()
     both = {"a": text([4, 4]), "b": text([5, 5], seed=3)}
