@@ -22,7 +22,7 @@ STEPS = 20
 EXACT = ["train.dropout=0", f"train.steps={STEPS}", "evaluate.baselines=false", "evaluate.every=1000"]
 ARMS = {
     "float32": ["train.precision=fp32"],
-    "float64, two layers": ["train.precision=fp64", "trunk.checkpoint=null", "trunk.layers=2", "trunk.tune=full"],
+    "float64 two layers": ["train.precision=fp64", "trunk.checkpoint=null", "trunk.layers=2", "trunk.tune=full"],
 }
 LAUNCHERS = {
     1: [sys.executable, "-m", "mmbert"],

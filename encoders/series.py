@@ -28,7 +28,9 @@ class SeriesProcessor(Processor):
 
     None and NaN are missing observations. ``fit`` learns the number of channels, and the mean and standard deviation of
     each from the observations of the training split. Of a series longer than ``max_length`` the first ``max_length``
-    steps are kept. A series without a step is absent; one whose every observation is missing is not.
+    steps are kept. A series without a step is absent; one whose every observation is missing is not. In training each
+    observation gets noise of ``jitter`` standard deviations, and each channel a factor of 1 with that deviation (jitter
+    and scaling, Um et al. 2017).
 
     **Tensors** of one series: ``values`` [time, channels] float32, zero where missing; ``observed`` [time, channels]
     bool. ``collate`` pads them and adds ``mask`` [present, time].
@@ -42,8 +44,9 @@ class SeriesProcessor(Processor):
     [[True], [False]]
     """
 
-    def __init__(self, *, max_length: Annotated[int, Ge(1)] = 4096):
+    def __init__(self, *, max_length: Annotated[int, Ge(1)] = 4096, jitter: Annotated[float, Ge(0)] = 0.0):
         self.max_length = max_length
+        self.jitter = jitter
         self.mean: list[float] = []
         self.deviation: list[float] = []
 
@@ -71,7 +74,10 @@ class SeriesProcessor(Processor):
             raise SampleError(f"expected a series of {self.channels} channels, as in training, found {array.shape[1]}")
         array = array[: self.max_length]
         observed = ~np.isnan(array)
-        standard = np.where(observed, (array - self.mean) / self.deviation, 0.0).clip(-STEEPEST, STEEPEST)
+        standard = (array - self.mean) / self.deviation
+        if self.jitter and rng is not None:
+            standard = standard * rng.normal(1, self.jitter, self.channels) + rng.normal(0, self.jitter, array.shape)
+        standard = np.where(observed, standard, 0.0).clip(-STEEPEST, STEEPEST)
         return {"values": torch.tensor(standard, dtype=torch.float32), "observed": torch.tensor(observed)}
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -135,6 +135,21 @@ def test_fault_11_degenerate_series_give_finite_tokens_and_gradients(length, pat
     assert np.isfinite([processor.features(processor(value)) for value in (nothing, constant, far)]).all()
 
 
+def test_jitter_adds_noise_and_scales_channels_in_training_only():
+    curve = np.random.default_rng(0).normal(0, 1, (20_000, 2))
+    curve[5, 1] = np.nan
+    processor = SeriesProcessor(max_length=20_000, jitter=0.1)
+    processor.fit([curve])
+    plain, again = processor(curve), processor(curve, np.random.default_rng(1))
+    assert torch.equal(plain["observed"], again["observed"])
+    assert again["values"][5, 1] == 0
+    factors = (again["values"] * plain["values"]).sum(0) / plain["values"].square().sum(0)
+    assert (factors != 1).all()
+    assert (factors - 1).abs().max() < 0.5
+    noise = again["values"] - factors * plain["values"]
+    assert noise.std() == pytest.approx(0.1, rel=0.02)
+
+
 def test_a_series_without_a_step_is_absent():
     assert fitted([1.0, 2.0])([]) == fitted([1.0, 2.0])(np.zeros((0, 1))) == {}
 

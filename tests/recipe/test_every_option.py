@@ -102,6 +102,7 @@ CHANGES = {
         "inputs.audio.augment": ("false", "true"),
         "inputs.graph.walk": (0, 2),
         "inputs.series.max_length": (2, 3),
+        "inputs.series.jitter": (0, 0.1),
         "inputs.table.numeric": ("standard", "quantile"),
         "inputs.timm.size": (32, 48),
         "inputs.timm.augment": ("false", "true"),
