@@ -63,7 +63,8 @@ def train(
     console.say(f"preparing data and model of {recipe} ...")
     built = build(loaded)
     total, every = steps_of(loaded, len(built.items("train")))
-    loaded = built.recipe.model_copy(update={"train": loaded.train.model_copy(update={"steps": total, "epochs": None})})
+    loaded = _in_steps(built.recipe, total)
+    identity = recipe_hash(loaded)
     data = fingerprint({split: list(chained(built.splits, split)) for split in built.splits})
     folder.clear()
     folder.write("recipe.yaml", dump(loaded))
@@ -106,7 +107,7 @@ def train(
     beside = _baselines(built, data, console) if loaded.evaluate.baselines else []
     differences = _differences(built, ours, beside, found)
     result = {
-        "recipe": recipe_hash(loaded),
+        "recipe": identity,
         "seed": loaded.train.seed,
         "best_step": progress.best_step,
         "test": ours.scores,
@@ -117,7 +118,7 @@ def train(
     folder.log(progress.best_step, "test", ours.scores)
     folder.write("result.json", result)
     if ledger:
-        common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": recipe_hash(loaded)}
+        common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": identity}
         lines = {one.arm.replace("mmbert", arm): one.scores for one in (ours, *hidden, *beside)}
         for name, scores in {**lines, f"{arm} against the best baseline": differences}.items():
             append_results(ledger, scores, arm=name, **common)
@@ -148,7 +149,8 @@ def baseline(
     console.results(results, {})
     if ledger:
         for one in results:
-            common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": recipe_hash(loaded)}
+            identity = recipe_hash(_in_steps(built.recipe, steps_of(loaded, len(built.items("train")))[0]))
+            common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": identity}
             append_results(ledger, one.scores, arm=one.arm, **common)
     return {one.arm: one.scores for one in results}
 
@@ -161,6 +163,11 @@ def check(recipe: str | Path, *, overrides: Iterable[str] = ()) -> None:
     if found:
         raise DataError(f"{recipe}: {len(found)} bad value{'s' if len(found) > 1 else ''} in {rows} rows")
     console.say(f"{recipe}: no bad value in {rows} rows")
+
+
+def _in_steps(recipe: Recipe, total: int) -> Recipe:
+    """The recipe of a run as its folder keeps it, and as the ledger names it by its hash."""
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": total, "epochs": None})})
 
 
 def steps_of(recipe: Recipe, rows: int) -> tuple[int, int]:

@@ -118,4 +118,9 @@ def _column(name: str, part: InputPart | TaskPart) -> str | tuple[str, ...]:
 
 def present_inputs(recipe: Recipe, values: Mapping[str, Iterable[Any]]) -> Recipe:
     """The recipe without those optional inputs that no training row has."""
-    return recipe.model_copy(update={"inputs": {name: part for name, part in recipe.inputs.items() if values[name]}})
+    kept = {name: part for name, part in recipe.inputs.items() if values[name]}
+    train = recipe.train
+    if isinstance(train.input_dropout, dict):
+        rates = {name: rate for name, rate in train.input_dropout.items() if name in kept}
+        train = train.model_copy(update={"input_dropout": rates})
+    return recipe.model_copy(update={"inputs": kept, "train": train})

@@ -1,7 +1,7 @@
 """Random choices keyed by what they are about, so that order, workers and processes do not matter."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -20,13 +20,18 @@ def generator(*key: int | str) -> np.random.Generator:
     return np.random.default_rng(_digest(key, 16))
 
 
-def survivors(names: Iterable[str], rate: float, *key: int | str) -> set[str]:
+Rate = float | Mapping[str, float]  # of all names, or of each; a name that is not there has rate 0
+
+
+def survivors(names: Iterable[str], rate: Rate, *key: int | str) -> set[str]:
     """The names that are left where each is dropped with probability ``rate``, but never all of them.
 
     Each name is drawn under its own key: another name more or less changes no other's fate, unless none would be left.
     """
-    draws = {name: uniform(*key, name) for name in sorted(names)}
-    return {name for name, draw in draws.items() if draw >= rate} or set(sorted(draws, key=draws.__getitem__)[-1:])
+    names = sorted(names)
+    rates = rate if isinstance(rate, Mapping) else dict.fromkeys(names, rate)
+    margins = {name: uniform(*key, name) - rates.get(name, 0.0) for name in names}
+    return {name for name in names if margins[name] >= 0} or set(sorted(names, key=margins.__getitem__)[-1:])
 
 
 def _digest(key: tuple[int | str, ...], size: int) -> int:

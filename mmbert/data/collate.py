@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mmbert.contracts import Processor
-from mmbert.data.chance import generator, survivors
+from mmbert.data.chance import Rate, generator, survivors
 from mmbert.errors import SampleError
 from mmbert.types import Batch, Present, Sample
 
@@ -28,7 +28,7 @@ def encode_sample(
     labels: Processors,
     key: tuple[int, int] | None = None,
     *,
-    input_dropout: float = 0.0,
+    input_dropout: Rate = 0.0,
 ) -> Item:
     """One sample through the processors of its inputs (``processors``) and targets (``labels``).
 

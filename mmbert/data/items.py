@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mmbert.data.chance import Rate
 from mmbert.data.collate import Item, Processors, collate, encode_sample
 from mmbert.types import Batch, Sample
 
@@ -26,7 +27,7 @@ class Items:
         labels: Processors,
         *,
         seed: int = 0,
-        input_dropout: float = 0.0,
+        input_dropout: Rate = 0.0,
     ):
         self.splits, self.processors, self.labels = list(splits), dict(processors), dict(labels)
         self.seed, self.input_dropout = seed, input_dropout

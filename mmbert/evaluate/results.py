@@ -17,6 +17,8 @@ from mmbert.evaluate.bootstrap import Difference, paired_bootstrap
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.types import Sample
 
+LAYOUT = 1  # of a cached baseline: raise it when that, or what a baseline does, changes
+
 
 @dataclass(frozen=True)
 class Result:
@@ -47,7 +49,7 @@ def cached_baselines(
     """
     states = {name: processor.__getstate__() for name, processor in {**processors, **labels}.items()}
     kinds = {name: [type(task).__name__, task.__dict__.get("objective")] for name, task in tasks.items()}
-    key = hashlib.blake2b(f"{data}{states}{kinds}".encode("utf-8", "replace"), digest_size=12).hexdigest()
+    key = hashlib.blake2b(f"{LAYOUT}{data}{states}{kinds}".encode("utf-8", "replace"), digest_size=12).hexdigest()
     path = cache / f"{key}.json"
     if not path.exists():
         rows = [row for row in run_baselines(splits, processors, list(texts), tasks, labels) if row.split == "test"]
@@ -64,7 +66,8 @@ def cached_baselines(
 
 
 def _plain(row: Row) -> dict[str, Any]:
-    arm = row.baseline if not row.inputs else f"{row.baseline} ({' + '.join(row.inputs)})"
+    inputs = "all inputs" if len(row.inputs) > 1 else "".join(row.inputs)
+    arm = f"{row.baseline} ({inputs})" if inputs else row.baseline
     predictions = {str(sample): prediction.tolist() for sample, prediction in row.predictions.items()}
     return {"arm": arm, "task": row.task, "metrics": row.metrics, "predictions": predictions}
 

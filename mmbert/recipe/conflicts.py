@@ -15,7 +15,7 @@ CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_po
 def conflicts(given: Mapping[str, Any]) -> dict[Path, str]:
     """Messages by path. ``given`` holds the keys that were given, and may be wrong in any other way."""
     found: dict[Path, str] = {}
-    for check in (_data, _trunk, _inputs, _train, _select):
+    for check in (_data, _trunk, _inputs, _train, _input_dropout, _select):
         found.update(check(given))
     return found
 
@@ -74,6 +74,13 @@ def _train(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     rows, parts = train.get("batch_size", 32), train.get("accumulate", 1)
     if isinstance(rows, int) and isinstance(parts, int) and parts > 0 and rows % parts:
         yield ("train", "accumulate"), f"expected a divisor of train.batch_size ({rows}), found {parts}"
+
+
+def _input_dropout(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    inputs = _mapping(given.get("inputs"))
+    for name in _mapping(_mapping(given.get("train")).get("input_dropout")):
+        if name not in inputs:
+            yield ("train", "input_dropout", name), f"no input is called '{name}'. {nearest(name, inputs)}"
 
 
 def _select(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -191,8 +191,8 @@ class Train(BaseModel):
     """number format; auto: as the launcher says"""
     dropout: Fraction | None = None
     """the rate of every dropout; null: each part's own"""
-    input_dropout: Fraction = 0.0
-    """the rate at which an input of a row is hidden in training"""
+    input_dropout: Fraction | dict[Name, Fraction] = 0.0
+    """the rate at which an input of a row is hidden in training; one for all, or for each by its name"""
     patience: Count | None = None
     """evaluations without a better score before training stops; null: train to the end"""
     select: str = "skill"

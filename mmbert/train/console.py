@@ -76,8 +76,9 @@ class Console:
         """The table of a split: an arm a line, the primary metric of a task a column; then what differs by how much."""
         metrics = {name: primary(scores) for one in reversed(results) for name, scores in one.scores.items()}
         table = Table(title="test split", title_justify="left", title_style="bold", box=None, header_style="bold")
-        for index, title in enumerate(("", *(f"{name} {metric}" for name, metric in metrics.items()))):
-            table.add_column(title, justify="right" if index else "left", no_wrap=True)
+        table.add_column("", vertical="bottom")
+        for name, metric in metrics.items():
+            table.add_column(f"{name}\n{metric}", justify="right", no_wrap=True)
         for one in results:
             cells = (
                 f"{one.scores[name][metric]:.4g}" if name in one.scores else "" for name, metric in metrics.items()

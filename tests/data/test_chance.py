@@ -1,6 +1,7 @@
 """Keyed random choices."""
 
 import numpy as np
+import pytest
 
 from mmbert.data.chance import generator, survivors, uniform
 
@@ -36,6 +37,14 @@ def test_survivors_at_the_ends():
     assert survivors("ab", 0.0, 5) == {"a", "b"}
     assert len(survivors("ab", 1.0, 5)) == 1
     assert survivors([], 0.5, 5) == set()
+
+
+def test_survivors_with_a_rate_each():
+    drawn = [survivors("abc", {"a": 0.9, "b": 0.2}, row) for row in range(2000)]
+    share = {name: sum(name in left for left in drawn) / len(drawn) for name in "abc"}
+    assert share["a"] == pytest.approx(0.1, abs=0.03)
+    assert share["b"] == pytest.approx(0.8, abs=0.03)
+    assert share["c"] == 1
 
 
 def test_another_name_changes_no_other_fate():

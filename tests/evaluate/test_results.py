@@ -143,7 +143,7 @@ def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, mon
 
     first, again = cached(), cached()
     assert len(runs) == 1
-    assert [one.arm for one in first] == [one.arm for one in again] == ["constant", "linear (names + cells)"]
+    assert [one.arm for one in first] == [one.arm for one in again] == ["constant", "linear (all inputs)"]
     for one in (*first, *again):
         assert one.scores == {"amount": {"rmse": 1 / 3 if one.arm == "constant" else 0.25}}
         torch.testing.assert_close(one.predictions["amount"], {5: torch.tensor(1.5), 2**62: torch.tensor(0.1)})

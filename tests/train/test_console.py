@@ -73,7 +73,7 @@ def test_the_table_has_a_line_an_arm_and_a_column_a_task(capsys):
     ]
     Console(speaks=True).results(results, {"kind": {"difference": 0.5, "low": 0.25, "high": 0.75, "p": 0.0123}})
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["kind", "accuracy", "amount", "rmse"] in lines
+    assert lines[lines.index(["kind", "amount"]) + 1] == ["accuracy", "rmse"]
     assert ["mmbert", "0.75", "2"] in lines
     assert ["constant", "0.25"] in lines
     told = " ".join(lines[-1])
