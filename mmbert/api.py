@@ -1,5 +1,6 @@
 """What the command line does, as functions: train, evaluate, predict, baseline, check, load."""
 
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def train(
     total, every = steps_of(loaded, len(built.items("train")))
     loaded = _in_steps(built.recipe, total)
     identity = recipe_hash(loaded)
-    data = fingerprint({split: list(chained(built.splits, split)) for split in built.splits})
+    data = _fingerprint(built)
     folder.clear()
     folder.write("recipe.yaml", dump(loaded))
     folder.write("env.json", environment(accelerator.num_processes))
@@ -117,23 +118,26 @@ def train(
     }
     folder.log(progress.best_step, "test", ours.scores)
     folder.write("result.json", result)
+    console.results([ours, *hidden, *beside], differences)
     if ledger:
         common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": identity}
         lines = {one.arm.replace("mmbert", arm): one.scores for one in (ours, *hidden, *beside)}
         for name, scores in {**lines, f"{arm} against the best baseline": differences}.items():
             append_results(ledger, scores, arm=name, **common)
-    console.results([ours, *hidden, *beside], differences)
-    console.say("", f"run folder: {folder.path}", f"next: python -m mmbert predict {folder.path} --split test "
-                "--output predictions.jsonl")  # fmt: skip
+    path = shlex.quote(str(folder.path))
+    console.say("", f"run folder: {folder.path}")
+    console.say(f"next: python -m mmbert predict {path} --split test --output predictions.jsonl")
     return result
 
 
 def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, float]]:
     """The scores of a run's best checkpoint on a split of its recipe's data, by task and metric."""
     built = open_run(run, data=True)
-    found = evaluate_model(built.model, evaluation_batches(built.items(split), built.recipe.evaluate.batch_size))
-    ours = from_evaluation("mmbert", found)
-    Console(speaks=True).results([ours], {})
+    accelerator = Accelerator()
+    share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    batches = evaluation_batches(built.items(split), built.recipe.evaluate.batch_size, **share)
+    found = evaluate_model(built.model.to(accelerator.device), batches, device=accelerator.device)
+    Console(speaks=accelerator.is_main_process).results([from_evaluation("mmbert", found)], {}, split=split)
     return found.scores
 
 
@@ -144,7 +148,7 @@ def baseline(
     loaded = load_recipe(recipe, overrides).recipe
     built = build(loaded)
     console = Console(speaks=True)
-    data = fingerprint({split: list(chained(built.splits, split)) for split in built.splits})
+    data = _fingerprint(built)
     results = _baselines(built, data, console)
     console.results(results, {})
     if ledger:
@@ -198,8 +202,15 @@ def _baselines(built: Built, data: str, console: Console) -> list[Result]:
     splits = {split: list(chained(built.splits, split)) for split in built.splits}
     rows = count_rows(built.splits)  # a baseline is fitted, chosen and scored
     tasks = {name: task.cpu() for name, task in built.model.tasks.items() if all(rows[one].get(name) for one in rows)}
-    cache = cache_folder() / "baselines"
-    return cached_baselines(cache, splits, built.processors, built.texts, tasks, built.labels, data=data)
+    parts = {**built.recipe.inputs, **built.recipe.tasks}
+    options = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    given = (splits, built.processors, built.texts, tasks, built.labels)
+    return cached_baselines(cache_folder() / "baselines", *given, data=data, options=options)
+
+
+def _fingerprint(built: Built) -> str:
+    files = {name for name, processor in built.processors.items() if processor.reads_files}
+    return fingerprint({split: chained(built.splits, split) for split in built.splits}, files)
 
 
 def _differences(
@@ -207,12 +218,14 @@ def _differences(
 ) -> dict[str, dict[str, float]]:
     """For each task: the difference of the primary metric to the best baseline, with its 95 % interval."""
     differences = {}
+    groups = {sample.id: sample.attributes["group"] for sample in chained(built.splits, "test")
+              if "group" in sample.attributes}  # fmt: skip
     for name in ours.scores:
         if not any(name in one.scores for one in beside):
             continue
         task = built.model.tasks[name]
         other = best(beside, name, task)
-        metric, one = primary(ours.scores[name]), compare(ours, other, name, task, found.targets[name])
+        metric, one = primary(ours.scores[name]), compare(ours, other, name, task, found.targets[name], groups)
         differences[name] = {
             f"{metric}_difference": one.difference,
             f"{metric}_difference_low": one.low,

@@ -165,7 +165,8 @@ def _model(
         with _keyed(seed, f"tasks.{name}"):
             tasks[name] = cls(trunk.dim, labels[name], **own_options(cls, part))
     tagged = {stream for task in tasks.values() if (stream := getattr(task, "of", None))}
-    if unknown := tagged - {"text", *recipe.inputs}:
+    alone = {"text"} if len(texts) == 1 else set()  # the units of several texts are not those of one
+    if unknown := tagged - {*recipe.inputs} - alone:
         raise RecipeError(f"tasks: there is no input '{min(unknown)}' to tag. {nearest(min(unknown), recipe.inputs)}")
     cls = FUSIONS.get(recipe.fusion.type)
     if cls.needs_layers and not trunk.layers:

@@ -1,6 +1,7 @@
 """The command line. What a command needs is imported when it runs, so that ``list`` and a bad recipe answer at once.
 
-Exit codes: 0 done, 2 usage or recipe, 3 data, 4 numerical, 6 integrity, 70 a fault of mmbert, 130 interrupted.
+Exit codes: 0 done, 2 usage or recipe, 3 data, 4 numerical, 5 resources, 6 integrity, 70 a fault of mmbert, 130
+interrupted.
 """
 
 import argparse
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(error, file=sys.stderr)
+        return 5
     except Exception:
         traceback.print_exc()
         print("This is a fault of mmbert. Please report it with the lines above and the recipe.", file=sys.stderr)
@@ -90,7 +94,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    _api().predict(arguments.run, input=arguments.input, split=arguments.split, output=arguments.output)
+    count = _api().predict(arguments.run, input=arguments.input, split=arguments.split, output=arguments.output)
+    print(f"{count} predictions in {arguments.output}")
 
 
 def baseline(arguments: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ from mmbert.data.loader import evaluation_batches
 from mmbert.data.media import media_path
 from mmbert.data.read import read_tables
 from mmbert.data.rows import cleaned
-from mmbert.errors import IntegrityError, RecipeError, SampleError
+from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.recipe.load import load_recipe
 from mmbert.train.checkpoint import find_checkpoint
 from mmbert.types import Sample, sample_id
@@ -43,6 +43,7 @@ class Model:
         """The same for the rows of a file, read as training reads one; media lie in its folder."""
         path = Path(path).expanduser()
         records = [row for _, table in read_tables([path]) for row in table.to_pylist()]
+        _known(str(path), records, self.built)
         yield from self._predict(
             [[_sample(self.built, row, f"{path} row {number}", path.parent) for number, row in enumerate(records, 1)]]
         )
@@ -100,6 +101,16 @@ def open_run(run: str | Path, data: bool = False) -> Built:
         raise IntegrityError(f"'{path}' is not a run folder: it has no recipe.yaml")
     checkpoint = find_checkpoint(path / "checkpoints" / "best")
     return load_built(checkpoint, load_recipe(path / "recipe.yaml").recipe, data=data)
+
+
+def _known(source: str, records: Sequence[Mapping[str, Any]], built: Built) -> None:
+    """Raise ``DataError`` where no record has a column that an input reads: the predictions would be of nothing."""
+    read = {name: part.column or name for name, part in built.recipe.inputs.items()}
+    wanted = {column for columns in read.values() for column in ([columns] if isinstance(columns, str) else columns)}
+    columns = {column for record in records for column in record}
+    if records and not wanted & columns:
+        raise DataError(f"{source}: none of the columns {', '.join(sorted(columns))} fills an input. Inputs read: "
+                        f"{', '.join(sorted(wanted))}")  # fmt: skip
 
 
 def _sample(built: Built, record: Mapping[str, Any], where: str, media: Path | None = None) -> Sample:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from accelerate import Accelerator
 
 from mmbert.build import build
 from mmbert.data.plan import StepPlan
+from mmbert.errors import RecipeError
 from mmbert.evaluate.results import fingerprint
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
@@ -96,3 +98,15 @@ def test_one_dropout_rate_reaches_every_dropout():
     rates = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
     assert len(rates) > 10
     assert {*rates} == {0.25}
+
+
+def test_tagging_says_which_of_several_texts_it_means():
+    two = ["inputs.title={type: text}", "tasks.words.of=text", "inputs.note={type: text}", "inputs.text=null"]
+    with pytest.raises(RecipeError, match=r"no input 'text' to tag\. Valid: .*note.*title"):
+        build(small(*two))
+
+
+@pytest.mark.parametrize("fusion", ["joint", "cross_attention"])
+def test_heads_must_divide_the_width(fusion):
+    with pytest.raises(RecipeError, match=r"fusion\.heads must divide the trunk's width of 16, however: heads=3"):
+        build(small("fusion=null", f"fusion.type={fusion}", "fusion.heads=3"))

@@ -51,7 +51,11 @@ def api(monkeypatch):
     calls = []
 
     def record(name):
-        return lambda *positional, **named: calls.append((name, positional, named))
+        def call(*positional, **named):
+            calls.append((name, positional, named))
+            return 7
+
+        return call
 
     functions = {name: record(name) for name in ("train", "evaluate", "predict", "baseline", "check")}
     monkeypatch.setitem(sys.modules, "mmbert.api", SimpleNamespace(**functions))
@@ -163,7 +167,8 @@ def test_commands_call_the_api(api, capsys):
         ("baseline", ("r.yaml",), {"overrides": ["a.b=1"], "ledger": Path("l.csv")}),
         ("check", ("r.yaml",), {"overrides": ["a.b=1"]}),
     ]
-    assert capsys.readouterr().out.splitlines() == ["r.yaml: the recipe x is valid"] * 2
+    told = ["7 predictions in out.jsonl", "r.yaml: the recipe x is valid"]
+    assert capsys.readouterr().out.splitlines() == [line for line in told for _ in range(2)]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from PIL import Image
 
 import mmbert
 from mmbert import cli
-from mmbert.errors import IntegrityError, SampleError
+from mmbert.errors import DataError, IntegrityError, SampleError
 
 ROWS = 40
 RECIPE = """\
@@ -93,7 +93,6 @@ def test_one_prediction_a_row_in_order(folder, model):
     order = np.random.default_rng(1).permutation(ROWS)
     close(model.predict([rows(folder)[row] for row in order]), [found[row] for row in order])
     close([model.predict([row])[0] for row in rows(folder)], found)
-    assert model.predict([]) == []
 
 
 def test_a_frame_is_its_rows(folder, model):
@@ -213,3 +212,12 @@ def test_what_is_no_run_is_told(tmp_path):
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     with pytest.raises(IntegrityError, match="holds no checkpoint yet"):
         mmbert.load(tmp_path)
+
+
+def test_rows_without_a_column_that_an_input_reads_are_refused(model, folder):
+    (folder / "wrong.csv").write_text("titel\nthing\n")
+    with pytest.raises(
+        DataError, match=r"wrong\.csv: none of the columns titel fills an input\. Inputs read: file, kind"
+    ):
+        list(model.predict_file(folder / "wrong.csv"))
+    assert model.predict([]) == []

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,8 @@ from mmbert.contracts import Processor, Task
 from mmbert.evaluate.baselines import Row, run_baselines
 from mmbert.evaluate.bootstrap import Difference, paired_bootstrap
 from mmbert.evaluate.evaluator import Evaluation
+from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.types import Sample
-
-LAYOUT = 1  # of a cached baseline: raise it when that, or what a baseline does, changes
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,16 @@ def cached_baselines(
     labels: Mapping[str, Processor],
     *,
     data: str,
+    options: Mapping[str, Any],
 ) -> list[Result]:
     """The baselines on the test split, constant first; computed once for the same data.
 
-    ``data`` is the fingerprint of the splits. The cache also depends on the processors' own options and statistics.
+    ``data`` is the fingerprint of the splits, ``options`` are those of all inputs and tasks, in JSON. The cache also
+    depends on what the processors have learned.
     """
     states = {name: processor.__getstate__() for name, processor in {**processors, **labels}.items()}
-    kinds = {name: [type(task).__name__, task.__dict__.get("objective")] for name, task in tasks.items()}
-    key = hashlib.blake2b(f"{LAYOUT}{data}{states}{kinds}".encode("utf-8", "replace"), digest_size=12).hexdigest()
+    content = f"{CODE_EPOCH}{data}{json.dumps(options, sort_keys=True)}{states}"
+    key = hashlib.blake2b(content.encode("utf-8", "replace"), digest_size=12).hexdigest()
     path = cache / f"{key}.json"
     if not path.exists():
         rows = [row for row in run_baselines(splits, processors, list(texts), tasks, labels) if row.split == "test"]
@@ -72,14 +73,17 @@ def _plain(row: Row) -> dict[str, Any]:
     return {"arm": arm, "task": row.task, "metrics": row.metrics, "predictions": predictions}
 
 
-def fingerprint(splits: Mapping[str, Iterable[Sample]]) -> str:
-    """A hash of all raw values of all splits; a file counts by its name and size."""
+def fingerprint(splits: Mapping[str, Iterable[Sample]], files: Collection[str] = ()) -> str:
+    """A hash of all raw values of all splits; of the inputs in ``files`` a path counts by its file's name and size."""
     digest = hashlib.blake2b(digest_size=12)
     for split, samples in splits.items():
         for sample in samples:
             for values in (sample.inputs, sample.targets):
                 for name in sorted(values):
-                    content = [split, sample.id, name, values[name]]
+                    value = values[name]
+                    if name in files and isinstance(value, str):
+                        value = Path(value)
+                    content = [split, sample.id, name, value]
                     digest.update(json.dumps(content, default=_described).encode())
     return digest.hexdigest()
 
@@ -93,8 +97,18 @@ def _described(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else repr(value)
 
 
-def compare(ours: Result, other: Result, name: str, task: Task, targets: Mapping[int, dict[str, Tensor]]) -> Difference:
-    """Our primary metric of one task minus another's, by paired bootstrap over the rows of ``targets``."""
+def compare(
+    ours: Result,
+    other: Result,
+    name: str,
+    task: Task,
+    targets: Mapping[int, dict[str, Tensor]],
+    groups: Mapping[int, str],
+) -> Difference:
+    """Our primary metric of one task minus another's, by paired bootstrap over the rows of ``targets``.
+
+    ``groups`` are those of the samples, by their ids: rows of one group are drawn together.
+    """
     ids = sorted(targets)
     metric = primary(ours.scores[name])
     return paired_bootstrap(
@@ -102,6 +116,7 @@ def compare(ours: Result, other: Result, name: str, task: Task, targets: Mapping
         [targets[sample] for sample in ids],
         [ours.predictions[name][sample] for sample in ids],
         [other.predictions[name][sample] for sample in ids],
+        [groups.get(sample, str(sample)) for sample in ids],
         samples=1000,
     )
 

@@ -8,6 +8,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
+from mmbert.errors import RecipeError
 from mmbert.layers.masked import hide
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.types import Fused, Tokens
@@ -39,6 +40,8 @@ class CrossAttention(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
+        if dim % heads:
+            raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
         self.names = tuple(sorted(streams))
         self.readout = Readout(dim, pooling=pooling)
         rounds = layers if self.names else 0

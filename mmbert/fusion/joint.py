@@ -8,6 +8,7 @@ from annotated_types import Ge
 from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
+from mmbert.errors import RecipeError
 from mmbert.layers.masked import hide
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.layers.resample import Resample
@@ -28,6 +29,8 @@ class Joint(Fusion):
         pooling: how the tokens of a row, of all streams, become one vector.
     """
 
+    needs_layers = True  # another trunk counts padding between text and streams as positions
+
     def __init__(
         self,
         dim: int,
@@ -38,6 +41,8 @@ class Joint(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
+        if dim % heads:
+            raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
         self.names = tuple(sorted(streams))
         self.readout = Readout(dim, pooling=pooling)
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})

@@ -72,10 +72,12 @@ class Console:
         fields = max((len(error.field) for error in found), default=0)
         self.say(*(f"{error.row:<{rows}}  {error.field:<{fields}}  {error.reason}" for error in found))
 
-    def results(self, results: Sequence[Result], differences: Mapping[str, Mapping[str, float]]) -> None:
+    def results(
+        self, results: Sequence[Result], differences: Mapping[str, Mapping[str, float]], *, split: str = "test"
+    ) -> None:
         """The table of a split: an arm a line, the primary metric of a task a column; then what differs by how much."""
         metrics = {name: primary(scores) for one in reversed(results) for name, scores in one.scores.items()}
-        table = Table(title="test split", title_justify="left", title_style="bold", box=None, header_style="bold")
+        table = Table(title=f"{split} split", title_justify="left", title_style="bold", box=None, header_style="bold")
         table.add_column("", vertical="bottom")
         for name, metric in metrics.items():
             table.add_column(f"{name}\n{metric}", justify="right", no_wrap=True)

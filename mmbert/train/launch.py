@@ -25,6 +25,9 @@ def make_accelerator(train: Train) -> Accelerator:
             f"the launcher started {wanted} processes, of which each would train alone. On CPU, launch with\n"
             f"  {CPU_PAIR.format(world=wanted)} train ..."
         )
+    if accelerator.mixed_precision not in ("no", "bf16"):
+        found = accelerator.mixed_precision
+        raise RecipeError(f"--mixed_precision must be no or bf16, which needs no scaling of the loss, found {found}")
     unit = accelerator.num_processes * train.accumulate
     if train.batch_size % unit:
         below = train.batch_size // unit * unit

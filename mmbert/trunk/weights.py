@@ -48,9 +48,9 @@ def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
     try:
         with _quiet():
             config = AutoConfig.from_pretrained(where)
-            model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **without_pooler(config))
-            return model, load_vocabulary(where)
-    except OSError as error:
+            model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **_options(config))
+            return without_pooler(model), load_vocabulary(where)
+    except (OSError, ValueError) as error:  # ValueError: an unknown architecture, or one that asks to run code
         raise RecipeError(
             f"trunk.checkpoint '{checkpoint}' is neither packaged ({', '.join(PACKAGED)}), nor a folder with a model, "
             f"nor to be had from the hub: {str(error).splitlines()[0]}"
@@ -82,12 +82,19 @@ def from_config(config: dict[str, Any]) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
     parsed = AutoConfig.for_model(**config)
-    return AutoModel.from_config(parsed, **without_pooler(parsed))
+    return without_pooler(AutoModel.from_config(parsed, **_options(parsed)))
 
 
-def without_pooler(config: Any) -> dict[str, bool]:
-    """The pooler of BERT-like models would never learn: nothing reads it."""
+def _options(config: Any) -> dict[str, bool]:
+    """Some models can be made without a pooler at once, which then takes no random numbers."""
     return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}
+
+
+def without_pooler(model: Any) -> nn.Module:
+    """The model without its pooler, which would never learn: nothing reads it."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
 
 
 @contextmanager

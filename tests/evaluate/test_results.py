@@ -115,15 +115,28 @@ def test_a_difference_is_ours_minus_the_other_over_the_same_rows(task):
     right = {row: torch.tensor(1.0) for row in reversed(range(40))}  # in another order
     ours = Result("mmbert", {"amount": {"rmse": 0.0}}, {"amount": right})
     other = Result("linear", {"amount": {"rmse": 2**0.5}}, {"amount": off})
-    found = compare(ours, other, "amount", task, targets)
+    found = compare(ours, other, "amount", task, targets, {})
     assert found.difference == pytest.approx(-(2**0.5))
     assert found.low < found.difference < found.high < 0
-    assert compare(ours, ours, "amount", task, targets).difference == 0
+    assert compare(ours, ours, "amount", task, targets, {}).difference == 0
 
 
 def test_an_evaluation_becomes_a_line():
     found = Evaluation({}, {}, {"amount": {"rmse": 1.0}}, {"amount": {3: torch.tensor(1.0)}}, {})
     assert from_evaluation("mmbert", found) == Result("mmbert", found.scores, found.predictions)
+
+
+def test_a_file_counts_by_its_name_and_size(tmp_path):
+    photo = tmp_path / "a.png"
+
+    def found():
+        return fingerprint({"train": [Sample(7, "shop", {"photo": str(photo)}, {})]}, {"photo"})
+
+    photo.write_bytes(b"one")
+    before = found()
+    assert found() == before
+    photo.write_bytes(b"another")
+    assert found() != before
 
 
 def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, monkeypatch, task):
@@ -138,8 +151,9 @@ def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, mon
 
     monkeypatch.setattr(results, "run_baselines", run)
 
-    def cached(data="one", label=task.labels):
-        return cached_baselines(tmp_path / "cache", {}, {}, [], {"amount": task}, {"amount": label}, data=data)
+    def cached(data="one", label=task.labels, options=("mse",)):
+        given = ({}, {}, [], {"amount": task}, {"amount": label})
+        return cached_baselines(tmp_path / "cache", *given, data=data, options={"amount": options})
 
     first, again = cached(), cached()
     assert len(runs) == 1
@@ -149,6 +163,7 @@ def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, mon
         torch.testing.assert_close(one.predictions["amount"], {5: torch.tensor(1.5), 2**62: torch.tensor(0.1)})
     cached(data="two")
     cached(label=RegressionLabel(transform="log"))
-    assert len(runs) == 3
+    cached(options=("huber",))
+    assert len(runs) == 4
     assert {file.suffix for file in Path(tmp_path / "cache").iterdir()} == {".json"}
     assert all(json.loads(file.read_text()) for file in Path(tmp_path / "cache").iterdir())

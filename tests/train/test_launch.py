@@ -33,7 +33,8 @@ def launched(monkeypatch):
 
     def launched(started, found):
         monkeypatch.setenv("WORLD_SIZE", str(started))
-        monkeypatch.setattr(launch, "Accelerator", lambda **_: SimpleNamespace(num_processes=found))
+        accelerator = SimpleNamespace(num_processes=found, mixed_precision="no")
+        monkeypatch.setattr(launch, "Accelerator", lambda **_: accelerator)
 
     return launched
 
@@ -99,3 +100,10 @@ def test_two_trainings_of_rank_0_exit_2_and_write_nothing(tmp_path):
         assert process.returncode == 2, said
         assert "the launcher started 2 processes" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_precision_that_needs_a_scaled_loss_is_refused(monkeypatch):
+    accelerator = SimpleNamespace(num_processes=1, mixed_precision="fp16")
+    monkeypatch.setattr(launch, "Accelerator", lambda **_: accelerator)
+    with pytest.raises(RecipeError, match=r"--mixed_precision must be no or bf16, .* found fp16"):
+        make_accelerator(train())
