@@ -215,9 +215,9 @@ def test_what_is_no_run_is_told(tmp_path):
 
 
 def test_rows_without_a_column_that_an_input_reads_are_refused(model, folder):
-    (folder / "wrong.csv").write_text("titel\nthing\n")
+    (folder / "wrong.csv").write_text("heading\nthing\n")
     with pytest.raises(
-        DataError, match=r"wrong\.csv: none of the columns titel fills an input\. Inputs read: file, kind"
+        DataError, match=r"wrong\.csv: none of the columns heading fills an input\. Inputs read: file, kind"
     ):
         list(model.predict_file(folder / "wrong.csv"))
     assert model.predict([]) == []
