@@ -6,7 +6,7 @@ A table stands between two comments, of which the first says what it shows:
     <!-- end -->
 
 A study (a file of results/), its columns (task/metric), its rows (arms, in this order). A cell is the mean over seeds,
-with the standard deviation (n - 1) where there are several.
+with the standard deviation (n - 1) where there are several; a dash where the arm has no such task.
 """
 
 import re
@@ -23,7 +23,7 @@ TABLE = re.compile(
 
 
 def write_tables(text: str, results: Path) -> str:
-    """The text of a document with its tables made anew. Raises ``ValueError`` where no row gives a cell."""
+    """The text of a document with its tables made anew. Raises ``ValueError`` on an arm or a column without a row."""
 
     def written(found: re.Match[str]) -> str:
         rows = pd.read_csv(results / f"{found['study']}.csv")
@@ -38,7 +38,7 @@ def table(rows: pd.DataFrame, columns: list[tuple[str, str]], arms: list[str]) -
     """A Markdown table, arms by (task, metric), the better of each column's means in bold by the sign of the metric."""
     cells = {arm: [_values(rows, arm, task, metric) for task, metric in columns] for arm in arms}
     best = [
-        (min if metric in ERRORS else max)(cells[arm][index].mean() for arm in arms)
+        (min if metric in ERRORS else max)(cells[arm][index].mean() for arm in arms if len(cells[arm][index]))
         for index, (_, metric) in enumerate(columns)
     ]
     lines = ["| | " + " | ".join(f"{task.replace('_', ' ')}, {metric}" for task, metric in columns) + " | seeds |"]
@@ -57,15 +57,17 @@ def table(rows: pd.DataFrame, columns: list[tuple[str, str]], arms: list[str]) -
 
 
 def _values(rows: pd.DataFrame, arm: str, task: str, metric: str) -> pd.Series:
-    own = rows[(rows["arm"] == arm) & (rows["task"] == task) & (rows["metric"] == metric)]
-    if own.empty:
-        raise ValueError(
-            f"no row of results has arm '{arm}', task '{task}', metric '{metric}'; arms: {set(rows['arm'])}"
-        )
-    return own.groupby("seed")["value"].last()  # a run that was repeated counts once
+    """The values by seed; a run that was repeated counts once. None where the arm has no such task."""
+    of_arm, of_column = rows["arm"] == arm, (rows["task"] == task) & (rows["metric"] == metric)
+    for name, some in ((f"arm '{arm}'", of_arm), (f"task '{task}' with metric '{metric}'", of_column)):
+        if not some.any():
+            raise ValueError(f"no row of results has {name}; arms: {sorted(set(rows['arm']))}")
+    return rows[of_arm & of_column].groupby("seed")["value"].last()
 
 
 def _cell(values: pd.Series) -> str:
+    if values.empty:
+        return "-"
     size = values.abs().mean()
     form = ".1f" if size >= 10 else ".3f" if size >= 0.001 else ".0e"
     spread = f" ± {values.std():{form}}" if len(values) > 1 else ""

@@ -114,7 +114,7 @@ def train(
         "test": ours.scores,
         "hidden": {one.arm: one.scores for one in hidden},
         "baselines": {one.arm: one.scores for one in beside},
-        "against_best_baseline": differences,
+        "against_best_baseline": {name: {"baseline": arm, **one} for name, (arm, one) in differences.items()},
     }
     folder.log(progress.best_step, "test", ours.scores)
     folder.write("result.json", result)
@@ -122,7 +122,8 @@ def train(
     if ledger:
         common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": identity}
         lines = {one.arm.replace("mmbert", arm): one.scores for one in (ours, *hidden, *beside)}
-        for name, scores in {**lines, f"{arm} against the best baseline": differences}.items():
+        lines[f"{arm} against the best baseline"] = {name: one for name, (_, one) in differences.items()}
+        for name, scores in lines.items():
             append_results(ledger, scores, arm=name, **common)
     path = shlex.quote(str(folder.path))
     console.say("", f"run folder: {folder.path}")
@@ -215,8 +216,8 @@ def _fingerprint(built: Built) -> str:
 
 def _differences(
     built: Built, ours: Result, beside: Sequence[Result], found: Evaluation
-) -> dict[str, dict[str, float]]:
-    """For each task: the difference of the primary metric to the best baseline, with its 95 % interval."""
+) -> dict[str, tuple[str, dict[str, float]]]:
+    """For each task: the best baseline, and the difference of the primary metric to it with its 95 % interval."""
     differences = {}
     groups = {sample.id: sample.attributes["group"] for sample in chained(built.splits, "test")
               if "group" in sample.attributes}  # fmt: skip
@@ -226,10 +227,13 @@ def _differences(
         task = built.model.tasks[name]
         other = best(beside, name, task)
         metric, one = primary(ours.scores[name]), compare(ours, other, name, task, found.targets[name], groups)
-        differences[name] = {
-            f"{metric}_difference": one.difference,
-            f"{metric}_difference_low": one.low,
-            f"{metric}_difference_high": one.high,
-            f"{metric}_difference_p": one.p,
-        }
+        differences[name] = (
+            other.arm,
+            {
+                f"{metric}_difference": one.difference,
+                f"{metric}_difference_low": one.low,
+                f"{metric}_difference_high": one.high,
+                f"{metric}_difference_p": one.p,
+            },
+        )
     return differences

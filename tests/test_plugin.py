@@ -58,8 +58,7 @@ def lab(tmp_path_factory):
 
 
 def test_the_plugin_is_short():
-    lines = [line.strip() for line in PLUGIN.read_text().splitlines()]
-    assert sum(bool(line) and not line.startswith(('"""', "#")) for line in lines) < 40
+    assert sum(bool(line.strip()) for line in PLUGIN.read_text().splitlines()) < 40
 
 
 def test_it_trains(lab):

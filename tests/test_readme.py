@@ -21,9 +21,12 @@ def test_tables_are_those_of_the_results():
     assert write_tables(changed, ROOT / "results") == README
 
 
-def test_a_cell_without_a_row_is_refused(tmp_path):
-    (tmp_path / "one.csv").write_text("arm,task,metric,seed,value,split,machine,date\na,t,m,0,1.0,test,x,2026-01-01\n")
-    text = "<!-- table one: t/m; a -->\nold\n<!-- end -->"
-    assert "| a | **1.000** | 1 |" in write_tables(text, tmp_path)
-    with pytest.raises(ValueError, match="no row of results has arm 'b'"):
-        write_tables(text.replace("; a", "; b"), tmp_path)
+def test_a_cell_without_a_row_is_a_dash_and_an_arm_without_any_is_refused(tmp_path):
+    lines = ["a,t,m,0,1.0,test,x,2026-01-01", "b,u,m,0,2.0,test,x,2026-01-01"]
+    (tmp_path / "one.csv").write_text("\n".join(["arm,task,metric,seed,value,split,machine,date", *lines, ""]))
+    text = "<!-- table one: t/m u/m; a, b -->\nold\n<!-- end -->"
+    assert "| a | **1.000** | - | 1 |\n| b | - | **2.000** | 1 |" in write_tables(text, tmp_path)
+    with pytest.raises(ValueError, match="no row of results has arm 'c'"):
+        write_tables(text.replace("; a", "; c"), tmp_path)
+    with pytest.raises(ValueError, match="no row of results has task 'v' with metric 'm'"):
+        write_tables(text.replace("t/m", "v/m"), tmp_path)

@@ -15,7 +15,6 @@ none                any                                                        a
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -42,9 +41,7 @@ class Row:
     inputs: tuple[str, ...]  # that it read
     split: str
     metrics: dict[str, float]  # Task.score
-    loss: float  # a labelled unit
     predictions: dict[int, Tensor]  # sample id -> a row of Task.predict, as paired_bootstrap needs them
-    seconds: float  # features, fit and prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +60,12 @@ def run_baselines(
     texts: Collection[str],
     tasks: Mapping[str, Task],
     labels: Mapping[str, Processor],
-    *,
-    many: Collection[str] = (),
-    alone: bool = True,
 ) -> Iterator[Row]:
-    """Each baseline of each task, for all inputs together and (``alone``) for each; a row as soon as it is ready.
+    """Each baseline of each task, for all inputs together and for each alone; a row as soon as it is ready.
 
     ``splits`` has "train", "validation" (which chooses the penalty and stops boosting) and those to evaluate besides.
-    ``processors`` maps inputs, ``labels`` tasks to fitted processors; ``texts`` and ``many`` name the inputs that are
-    text or lists of values; tasks are on the CPU. Raises ``DataError`` where a task has no label in one of the splits.
+    ``processors`` maps inputs, ``labels`` tasks to fitted processors; ``texts`` names the inputs that are text; tasks
+    are on the CPU. Raises ``DataError`` where a task has no label in one of the splits.
     """
     samples = {split: list(rows) for split, rows in splits.items()}
     names = {name for rows in samples.values() for sample in rows for name in sample.inputs}
@@ -79,21 +73,19 @@ def run_baselines(
     values = {
         name: {split: [sample.inputs.get(name) for sample in rows] for split, rows in samples.items()} for name in names
     }
-    features = of_inputs(values, processors, texts, many)
+    features = of_inputs(values, processors, texts)
     groups = [tuple(features)] if features else []
-    if alone and len(features) > 1:
+    if len(features) > 1:
         groups += [(name,) for name in features]
     for name, task in tasks.items():
         known = {split: _labelled(name, rows, split, labels[name]) for split, rows in samples.items()}
-        started = perf_counter()
-        yield from _rows(name, task, "constant", (), known, constant(task, known, {*names, "text"}), started)
+        yield from _rows(name, task, "constant", (), known, constant(task, known, {*names, "text"}))
         if getattr(task, "baseline", None) is None:
             continue
         for group in groups:
             parts = [features[one] for one in group]
             for baseline, run in (("linear", linear), ("boosting", boosting)):
-                started = perf_counter() - sum(part.seconds for part in parts)
-                yield from _rows(name, task, baseline, group, known, run(task, known, parts), started)
+                yield from _rows(name, task, baseline, group, known, run(task, known, parts))
 
 
 def constant(task: Task, known: Mapping[str, Labelled], streams: Collection[str]) -> dict[str, Tensor]:
@@ -204,13 +196,10 @@ def _rows(
     inputs: tuple[str, ...],
     known: Mapping[str, Labelled],
     outputs: Mapping[str, Tensor],
-    started: float,
 ) -> Iterator[Row]:
-    seconds = perf_counter() - started
     for split, part in known.items():
         if split != "train":
             predictions = list(task.predict(outputs[split]))
-            loss = task.loss(outputs[split], part.targets).item() / task.count(part.targets)
             metrics = task.score(predictions, part.items)
             kept = dict(zip(part.ids, predictions, strict=True))
-            yield Row(name, baseline, inputs, split, metrics, loss, kept, seconds)
+            yield Row(name, baseline, inputs, split, metrics, kept)

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ class Features:
 
     linear: dict[str, list[Matrix]]  # split -> blocks [rows, features]; a row's norm is about 1 a block
     trees: dict[str, np.ndarray]  # split -> [rows, features]
-    seconds: float
 
 
 def of_texts(values: Mapping[str, Sequence[Any]]) -> Features:
@@ -34,12 +32,11 @@ def of_texts(values: Mapping[str, Sequence[Any]]) -> Features:
 
     ``values`` maps each split to the texts of its rows: strings, lists of strings, None where there is none.
     """
-    started = perf_counter()
     texts = {split: [_joined(value) for value in rows] for split, rows in values.items()}
     absent = {split: _column([value is None for value in rows]) for split, rows in values.items()}
     if not any(texts["train"]):
         empty = {split: np.zeros((len(rows), 0), np.float32) for split, rows in texts.items()}
-        return Features({split: [part] for split, part in empty.items()}, empty, perf_counter() - started)
+        return Features({split: [part] for split, part in empty.items()}, empty)
     shared = {"sublinear_tf": True, "max_features": TERMS, "dtype": np.float32}
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", **shared)
     letters = TfidfVectorizer(ngram_range=(2, 5), analyzer="char_wb", **shared)
@@ -52,16 +49,12 @@ def of_texts(values: Mapping[str, Sequence[Any]]) -> Features:
     else:
         narrow = {split: matrix.toarray() for split, matrix in wide.items()}
     trees = {split: np.hstack([narrow[split], absent[split]]).astype(np.float32) for split in texts}
-    return Features({split: [wide[split], absent[split]] for split in texts}, trees, perf_counter() - started)
+    return Features({split: [wide[split], absent[split]] for split in texts}, trees)
 
 
-def of_values(values: Mapping[str, Sequence[Any]], processor: Processor, many: bool = False) -> Features | None:
-    """``Processor.features``, standardised by "train", columns that never vary there left out; None if there are none.
-
-    ``many``: a value is a list, whose features are averaged.
-    """
-    started = perf_counter()
-    vectors = {split: [_vector(value, processor, many) for value in rows] for split, rows in values.items()}
+def of_values(values: Mapping[str, Sequence[Any]], processor: Processor) -> Features | None:
+    """``Processor.features``, standardised by "train", without columns that never vary there; None if none is left."""
+    vectors = {split: [_vector(value, processor) for value in rows] for split, rows in values.items()}
     present = [vector for vector in vectors["train"] if vector is not None]
     if not present:
         return None
@@ -77,19 +70,18 @@ def of_values(values: Mapping[str, Sequence[Any]], processor: Processor, many: b
         blocks[split] = [np.where(np.isfinite(scaled), scaled, 0).astype(np.float32), absent]
     norm = np.float32(max(varies.sum(), 1) ** 0.5)
     linear: dict[str, list[Matrix]] = {split: [scaled / norm, absent] for split, (scaled, absent) in blocks.items()}
-    return Features(linear, {split: np.hstack(parts) for split, parts in blocks.items()}, perf_counter() - started)
+    return Features(linear, {split: np.hstack(parts) for split, parts in blocks.items()})
 
 
 def of_inputs(
     values: Mapping[str, Mapping[str, Sequence[Any]]],
     processors: Mapping[str, Processor],
     texts: Collection[str],
-    many: Collection[str] = (),
 ) -> dict[str, Features]:
     """The features of each input (input -> split -> raw values); inputs that offer none are left out."""
     result = {}
     for name, rows in sorted(values.items()):
-        features = of_texts(rows) if name in texts else of_values(rows, processors[name], name in many)
+        features = of_texts(rows) if name in texts else of_values(rows, processors[name])
         if features is not None:
             result[name] = features
     return result
@@ -99,10 +91,9 @@ def _joined(text: Any) -> str:
     return "" if text is None else text if isinstance(text, str) else " ".join(_joined(part) for part in text)
 
 
-def _vector(value: Any, processor: Processor, many: bool) -> np.ndarray | None:
-    items = [] if value is None else [processor(one) for one in (value if many else [value])]
-    vectors = [vector for vector in (processor.features(item) for item in items if item) if vector is not None]
-    return np.mean(vectors, axis=0) if vectors else None
+def _vector(value: Any, processor: Processor) -> np.ndarray | None:
+    item = None if value is None else processor(value)
+    return processor.features(item) if item else None
 
 
 def _stack(vectors: Sequence[np.ndarray | None], size: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.join import join
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
@@ -15,7 +16,8 @@ from mmbert.types import Fused, Tokens
 class Concat(Fusion):
     """Concatenates the pooled streams and mixes them in one hidden layer (late fusion).
 
-    An absent stream takes a learned vector instead. The trunk reads the text alone; streams keep their own tokens.
+    A learned vector takes the place of what is absent. The trunk reads the text alone; streams keep their own tokens.
+    A row without text skips the trunk, unless it has no stream either.
 
     Args:
         dim: width of the trunk.
@@ -40,6 +42,7 @@ class Concat(Fusion):
         if not self.names:
             return
         self.text_norm = nn.LayerNorm(dim)
+        self.no_text = nn.Parameter(torch.zeros(dim))
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in self.names})
         width = hidden or dim
@@ -52,22 +55,25 @@ class Concat(Fusion):
         )
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
-        read = trunk(text)
-        plain = self.readout(read)
         if not self.names:
-            return Fused(plain, {"text": read})
-        parts, some = [self.text_norm(plain)], torch.zeros(len(plain), dtype=torch.bool, device=plain.device)
-        for name in self.names:
-            part, present = self._part(name, streams, plain)
-            parts.append(part)
-            some = some | present
-        mixed = self.mix(torch.cat(parts, dim=1))
+            read = trunk(text)
+            return Fused(self.readout(read), {"text": read})
+        parts, present = zip(*(self._part(name, streams, text) for name in self.names), strict=True)
+        some = torch.stack(present).any(0)
+        written = text.mask.sum(1) > 2  # more than [CLS] and [SEP]
+        reads = written | ~some
+        reads[0] |= ~reads.any()  # every parameter takes part in every step
+        rows = reads.nonzero().squeeze(1)
+        read = join(trunk(text.at(rows)), rows, len(reads))
+        plain = self.readout(read)
+        first = torch.where(written[:, None], self.text_norm(plain), self.no_text)
+        mixed = self.mix(torch.cat([first, *parts], dim=1))
         return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams})
 
-    def _part(self, name: str, streams: Mapping[str, Tokens], like: Tensor) -> tuple[Tensor, Tensor]:
+    def _part(self, name: str, streams: Mapping[str, Tokens], text: Tokens) -> tuple[Tensor, Tensor]:
         """A stream's vector [batch, dim] and which rows have it [batch]."""
-        absent = self.absent[name].expand_as(like)
+        absent = self.absent[name].expand(len(text.mask), -1)
         if name not in streams:
-            return absent, torch.zeros(len(like), dtype=torch.bool, device=like.device)
+            return absent, torch.zeros_like(text.mask[:, 0])
         present = streams[name].mask.any(1)
         return torch.where(present[:, None], self.norms[name](self.readout(streams[name])), absent), present

@@ -1,5 +1,7 @@
 """A SMILES string as a graph of atoms and bonds."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from mmbert.errors import SampleError
@@ -10,11 +12,13 @@ ATOM = (119, 12, 13, 9, 9, 2, 2, 4)
 BOND = (5, 2, 2, 6)
 
 
+@lru_cache(maxsize=16_384)  # about 5 kB each; every epoch asks again
 def molecule(smiles: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Atoms [nodes, 8], bonds [edges, 2] in both directions and their features [edges, 4], all int64.
 
     The fields, whose sizes are ATOM and BOND, are those of the Open Graph Benchmark (Hu et al. 2020). An atom is
-    numbered by its place in the string. Raises SampleError, with the string, where it is no valid SMILES.
+    numbered by its place in the string. The arrays are shared: copy them before a change. Raises SampleError, with the
+    string, where it is no valid SMILES.
     """
     from rdkit import Chem, rdBase  # takes a second: at first use
 

@@ -193,6 +193,8 @@ class Train(BaseModel):
     """the rate of every dropout; null: each part's own"""
     input_dropout: Fraction | dict[Name, Fraction] = 0.0
     """the rate at which an input of a row is hidden in training; one for all, or for each by its name"""
+    ema: Fraction = 0.0
+    """the decay of the moving average of the weights, which is then what is evaluated and kept; 0: the weights"""
     patience: Count | None = None
     """evaluations without a better score before training stops; null: train to the end"""
     select: str = "skill"
@@ -238,13 +240,10 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _no_conflicts(self) -> Self:
-        found = conflicts(self.model_dump(exclude_unset=True))
-        if found:
-            details = [
-                InitErrorDetails(
-                    type=PydanticCustomError("recipe", "{message}", {"message": text}), loc=path, input=None
-                )
-                for path, text in found.items()
-            ]
+        if found := conflicts(self.model_dump(exclude_unset=True)):
+            errors = {
+                path: PydanticCustomError("recipe", "{message}", {"message": text}) for path, text in found.items()
+            }
+            details = [InitErrorDetails(type=error, loc=path, input=None) for path, error in errors.items()]
             raise ValidationError.from_exception_data("Recipe", details)
         return self

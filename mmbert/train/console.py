@@ -73,9 +73,14 @@ class Console:
         self.say(*(f"{error.row:<{rows}}  {error.field:<{fields}}  {error.reason}" for error in found))
 
     def results(
-        self, results: Sequence[Result], differences: Mapping[str, Mapping[str, float]], *, split: str = "test"
+        self,
+        results: Sequence[Result],
+        differences: Mapping[str, tuple[str, Mapping[str, float]]],
+        *,
+        split: str = "test",
     ) -> None:
-        """The table of a split: an arm a line, the primary metric of a task a column; then what differs by how much."""
+        """The table of a split: an arm a line, the primary metric of a task a column; then for each task the best
+        baseline, and what differs from it by how much."""
         metrics = {name: primary(scores) for one in reversed(results) for name, scores in one.scores.items()}
         table = Table(title=f"{split} split", title_justify="left", title_style="bold", box=None, header_style="bold")
         table.add_column("", vertical="bottom")
@@ -87,11 +92,11 @@ class Console:
             )
             table.add_row(one.arm, *cells)
         self.rich.print("", table)
-        for name, found in differences.items():
+        for name, (arm, found) in differences.items():
             difference, low, high, p = found.values()
             self.say(
-                f"{name}: {metrics[name]} differs from the best baseline's by {difference:+.4g} (paired bootstrap, "
-                f"95 % interval {low:+.4g} to {high:+.4g}, p = {p:.3g})"
+                f"{name}: {metrics[name]} differs from that of {arm} by {difference:+.4g} (paired bootstrap, 95 % "
+                f"interval {low:+.4g} to {high:+.4g}, p = {p:.3g})"
             )
 
 

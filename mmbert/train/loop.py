@@ -14,6 +14,7 @@ from mmbert.errors import NumericalError, RecipeError, nearest
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.model import MMBert
 from mmbert.recipe.schema import Optim, Train
+from mmbert.train.average import WeightAverage
 from mmbert.train.console import Console
 from mmbert.train.folder import RunFolder
 from mmbert.train.optimizer import make_optimizer
@@ -58,6 +59,7 @@ def fit(
     optimizer = make_optimizer(model, optim)
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     weights = {name: task.weight for name, task in model.tasks.items()}
+    average = WeightAverage(model, train.ema)
     progress, waited = Progress(), 0
     for step, batches in enumerate(steps, 1):
         scale = factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
@@ -72,19 +74,22 @@ def fit(
             )
         optimizer.step()
         optimizer.zero_grad()
+        average.update()
         progress.losses.append(losses)
         folder.log(step, "train", {name: {"loss": loss} for name, loss in losses.items()})
         console.step(step, losses)
         if step % every and step != total:
             continue
-        found = evaluate()
+        with average.applied():
+            found = evaluate()
+            score = selected(found, model, train.select)
+            better = progress.best is None or score > selected(progress.best, model, train.select)
+            if better and accelerator.is_main_process:
+                keep()
         folder.log(step, "validation", {**found.scores, "all": {"skill": found.mean_skill}})
         console.evaluation(step, found)
-        score = selected(found, model, train.select)
-        if progress.best is None or score > selected(progress.best, model, train.select):
+        if better:
             progress.best, progress.best_step, waited = found, step, 0
-            if accelerator.is_main_process:
-                keep()
         elif train.patience is not None and (waited := waited + 1) >= train.patience:
             break
     accelerator.wait_for_everyone()

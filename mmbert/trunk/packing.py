@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WIDTH = 128  # of a packed row where no sequence is longer: the work of attention grows with the width
+WIDTH = 128  # of a packed row, where no sequence is longer and all together are: attention costs by the width
 
 
 class Packing(NamedTuple):
@@ -43,7 +43,7 @@ def plan_packing(mask: Tensor, width: int = WIDTH) -> Packing:
     [[0, 0, 1, 1], [2, -1, -1, -1]]
     """
     lengths = mask.sum(1).tolist()
-    width = max(width, *lengths)
+    width = max(min(width, sum(lengths)), *lengths)
     free: list[int] = []  # places left in each packed row
     start = [0] * len(lengths)  # of each sequence in the flattened packed rows
     for sequence in sorted(range(len(lengths)), key=lambda index: -lengths[index]):

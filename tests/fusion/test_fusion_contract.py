@@ -43,7 +43,7 @@ def make_fusion(name, tagged=()):
 def inputs(trunk, filling=0.0):
     generator = torch.Generator().manual_seed(2)
     tokens = torch.randint(3, 30, (ROWS, 9), generator=generator)
-    mask = torch.arange(9) < torch.tensor([9, 4, 2, 6, 1])[:, None]
+    mask = torch.arange(9) < torch.tensor([9, 4, 2, 6, 0])[:, None]
     unit = torch.arange(9).expand(ROWS, 9)
     text = trunk.embed({"text": Present(torch.arange(ROWS), {"tokens": tokens, "mask": mask, "unit": unit})}, ROWS)
     streams = {}

@@ -57,3 +57,22 @@ def test_concat_pools_as_told():
     text, _ = inputs(trunk)
     cls = Concat(DIM, {}, pooling="cls")(trunk, text, {}).summary
     assert torch.equal(cls, trunk(text).values[:, 0])
+
+
+def test_concat_runs_the_trunk_for_rows_with_text_or_with_nothing_else():
+    trunk, fusion = make_trunk(), make_fusion("concat")
+    text, streams = inputs(trunk)  # row 4 has streams only, row 3 text only
+    sizes = []
+    trunk.register_forward_hook(lambda module, args, result: sizes.append(len(args[0].mask)))
+    whole = fusion(trunk, text, streams)
+    assert sizes == [4]
+    assert not whole.streams["text"].mask[4].any()
+    only = torch.tensor([4])
+    other = {name: tokens.at(only) for name, tokens in streams.items()}
+    fused = fusion(trunk, text.at(only), other)  # one row takes part all the same, unread
+    assert sizes == [4, 1]
+    torch.testing.assert_close(fused.summary[0], whole.summary[4])
+    fused.summary.sum().backward()
+    assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in trunk.model.encoder.parameters())
+    nothing = fusion(trunk, text.at(only), {})
+    torch.testing.assert_close(nothing.summary, trunk(text.at(only)).values[:, :2].mean(1))

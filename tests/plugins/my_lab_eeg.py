@@ -2,57 +2,45 @@
 
 import numpy as np
 import torch
-from einops.layers.torch import Rearrange
 
 from encoders import ENCODERS
 from mmbert.contracts import Encoder, Processor
-from mmbert.errors import RecipeError, SampleError
+from mmbert.errors import SampleError
 from mmbert.types import Tokens
 
 
 class EEGProcessor(Processor):
-    """A window as ``values`` [samples, channels]; the training split says how many of each, and the scale."""
-
-    def fit(self, values):
-        self.shape = _window(values[0]).shape
-        self.scale = float(np.mean([_window(value).std() for value in values])) or 1.0
+    def fit(self, values):  # the training split says how many samples and channels, and the scale
+        self.shape, self.scale = np.shape(values[0]), 1.0
+        self.scale = float(np.std([self(value)["values"] for value in values])) or 1.0
 
     def __call__(self, value, rng=None):
-        return {"values": torch.from_numpy(_window(value, self.shape) / self.scale)}
+        try:
+            window = torch.tensor(value, dtype=torch.float32) / self.scale
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise SampleError(f"expected numbers [samples][channels], found {str(value)[:40]}") from error
+        if window.shape != self.shape or not window.isfinite().all():
+            raise SampleError(f"expected finite numbers {list(self.shape)}, found {list(window.shape)}")
+        return {"values": window}
 
     @classmethod
     def example(cls, rng):
         return rng.normal(0, 20, (64, 4)).tolist()
 
 
-def _window(value, shape=None):
-    try:
-        window = np.array(value, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
-        window = np.empty(0)
-    if window.ndim != 2 or window.shape != (shape or window.shape) or not np.isfinite(window).all():
-        raise SampleError(f"expected {shape or '[samples][channels]'} finite numbers, found {str(value)[:40]}")
-    return window
-
-
 class EEG(Encoder):
-    """One token a patch of samples of all channels, by a linear map and a learned position."""
-
     processor = EEGProcessor
 
     def __init__(self, dim, processor, *, patch: int = 8):
         super().__init__()
         samples, channels = processor.shape
-        if samples % patch:
-            raise RecipeError(f"'patch' must divide the {samples} samples of a window, however: {patch=}")
-        patches = Rearrange("present (length patch) channel -> present length (patch channel)", patch=patch)
-        self.embed = torch.nn.Sequential(patches, torch.nn.Linear(patch * channels, dim))
+        self.embed = torch.nn.Conv1d(channels, dim, kernel_size=patch, stride=patch)  # a token a patch of samples
         self.position = torch.nn.Parameter(torch.zeros(samples // patch, dim))
 
     def forward(self, values):
-        values = self.embed(values) + self.position
-        mask = torch.ones_like(values[..., 0], dtype=torch.bool)
-        return Tokens(values, mask, torch.arange(values.shape[1], device=values.device).expand(mask.shape))
+        values = self.embed(values.mT).mT + self.position
+        unit = torch.arange(values.shape[1], device=values.device).expand(values.shape[:2])
+        return Tokens(values, unit >= 0, unit)
 
 
 ENCODERS.register("eeg", EEG)

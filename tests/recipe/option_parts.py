@@ -241,6 +241,11 @@ def evaluations(settings):
     return sorted({line["step"] for line in trained(settings)["log"] if line["split"] == "validation"})
 
 
+def kept(settings):
+    """The weights of the best checkpoint."""
+    return trained(settings)["weights"]
+
+
 def baselines(settings):
     return sorted(trained(settings)["result"]["baselines"])
 

@@ -134,6 +134,7 @@ CHANGES = {
         "train.batch_size": (8, 4),
         "train.patience": ("null", 1),
     },
+    seen.kept: {"train.ema": (0, 0.5)},
     seen.precision: {"train.precision": ("fp32", "fp64")},
     seen.evaluations: {"evaluate.every": (0.25, 0.5)},
     seen.baselines: {"evaluate.baselines": ("false", "true")},

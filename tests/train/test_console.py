@@ -71,13 +71,15 @@ def test_the_table_has_a_line_an_arm_and_a_column_a_task(capsys):
         Result("mmbert", {"kind": {"accuracy": 0.75, "macro_f1": 0.5}, "amount": {"rmse": 2.0}}, {}),
         Result("constant", {"kind": {"accuracy": 0.25, "macro_f1": 0.1}}, {}),
     ]
-    Console(speaks=True).results(results, {"kind": {"difference": 0.5, "low": 0.25, "high": 0.75, "p": 0.0123}})
+    Console(speaks=True).results(
+        results, {"kind": ("boosting (all inputs)", {"difference": 0.5, "low": 0.25, "high": 0.75, "p": 0.0123})}
+    )
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[lines.index(["kind", "amount"]) + 1] == ["accuracy", "rmse"]
     assert ["mmbert", "0.75", "2"] in lines
     assert ["constant", "0.25"] in lines
     told = " ".join(lines[-1])
-    assert told.startswith("kind: accuracy differs from the best baseline's by +0.5 ")
+    assert told.startswith("kind: accuracy differs from that of boosting (all inputs) by +0.5 ")
     assert "95 % interval +0.25 to +0.75, p = 0.0123" in told
 
 

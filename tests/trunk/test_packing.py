@@ -37,3 +37,7 @@ def test_first_fit_decreasing_fills_rows():
     packing = plan_packing(torch.arange(64) < lengths[:, None], 128)
     assert packing.block.shape == (2, 128)
     assert (packing.block >= 0).all()
+
+
+def test_few_tokens_take_one_row_of_their_own_width():
+    assert plan_packing(torch.arange(9) < torch.tensor([[9], [2]]), 128).block.shape == (1, 11)

@@ -1,0 +1,56 @@
+"""The moving average of the weights: smoother than the last step's, and often better."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """The exponential moving average of a model's trained parameters (Polyak and Juditsky 1992).
+
+    ``update`` after each step: average <- decay * average + (1 - decay) * weights, where decay is at most
+    (1 + steps) / (10 + steps), so that the first, random weights are soon forgotten. Buffers stay as they are: running
+    statistics are averages already. A ``decay`` of 0 is no average and costs nothing.
+
+    >>> layer = nn.Linear(1, 1, bias=False)
+    >>> average = WeightAverage(layer, 0.5)
+    >>> with torch.no_grad():
+    ...     old, new = layer.weight.clone(), layer.weight.add_(1.0)
+    >>> average.update()
+    >>> with average.applied():  # decay was 2 / 11
+    ...     bool(torch.allclose(layer.weight, old + 9 / 11))
+    True
+    >>> bool((layer.weight == old + 1).all())
+    True
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.steps = 0
+        self.weights = [weight for weight in model.parameters() if weight.requires_grad and decay]
+        self.average = [weight.detach().clone() for weight in self.weights]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for average, weight in zip(self.average, self.weights, strict=True):
+            average.lerp_(weight, 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within, the model's weights are the average."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for average, weight in zip(self.average, self.weights, strict=True):
+            kept = weight.clone()
+            weight.copy_(average)
+            average.copy_(kept)
