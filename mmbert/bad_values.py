@@ -5,7 +5,7 @@ from typing import Any
 
 from mmbert.contracts import Processor
 from mmbert.errors import DataError, SampleError
-from mmbert.processors import Kind, fitting, make_labels, make_processors, refused
+from mmbert.processors import Kind, fitting, make_labels, make_processors, misaligned, refused
 from mmbert.recipe.schema import Recipe
 from mmbert.samples import Splits, chained, open_splits, present_inputs, training_values
 from mmbert.trunk.vocabulary import train_vocabulary
@@ -29,6 +29,7 @@ def bad_values(recipe: Recipe) -> tuple[list[SampleError], int]:
         found += _field(processor, "input", name, values[name], samples)
     for name, label in make_labels(recipe).items():
         found += _field(label, "task", name, targets[name], samples)
+    found += misaligned(recipe, lambda: samples)
     return found, sum(len(rows) for sources in opened.values() for rows in sources)
 
 

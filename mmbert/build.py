@@ -70,7 +70,7 @@ def build(recipe: Recipe) -> Built:
         fit(processor, "input", name, values[name], splits)
     for name, label in labels.items():
         fit(label, "task", name, targets[name], splits)
-    check_labels(labels, splits)
+    check_labels(recipe, labels, splits)
     stand_ins = {name: _stand_in(name, part, splits) for name, part in processors.items() if name not in texts}
     model = _model(recipe, trunk, vocabulary, processors, labels, stand_ins=stand_ins)
     for name, encoder in model.encoders.items():

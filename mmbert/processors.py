@@ -89,11 +89,27 @@ def refused(samples: Iterable[Sample], kind: Kind, name: str, reads: Reads) -> I
                 yield error.at(row_of(sample), f"{kind} '{name}'")
 
 
-def check_labels(labels: Mapping[str, Processor], splits: Splits) -> None:
-    """Read the labels of validation and test now, rather than after hours of training.
+def misaligned(recipe: Recipe, samples: Callable[[], Iterable[Sample]]) -> Iterator[SampleError]:
+    """The errors, with their rows, of lists of tags that are not as long as the list of words that they label."""
+    texts = [name for name, part in recipe.inputs.items() if part.type == "text"]
+    for task, part in recipe.tasks.items():
+        of = part.options.get("of")
+        stream = texts[0] if of == "text" and len(texts) == 1 else of
+        if stream not in texts:  # how many units another input has, its encoder decides
+            continue
+        for sample in samples():
+            words, tags = sample.inputs.get(stream), sample.targets.get(task)
+            if words is not None and tags is not None and not isinstance(words, str) and len(words) != len(tags):
+                message = f"expected a tag for each of the {len(words)} words of '{stream}', found {len(tags)} tags"
+                yield SampleError(message).at(row_of(sample), f"task '{task}'")
 
-    Raises ``SampleError``, naming the row, on a bad one (a class that the training split does not have), ``DataError``
-    where no row of the validation split has any: the best checkpoint is chosen by them.
+
+def check_labels(recipe: Recipe, labels: Mapping[str, Processor], splits: Splits) -> None:
+    """Read the labels of validation and test now, rather than after hours of training, and compare lengths.
+
+    Raises ``SampleError``, naming the row, on a bad one (a class that the training split does not have) and on tags
+    that are not as many as the words; ``DataError`` where no row of the validation split has any label: the best
+    checkpoint is chosen by them.
     """
     labelled = {
         split: sum(bool(encode_sample(sample, {}, labels).targets) for sample in chained(splits, split))
@@ -101,6 +117,8 @@ def check_labels(labels: Mapping[str, Processor], splits: Splits) -> None:
     }
     if not labelled["validation"]:
         raise DataError("no row of the validation split has a label, by which the best checkpoint is chosen")
+    for error in misaligned(recipe, lambda: (sample for split in splits for sample in chained(splits, split))):
+        raise error
 
 
 def _made(table: Registry, part: InputPart | TaskPart) -> Processor:

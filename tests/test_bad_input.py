@@ -251,6 +251,18 @@ def test_check_lists_every_bad_value_before_training(shop, capsys):
     assert not Path("run").exists()
 
 
+@pytest.mark.parametrize("number", [5, 27, 33])
+def test_tags_are_as_many_as_the_words(shop, capsys, number):
+    changes = {number: {"tags": ["B-a"]}}
+    recipe = [*shop(changes, title=["one", "two"], tags=["B-a", "O"]), "--set", "tasks.tags={type: tagging, of: title}"]
+    told = "expected a tag for each of the 2 words of 'title', found 1 tags"
+    assert train(recipe, *TITLE_ALONE) == 3
+    assert capsys.readouterr().err == f"shop (data/rows.jsonl row {number}), task 'tags': {told}\n"
+    assert not Path("run").exists()
+    assert cli.main(["check", *recipe, *(w for one in TITLE_ALONE for w in ("--set", one)), "--data"]) == 3
+    assert told in capsys.readouterr().out
+
+
 def test_a_plugin_that_is_not_there_is_told_within_3_seconds_without_torch(tmp_path):
     code = "import sys; from mmbert.cli import main; code = main(sys.argv[1:]); assert 'torch' not in sys.modules"
     start = time.perf_counter()

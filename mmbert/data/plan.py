@@ -5,6 +5,19 @@ import numpy as np
 from mmbert.errors import DataError, RecipeError
 
 
+def shares(batch_size: int, world: int, accumulate: int) -> int:
+    """Into how many equal pieces a batch is cut. Raises ``RecipeError`` where it cannot be."""
+    pieces = world * accumulate
+    if batch_size % pieces:
+        below = batch_size // pieces * pieces
+        nearest = " or ".join(str(size) for size in (below, below + pieces) if size)
+        raise RecipeError(
+            f"train.batch_size must be a multiple of processes x accumulate = {world} x {accumulate}, found "
+            f"{batch_size}. Nearest: {nearest}"
+        )
+    return pieces
+
+
 class StepPlan:
     """A seeded permutation of all samples an epoch, cut into batches.
 
@@ -36,14 +49,7 @@ class StepPlan:
 
         Raises ``RecipeError`` where the batch cannot be cut into equal pieces.
         """
-        pieces = world * accumulate
-        if self.batch_size % pieces:
-            below = self.batch_size // pieces * pieces
-            legal = " or ".join(str(size) for size in (below, below + pieces) if size)
-            raise RecipeError(
-                f"a batch of {self.batch_size} cannot be shared by {world} processes x {accumulate} micro-batches: "
-                f"set train.batch_size to {legal}"
-            )
+        pieces = shares(self.batch_size, world, accumulate)
         draws, size = self.batch(step), self.batch_size // pieces
         starts = [(micro * world + rank) * size for micro in range(accumulate)]
         return [draws[start : start + size] for start in starts]

@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from mmbert.data.plan import shares
 from mmbert.errors import RecipeError
 from mmbert.recipe.schema import Train
 
@@ -28,14 +29,7 @@ def make_accelerator(train: Train) -> Accelerator:
     if accelerator.mixed_precision not in ("no", "bf16"):
         found = accelerator.mixed_precision
         raise RecipeError(f"--mixed_precision must be no or bf16, which needs no scaling of the loss, found {found}")
-    unit = accelerator.num_processes * train.accumulate
-    if train.batch_size % unit:
-        below = train.batch_size // unit * unit
-        nearest = " or ".join(str(size) for size in (below, below + unit) if size)
-        raise RecipeError(
-            f"train.batch_size must be a multiple of processes x accumulate = {accelerator.num_processes} x "
-            f"{train.accumulate}, found {train.batch_size}. Nearest: {nearest}"
-        )
+    shares(train.batch_size, accelerator.num_processes, train.accumulate)
     return accelerator
 
 

@@ -81,7 +81,7 @@ def test_ranks_share_a_step():
 
 def test_a_batch_that_cannot_be_shared_is_refused_at_once():
     items = made()
-    with pytest.raises(RecipeError, match="cannot be shared"):
+    with pytest.raises(RecipeError, match="must be a multiple of processes x accumulate"):
         batches(StepPlan(1, len(items), 8), items, steps=5, world=3)
 
 
