@@ -6,6 +6,7 @@ from typing import Any
 from encoders import ENCODERS
 from mmbert.contracts import Field, Source
 from mmbert.data import SOURCES
+from mmbert.data.splits import SPLITS
 from mmbert.datasets import DATASETS
 from mmbert.errors import DataError
 from mmbert.recipe.schema import InputPart, Recipe, TaskPart
@@ -14,7 +15,6 @@ from mmbert.trunk.text import TextProcessor
 from mmbert.types import Sample
 from tasks import TASKS
 
-SPLITS = ("train", "validation", "test")
 Splits = dict[str, list[Sequence[Sample]]]  # split -> the samples of each source
 
 
