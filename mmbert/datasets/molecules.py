@@ -2,12 +2,12 @@
 
 import gzip
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import pandas as pd
-from annotated_types import Ge
+from annotated_types import Ge, MinLen
 
 from mmbert.contracts import Builder
 from mmbert.errors import IntegrityError
@@ -54,10 +54,10 @@ Tables = dict[str, list[list[str]]]
 class Molecules(Builder):
     """Up to 19,764 molecules: melting point, boiling point, logP and chemical inventories.
 
-    ``labelled`` keeps those with that property ("any": with at least one of the three); ``rows`` takes at most so many,
-    always the same ones, a smaller set being part of a larger. Molecules of one group stay in one split: "skeleton" is
-    the first block of the InChIKey (stereo-isomers share it), "scaffold" the Bemis-Murcko scaffold, a harder split
-    (a molecule without rings has none: its skeleton stands in).
+    ``labelled`` keeps those with that property, or with at least one of several ("any": of all three); ``rows`` takes
+    at most so many, always the same ones, a smaller set being part of a larger. Molecules of one group stay in one
+    split: "skeleton" is the first block of the InChIKey (stereo-isomers share it), "scaffold" the Bemis-Murcko
+    scaffold, a harder split (a molecule without rings has none: its skeleton stands in).
 
     Kept out: vapour pressure, which gives the boiling point away. Left out: three structures that RDKit refuses;
     boiling points above 1,000 K or not above the melting point. An IUPAC name spells the structure out: take the
@@ -92,11 +92,11 @@ class Molecules(Builder):
         self,
         *,
         rows: Annotated[int, Ge(1)] | None = None,
-        labelled: Literal["any"] | Target = "any",
+        labelled: Annotated[list[Target], MinLen(1)] | Target | Literal["any"] = "any",
         group_by: Literal["skeleton", "scaffold"] = "skeleton",
     ):
         self.rows = rows
-        self.labelled = labelled
+        self.labelled = [labelled] if isinstance(labelled, str) else sorted(set(labelled))
         self.group_by = group_by
 
     def build(self, folder: Path, progress: Callable[[float], None]) -> pd.DataFrame:
@@ -119,7 +119,7 @@ def read_tables(archive: Path) -> Tables:
 
 
 def join(
-    tables: Tables, progress: Callable[[float], None], *, rows: int | None, labelled: str, group_by: str
+    tables: Tables, progress: Callable[[float], None], *, rows: int | None, labelled: Sequence[str], group_by: str
 ) -> pd.DataFrame:
     """One row a molecule that has a structure, in an order that depends on the CAS numbers only."""
     from rdkit import Chem, rdBase
@@ -136,7 +136,7 @@ def join(
     }
     curves = dict(_lines(tables[HEAT_CAPACITY]))
     identifiers = {cas: cells for path in IDENTIFIERS for cas, cells in _lines(tables[path], 1) if cells[4]}
-    having = targets if labelled == "any" else [labelled]
+    having = targets if "any" in labelled else labelled
     chosen = [cas for cas in identifiers if any(cas in targets[name] for name in having)]
     chosen.sort(key=lambda cas: sample_id("which molecules", cas))
     found = []

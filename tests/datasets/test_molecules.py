@@ -56,7 +56,7 @@ def tables(tmp_path_factory):
     return read_tables(path)
 
 
-def molecules(tables, *, rows=None, labelled="any", group_by="skeleton", progress=lambda done: None):
+def molecules(tables, *, rows=None, labelled=("any",), group_by="skeleton", progress=lambda done: None):
     frame = join(tables, progress, rows=rows, labelled=labelled, group_by=group_by)
     assert list(frame.columns) == list(Molecules.columns)
     return frame.set_index("id")
@@ -69,14 +69,16 @@ def test_vapour_pressure_is_not_even_read(tables):
 
 def test_rows_are_those_with_a_structure_and_a_target(tables):
     assert set(molecules(tables).index) == {"64-17-5", "56-41-7", "338-69-2", "108-88-3", "108-95-2"}
-    assert set(molecules(tables, labelled="melting_point").index) == {"64-17-5", "56-41-7", "338-69-2"}
-    assert set(molecules(tables, labelled="logp").index) == {"108-95-2"}
+    assert set(molecules(tables, labelled=["melting_point"]).index) == {"64-17-5", "56-41-7", "338-69-2"}
+    assert set(molecules(tables, labelled=["logp"]).index) == {"108-95-2"}
+    both = molecules(tables, labelled=["logp", "melting_point"])
+    assert set(both.index) == {"64-17-5", "56-41-7", "338-69-2", "108-95-2"}
 
 
 def test_a_boiling_point_below_melting_or_above_every_molecule_is_left_out(tables):
     boiling = molecules(tables)["boiling_point"].dropna().to_dict()
     assert boiling == {"64-17-5": 351.5, "108-88-3": 383.8}
-    assert "56-41-7" not in molecules(tables, labelled="boiling_point").index
+    assert "56-41-7" not in molecules(tables, labelled=["boiling_point"]).index
 
 
 def test_a_smaller_set_is_part_of_a_larger(tables):
