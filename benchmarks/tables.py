@@ -6,7 +6,7 @@ A table stands between two comments, of which the first says what it shows:
     <!-- end -->
 
 A study (a file of results/), its columns (task/metric), its rows (arms, in this order). A cell is the mean over seeds,
-with the standard deviation (n - 1) where there are several; a dash where the arm has no such task.
+with the standard deviation (n - 1) where there are several; a dash where the arm has no such value.
 """
 
 import re
@@ -36,6 +36,11 @@ def write_tables(text: str, results: Path) -> str:
 
 def table(rows: pd.DataFrame, columns: list[tuple[str, str]], arms: list[str]) -> str:
     """A Markdown table, arms by (task, metric), the better of each column's means in bold by the sign of the metric."""
+    shown = pd.MultiIndex.from_frame(rows[["task", "metric"]]).isin(columns)
+    rows = rows[shown & rows["arm"].isin(arms)]
+    found = {*zip(rows["task"], rows["metric"], strict=True)}
+    if lacking := [*({*arms} - {*rows["arm"]}), *("/".join(column) for column in columns if column not in found)]:
+        raise ValueError(f"no row of results for {', '.join(sorted(lacking))}")
     cells = {arm: [_values(rows, arm, task, metric) for task, metric in columns] for arm in arms}
     best = [
         (min if metric in ERRORS else max)(cells[arm][index].mean() for arm in arms if len(cells[arm][index]))
@@ -57,12 +62,9 @@ def table(rows: pd.DataFrame, columns: list[tuple[str, str]], arms: list[str]) -
 
 
 def _values(rows: pd.DataFrame, arm: str, task: str, metric: str) -> pd.Series:
-    """The values by seed; a run that was repeated counts once. None where the arm has no such task."""
-    of_arm, of_column = rows["arm"] == arm, (rows["task"] == task) & (rows["metric"] == metric)
-    for name, some in ((f"arm '{arm}'", of_arm), (f"task '{task}' with metric '{metric}'", of_column)):
-        if not some.any():
-            raise ValueError(f"no row of results has {name}; arms: {sorted(set(rows['arm']))}")
-    return rows[of_arm & of_column].groupby("seed")["value"].last()
+    """The values by seed; a run that was repeated counts once."""
+    own = rows[(rows["arm"] == arm) & (rows["task"] == task) & (rows["metric"] == metric)]
+    return own.groupby("seed")["value"].last()
 
 
 def _cell(values: pd.Series) -> str:

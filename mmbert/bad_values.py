@@ -29,7 +29,7 @@ def bad_values(recipe: Recipe) -> tuple[list[SampleError], int]:
         found += _field(processor, "input", name, values[name], samples)
     for name, label in make_labels(recipe).items():
         found += _field(label, "task", name, targets[name], samples)
-    found += misaligned(recipe, lambda: samples)
+    found += misaligned(recipe, samples)
     return found, sum(len(rows) for sources in opened.values() for rows in sources)
 
 

@@ -2,9 +2,11 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
 
 from encoders import ENCODERS
 from mmbert.contracts import Processor
@@ -89,19 +91,24 @@ def refused(samples: Iterable[Sample], kind: Kind, name: str, reads: Reads) -> I
                 yield error.at(row_of(sample), f"{kind} '{name}'")
 
 
-def misaligned(recipe: Recipe, samples: Callable[[], Iterable[Sample]]) -> Iterator[SampleError]:
+def misaligned(recipe: Recipe, samples: Iterable[Sample]) -> Iterator[SampleError]:
     """The errors, with their rows, of lists of tags that are not as long as the list of words that they label."""
     texts = [name for name, part in recipe.inputs.items() if part.type == "text"]
-    for task, part in recipe.tasks.items():
-        of = part.options.get("of")
-        stream = texts[0] if of == "text" and len(texts) == 1 else of
-        if stream not in texts:  # how many units another input has, its encoder decides
-            continue
-        for sample in samples():
+    tagged = {
+        task: texts[0] if part.options["of"] == "text" and len(texts) == 1 else part.options["of"]
+        for task, part in recipe.tasks.items()
+        if TASKS.get(part.type).processor.one_a_unit
+    }
+    for sample in samples if {*tagged.values()} & {*texts} else ():  # other units are known to their encoder alone
+        for task, stream in tagged.items():
             words, tags = sample.inputs.get(stream), sample.targets.get(task)
-            if words is not None and tags is not None and not isinstance(words, str) and len(words) != len(tags):
+            if stream in texts and _is_list(words) and _is_list(tags) and len(words) != len(tags):
                 message = f"expected a tag for each of the {len(words)} words of '{stream}', found {len(tags)} tags"
                 yield SampleError(message).at(row_of(sample), f"task '{task}'")
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, list | tuple | np.ndarray)
 
 
 def check_labels(recipe: Recipe, labels: Mapping[str, Processor], splits: Splits) -> None:
@@ -117,7 +124,8 @@ def check_labels(recipe: Recipe, labels: Mapping[str, Processor], splits: Splits
     }
     if not labelled["validation"]:
         raise DataError("no row of the validation split has a label, by which the best checkpoint is chosen")
-    for error in misaligned(recipe, lambda: (sample for split in splits for sample in chained(splits, split))):
+    samples = (sample for split in splits for sample in chained(splits, split))
+    if error := next(misaligned(recipe, samples), None):
         raise error
 
 

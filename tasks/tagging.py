@@ -35,6 +35,8 @@ class TaggingLabel(Processor):
     {'target': tensor([   1, -100,    0])}
     """
 
+    one_a_unit = True
+
     def __init__(self) -> None:
         self.classes: list[Label] = []
         self.counts: list[int] = []

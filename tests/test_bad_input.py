@@ -263,6 +263,14 @@ def test_tags_are_as_many_as_the_words(shop, capsys, number):
     assert told in capsys.readouterr().out
 
 
+def test_check_survives_tags_that_are_no_lists(shop, capsys):
+    recipe = shop(title=["one", "two"])
+    for setting in ("tasks.tags={type: tagging, of: title, column: size}", *TITLE_ALONE):
+        recipe += ["--set", setting]
+    assert cli.main(["check", *recipe, "--data"]) == 3
+    assert re.search(r"row 5\) +task 'tags' +expected a list of tags, one a unit, found 2.0", capsys.readouterr().out)
+
+
 def test_a_plugin_that_is_not_there_is_told_within_3_seconds_without_torch(tmp_path):
     code = "import sys; from mmbert.cli import main; code = main(sys.argv[1:]); assert 'torch' not in sys.modules"
     start = time.perf_counter()

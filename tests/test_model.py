@@ -186,7 +186,7 @@ def test_a_task_without_a_label_reaches_neither_loss_nor_gradient(built, name):
             assert torch.equal(gradient, whole[key]), key
 
 
-@pytest.mark.parametrize("names", [INPUTS, TASKS, (*INPUTS, *TASKS)], ids=["inputs", "tasks", "all"])
+@pytest.mark.parametrize("names", [INPUTS, TASKS, (*INPUTS, *TASKS), ("text",)], ids=["inputs", "tasks", "all", "text"])
 def test_every_parameter_takes_part_in_every_step(built, names):
     losses, found = gradients(built.model, without(made(built), *names))
     assert list(losses) == list(TASKS)

@@ -4,7 +4,7 @@ import gzip
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import pandas as pd
 from annotated_types import Ge, MinLen
@@ -96,7 +96,8 @@ class Molecules(Builder):
         group_by: Literal["skeleton", "scaffold"] = "skeleton",
     ):
         self.rows = rows
-        self.labelled = [labelled] if isinstance(labelled, str) else sorted(set(labelled))
+        chosen = get_args(Target) if labelled == "any" else [labelled] if isinstance(labelled, str) else labelled
+        self.labelled = sorted(set(chosen))
         self.group_by = group_by
 
     def build(self, folder: Path, progress: Callable[[float], None]) -> pd.DataFrame:
@@ -136,8 +137,7 @@ def join(
     }
     curves = dict(_lines(tables[HEAT_CAPACITY]))
     identifiers = {cas: cells for path in IDENTIFIERS for cas, cells in _lines(tables[path], 1) if cells[4]}
-    having = targets if "any" in labelled else labelled
-    chosen = [cas for cas in identifiers if any(cas in targets[name] for name in having)]
+    chosen = [cas for cas in identifiers if any(cas in targets[name] for name in labelled)]
     chosen.sort(key=lambda cas: sample_id("which molecules", cas))
     found = []
     with rdBase.BlockLogs():

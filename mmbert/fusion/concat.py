@@ -60,11 +60,13 @@ class Concat(Fusion):
             return Fused(self.readout(read), {"text": read})
         parts, present = zip(*(self._part(name, streams, text) for name in self.names), strict=True)
         some = torch.stack(present).any(0)
-        written = text.mask.sum(1) > 2  # more than [CLS] and [SEP]
+        written = (text.unit >= 0).any(1)
         reads = written | ~some
-        reads[0] |= ~reads.any()  # every parameter takes part in every step
-        rows = reads.nonzero().squeeze(1)
+        passed = reads.clone()
+        passed[0] |= ~reads.any()  # every parameter takes part in every step
+        rows = passed.nonzero().squeeze(1)
         read = join(trunk(text.at(rows)), rows, len(reads))
+        read = read._replace(mask=read.mask & reads[:, None])
         plain = self.readout(read)
         first = torch.where(written[:, None], self.text_norm(plain), self.no_text)
         mixed = self.mix(torch.cat([first, *parts], dim=1))

@@ -241,9 +241,9 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _no_conflicts(self) -> Self:
         if found := conflicts(self.model_dump(exclude_unset=True)):
-            errors = {
-                path: PydanticCustomError("recipe", "{message}", {"message": text}) for path, text in found.items()
-            }
-            details = [InitErrorDetails(type=error, loc=path, input=None) for path, error in errors.items()]
+            details = [
+                InitErrorDetails(type=PydanticCustomError("recipe", "{m}", {"m": text}), loc=path, input=None)
+                for path, text in found.items()
+            ]
             raise ValidationError.from_exception_data("Recipe", details)
         return self

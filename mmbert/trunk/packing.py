@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WIDTH = 128  # of a packed row, where no sequence is longer and all together are: attention costs by the width
+WIDTH = 128  # of a packed row (attention costs by it): more where a sequence is longer, less where all are shorter
 
 
 class Packing(NamedTuple):

@@ -56,7 +56,14 @@ def tables(tmp_path_factory):
     return read_tables(path)
 
 
-def molecules(tables, *, rows=None, labelled=("any",), group_by="skeleton", progress=lambda done: None):
+def molecules(
+    tables,
+    *,
+    rows=None,
+    labelled=("boiling_point", "logp", "melting_point"),
+    group_by="skeleton",
+    progress=lambda done: None,
+):
     frame = join(tables, progress, rows=rows, labelled=labelled, group_by=group_by)
     assert list(frame.columns) == list(Molecules.columns)
     return frame.set_index("id")

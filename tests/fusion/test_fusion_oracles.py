@@ -71,6 +71,7 @@ def test_concat_runs_the_trunk_for_rows_with_text_or_with_nothing_else():
     other = {name: tokens.at(only) for name, tokens in streams.items()}
     fused = fusion(trunk, text.at(only), other)  # one row takes part all the same, unread
     assert sizes == [4, 1]
+    assert not fused.streams["text"].mask.any()
     torch.testing.assert_close(fused.summary[0], whole.summary[4])
     fused.summary.sum().backward()
     assert all(torch.equal(p.grad, torch.zeros_like(p)) for p in trunk.model.encoder.parameters())

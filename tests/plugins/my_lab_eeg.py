@@ -5,22 +5,23 @@ import torch
 
 from encoders import ENCODERS
 from mmbert.contracts import Encoder, Processor
-from mmbert.errors import SampleError
+from mmbert.errors import RecipeError, SampleError
 from mmbert.types import Tokens
 
 
 class EEGProcessor(Processor):
-    def fit(self, values):  # the training split says how many samples and channels, and the scale
-        self.shape, self.scale = np.shape(values[0]), 1.0
-        self.scale = float(np.std([self(value)["values"] for value in values])) or 1.0
+    def fit(self, values):  # the first window says how many samples and channels, all of them the scale
+        self.shape, self.scale = None, 1.0
+        windows = [self(value)["values"] for value in values]
+        self.shape, self.scale = tuple(windows[0].shape), float(np.mean([window.std() for window in windows])) or 1.0
 
     def __call__(self, value, rng=None):
         try:
             window = torch.tensor(value, dtype=torch.float32) / self.scale
         except (TypeError, ValueError, RuntimeError) as error:
             raise SampleError(f"expected numbers [samples][channels], found {str(value)[:40]}") from error
-        if window.shape != self.shape or not window.isfinite().all():
-            raise SampleError(f"expected finite numbers {list(self.shape)}, found {list(window.shape)}")
+        if window.ndim != 2 or tuple(window.shape) != (self.shape or window.shape) or not window.isfinite().all():
+            raise SampleError(f"expected finite numbers {self.shape or '[samples][channels]'}, found {str(value)[:40]}")
         return {"values": window}
 
     @classmethod
@@ -34,7 +35,9 @@ class EEG(Encoder):
     def __init__(self, dim, processor, *, patch: int = 8):
         super().__init__()
         samples, channels = processor.shape
-        self.embed = torch.nn.Conv1d(channels, dim, kernel_size=patch, stride=patch)  # a token a patch of samples
+        if samples % patch:
+            raise RecipeError(f"'patch' must divide the {samples} samples of a window, however: {patch=}")
+        self.embed = torch.nn.Conv1d(channels, dim, kernel_size=patch, stride=patch)
         self.position = torch.nn.Parameter(torch.zeros(samples // patch, dim))
 
     def forward(self, values):

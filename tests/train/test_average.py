@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from train_parts import fresh, trained
+from train_parts import fresh, scored, trained
 
 from mmbert.train.average import WeightAverage
 
@@ -37,8 +37,8 @@ def test_the_weights_return_after_an_error():
     assert torch.equal(layer.weight, before + 1)
 
 
-def test_the_average_is_what_is_evaluated_and_training_is_the_same():
-    plain, averaged = fresh(), fresh("train.ema=0.99")
+def test_the_average_is_what_is_evaluated_and_kept_and_training_is_the_same():
+    plain, averaged = fresh(), fresh("train.ema=0.05")
     (without, _), (having, _) = trained(plain), trained(averaged)
     assert without.losses == having.losses
     for name, weight in plain.model.state_dict().items():
@@ -46,3 +46,16 @@ def test_the_average_is_what_is_evaluated_and_training_is_the_same():
     assert having.best is not None
     assert without.best is not None
     assert having.best.scores != without.best.scores
+
+    kept = []
+    for decay in (0, 0.05):
+        built = fresh(f"train.ema={decay}")
+        start = [weight.detach().clone() for weight in built.model.parameters()]
+        best_first = map(scored, [0.1] + [0.0] * 5)
+        trained(
+            built,
+            best_first,
+            keep=lambda model=built.model: kept.append([p.detach().clone() for p in model.parameters()]),
+        )
+    for first, weight, average in zip(start, *kept, strict=True):
+        torch.testing.assert_close(average, torch.lerp(first, weight, 0.95))

@@ -89,7 +89,8 @@ def test_every_rank_gets_the_scores_of_the_whole_split(worlds):
 
 
 def test_the_launcher_as_a_user_types_it_equals_one_process(tmp_path):
-    settings = ["train.precision=fp64", "train.dropout=0", "train.steps=4", "evaluate.every=0.5", "train.batch_size=8"]
+    settings = ["train.precision=fp64", "train.dropout=0", "train.steps=4", "evaluate.every=0.5", "train.batch_size=8",
+                "train.ema=0.5", "fusion={type: concat}"]  # fmt: skip
     words = ["-m", "mmbert", "train", "recipes/debug.yaml"]
     for setting in settings:
         words += ["--set", setting]

@@ -1,6 +1,6 @@
 """A small recipe over generated texts and table rows, and training it without a run folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -41,11 +41,12 @@ def trained(
     every: int = 1,
     folder: RunFolder | None = None,
     workers: int = 0,
+    keep: Callable[[], None] = lambda: None,
 ) -> tuple[Progress, list[int]]:
     """Fit a model; returns what was seen, and the steps at which it was kept.
 
     ``evaluations`` are what the evaluations say, one after the other; by default the validation split's. ``steps`` are
-    the batches; by default those of the plan.
+    the batches; by default those of the plan. ``keep`` is called when the model is kept.
     """
     train, optim, total = built.recipe.train, built.recipe.optim, built.recipe.train.steps or 1
     items, kept = built.items("train"), []
@@ -63,8 +64,12 @@ def trained(
     def evaluation() -> Evaluation:
         return evaluate(built.model, evaluation_batches(built.items("validation"), 16)) if told is None else next(told)
 
+    def keeping() -> None:
+        kept.append(len(seen))
+        keep()
+
     progress = fit(
-        built.model, counted(), evaluation, lambda: kept.append(len(seen)), Accelerator(cpu=True), train=train,
+        built.model, counted(), evaluation, keeping, Accelerator(cpu=True), train=train,
         optim=optim, total=total, every=every, folder=folder or RunFolder(Path(), writes=False),
         console=Console(speaks=False),
     )  # fmt: skip
