@@ -71,7 +71,7 @@ def _cell(values: pd.Series) -> str:
     if values.empty:
         return "-"
     size = values.abs().mean()
-    form = ".1f" if size >= 10 else ".3f" if size >= 0.001 else ".0e"
+    form = ".1f" if size >= 10 else ".0e" if 0 < size < 0.001 else ".3f"
     spread = f" ± {values.std():{form}}" if len(values) > 1 else ""
     return f"{values.mean():{form}}{spread}"
 
