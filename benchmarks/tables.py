@@ -43,14 +43,18 @@ def table(rows: pd.DataFrame, columns: list[tuple[str, str]], arms: list[str]) -
         raise ValueError(f"no row of results for {', '.join(sorted(lacking))}")
     cells = {arm: [_values(rows, arm, task, metric) for task, metric in columns] for arm in arms}
     best = [
-        (min if metric in ERRORS else max)(cells[arm][index].mean() for arm in arms if len(cells[arm][index]))
+        _mean(
+            (min if metric in ERRORS else max)(
+                (own[index] for own in cells.values() if len(own[index])), key=pd.Series.mean
+            )
+        )
         for index, (_, metric) in enumerate(columns)
     ]
     lines = ["| | " + " | ".join(f"{task.replace('_', ' ')}, {metric}" for task, metric in columns) + " | seeds |"]
     lines.append("|---|" + "---|" * (len(columns) + 1))
     for arm, found in cells.items():
         shown = [
-            f"**{_cell(values)}**" if values.mean() == top else _cell(values)
+            f"**{_cell(values)}**" if len(values) and _mean(values) == top else _cell(values)
             for values, top in zip(found, best, strict=True)
         ]
         lines.append(f"| {arm} | {' | '.join(shown)} | {max(map(len, found))} |")
@@ -70,10 +74,17 @@ def _values(rows: pd.DataFrame, arm: str, task: str, metric: str) -> pd.Series:
 def _cell(values: pd.Series) -> str:
     if values.empty:
         return "-"
+    return f"{_mean(values)} ± {values.std():{_form(values)}}" if len(values) > 1 else _mean(values)
+
+
+def _mean(values: pd.Series) -> str:
+    """The mean as it is shown: what is shown as equal ties."""
+    return f"{values.mean():{_form(values)}}"
+
+
+def _form(values: pd.Series) -> str:
     size = values.abs().mean()
-    form = ".1f" if size >= 10 else ".0e" if 0 < size < 0.001 else ".3f"
-    spread = f" ± {values.std():{form}}" if len(values) > 1 else ""
-    return f"{values.mean():{form}}{spread}"
+    return ".1f" if size >= 10 else ".0e" if 0 < size < 0.001 else ".3f"
 
 
 def main() -> int:

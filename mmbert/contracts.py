@@ -32,7 +32,7 @@ class Processor(ABC):
     """
 
     reads_files: ClassVar[bool] = False  # True where a raw value may be the path of a file
-    one_a_unit: ClassVar[bool] = False  # True for labels that are lists with an entry for each unit of the stream "of"
+    one_a_unit: ClassVar[bool] = False  # True for labels: lists with an entry for each unit of the task's stream "of"
 
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027
         """Learn from the raw values of the training split. By default there is nothing to learn."""

@@ -95,9 +95,9 @@ def misaligned(recipe: Recipe, samples: Iterable[Sample]) -> Iterator[SampleErro
     """The errors, with their rows, of lists of tags that are not as long as the list of words that they label."""
     texts = [name for name, part in recipe.inputs.items() if part.type == "text"]
     tagged = {
-        task: texts[0] if part.options["of"] == "text" and len(texts) == 1 else part.options["of"]
+        task: texts[0] if of == "text" and len(texts) == 1 else of
         for task, part in recipe.tasks.items()
-        if TASKS.get(part.type).processor.one_a_unit
+        if (of := part.options.get("of")) and TASKS.get(part.type).processor.one_a_unit
     }
     for sample in samples if {*tagged.values()} & {*texts} else ():  # other units are known to their encoder alone
         for task, stream in tagged.items():

@@ -53,7 +53,7 @@ def of_texts(values: Mapping[str, Sequence[Any]]) -> Features:
 
 
 def of_values(values: Mapping[str, Sequence[Any]], processor: Processor) -> Features | None:
-    """``Processor.features``, standardised by "train", without columns that never vary; None if there are none."""
+    """``Processor.features``, standardised by "train", without columns that never vary; None if no row has any."""
     vectors = {split: [_vector(value, processor) for value in rows] for split, rows in values.items()}
     present = [vector for vector in vectors["train"] if vector is not None]
     if not present:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WIDTH = 128  # of a packed row (attention costs by it): more where a sequence is longer, less where all are shorter
+WIDTH = 128  # of a packed row (attention costs by it): more where a sequence is longer, less where their sum is
 
 
 class Packing(NamedTuple):

@@ -168,3 +168,10 @@ def test_a_table_that_is_missing_is_named(tmp_path):
         file.writestr("chemicals/other.tsv", "")
     with pytest.raises(IntegrityError, match="has no table"):
         read_tables(path)
+
+
+def test_labelled_names_a_set():
+    several = Molecules(labelled=["melting_point", "logp", "logp"])
+    assert vars(several) == vars(Molecules(labelled=["logp", "melting_point"]))
+    assert vars(Molecules()) == vars(Molecules(labelled=["logp", "melting_point", "boiling_point"]))
+    assert vars(Molecules(labelled="logp")) == vars(Molecules(labelled=["logp"]))

@@ -1,6 +1,5 @@
 """EEG windows, [samples][channels] in microvolts. mmbert train RECIPE --plugin my_lab_eeg, then {type: eeg}"""
 
-import numpy as np
 import torch
 
 from encoders import ENCODERS
@@ -13,14 +12,16 @@ class EEGProcessor(Processor):
     def fit(self, values):  # the first window says how many samples and channels, all of them the scale
         self.shape, self.scale = None, 1.0
         windows = [self(value)["values"] for value in values]
-        self.shape, self.scale = tuple(windows[0].shape), float(np.mean([window.std() for window in windows])) or 1.0
+        self.shape = tuple(windows[0].shape)
+        self.scale = float(torch.cat([window.flatten() for window in windows]).std(correction=0)) or 1.0
 
     def __call__(self, value, rng=None):
         try:
             window = torch.tensor(value, dtype=torch.float32) / self.scale
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise SampleError(f"expected numbers [samples][channels], found {str(value)[:40]}") from error
-        if window.ndim != 2 or tuple(window.shape) != (self.shape or window.shape) or not window.isfinite().all():
+        fits = window.ndim == 2 and window.numel() and window.shape == (self.shape or window.shape)
+        if not fits or not window.isfinite().all():
             raise SampleError(f"expected finite numbers {self.shape or '[samples][channels]'}, found {str(value)[:40]}")
         return {"values": window}
 
