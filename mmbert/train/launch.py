@@ -8,7 +8,7 @@ from accelerate.state import AcceleratorState
 
 from mmbert.data.plan import shares
 from mmbert.errors import RecipeError
-from mmbert.recipe.schema import Train
+from mmbert.recipe.training import Train
 
 CPU_PAIR = "ACCELERATE_USE_CPU=1 accelerate launch --multi_gpu --num_processes {world} --main_process_port 0 -m mmbert"
 

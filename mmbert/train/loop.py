@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmbert.errors import NumericalError, RecipeError, nearest
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.model import MMBert
-from mmbert.recipe.schema import Optim, Train
+from mmbert.recipe.training import Optim, Train
 from mmbert.train.average import WeightAverage
 from mmbert.train.console import Console
 from mmbert.train.folder import RunFolder

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mmbert.model import MMBert
-from mmbert.recipe.schema import Optim
+from mmbert.recipe.training import Optim
 
 FACETS = "trunk.facet."  # the names of those facets that are matrices begin so
 

@@ -11,7 +11,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from mmbert.errors import RecipeError
-from mmbert.recipe.schema import Train
+from mmbert.recipe.training import Train
 from mmbert.train import launch
 from mmbert.train.launch import make_accelerator
 

@@ -6,7 +6,7 @@ from torch import nn
 from train_parts import fresh
 
 from mmbert.contracts import Encoder
-from mmbert.recipe.schema import Optim
+from mmbert.recipe.training import Optim
 from mmbert.train.optimizer import make_optimizer, named_by_origin
 
 OPTIM = Optim.model_validate({"lr": {"trunk": 1e-5, "pretrained": 2e-4, "new": 3e-3}, "weight_decay": 0.25})

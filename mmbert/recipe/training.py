@@ -1,0 +1,95 @@
+"""The recipe's sections about training, whose keys are all fixed: optimiser, training loop, evaluation."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+CLOSED = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def _name(name: str) -> str:
+    if name.replace("-", "_").isidentifier():
+        return name
+    raise ValueError(f"expected a name of letters, digits, _ and -, that begins with a letter, found {name!r}")
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class LearningRates(BaseModel):
+    """Peak learning rates."""
+
+    model_config = CLOSED
+
+    trunk: Rate = 2e-5
+    """the trunk"""
+    pretrained: Rate = 1e-4
+    """encoders that start from trained weights"""
+    new: Rate = 5e-4
+    """everything that starts from random weights"""
+
+
+class Optim(BaseModel):
+    """The optimiser, AdamW, and its schedule."""
+
+    model_config = CLOSED
+
+    lr: LearningRates = LearningRates()
+    """peak learning rates"""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """decay of matrices, decoupled from the gradient"""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """decay rates of the two moments"""
+    warmup: Fraction = 0.1
+    """the fraction of all steps over which the rate rises"""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """how the rate goes on after the warmup"""
+    clip: Rate | None = 1.0
+    """the largest norm of the gradient; null: no limit"""
+
+
+class Train(BaseModel):
+    """The training loop. Exactly one of epochs and steps is given."""
+
+    model_config = CLOSED
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """the key of every random choice"""
+    epochs: Rate | None = None
+    """passes over the data; fractions are fine"""
+    steps: Count | None = None
+    """optimiser steps, instead of epochs"""
+    batch_size: Count = 32
+    """rows a step, over all processes"""
+    accumulate: Count = 1
+    """micro-batches a step; changes memory, not results"""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """processes that load data, besides the main one; changes speed, not results"""
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    """number format; auto: as the launcher says"""
+    dropout: Fraction | None = None
+    """the rate of every dropout; null: each part's own"""
+    input_dropout: Fraction | dict[Name, Fraction] = 0.0
+    """the rate at which an input of a row is hidden in training; one for all, or for each by its name"""
+    ema: Fraction = 0.0
+    """the decay of the moving average of the weights, which is then what is evaluated and kept; 0: the weights"""
+    patience: Count | None = None
+    """evaluations without a better score before training stops; null: train to the end"""
+    select: str = "skill"
+    """the score by which the best checkpoint is chosen: skill (the mean over tasks), or task/metric"""
+
+
+class Evaluate(BaseModel):
+    """Evaluation on the validation split during training."""
+
+    model_config = CLOSED
+
+    every: Rate = 1.0
+    """epochs between evaluations; fractions are fine"""
+    batch_size: Count = 64
+    """rows of a batch; changes speed, not results"""
+    baselines: bool = True
+    """whether the cheap baselines of the same split stand in the result table"""
