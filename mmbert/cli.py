@@ -1,7 +1,7 @@
 """The command line. What a command needs is imported when it runs, so that ``list`` and a bad recipe answer at once.
 
-Exit codes: 0 done, 2 usage or recipe, 3 data, 4 numerical, 5 resources, 6 integrity, 70 a fault of mmbert, 130
-interrupted.
+Exit codes: 0 done, 2 usage or recipe, 3 data, 4 numerical, 5 resources, 6 integrity, 70 a fault of mmbert, 75 stopped
+by a signal and ready to go on, 130 interrupted twice.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbert import __version__
-from mmbert.errors import MMBertError, RecipeError
+from mmbert.errors import Elsewhere, MMBertError, RecipeError, exit_code
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -38,21 +38,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.command(arguments)
         sys.stdout.flush()
     except MMBertError as error:
-        print(error, file=sys.stderr)
+        if not isinstance(error, Elsewhere) or os.environ.get("RANK", "0") == "0":  # once is enough
+            print(error, file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
-        return 130
+        return exit_code(error)
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:  # a full disk, a folder that may not be written
         print(error, file=sys.stderr)
-        return 5
-    except Exception:
+        return exit_code(error)
+    except Exception as error:
         traceback.print_exc()
         print("This is a fault of mmbert. Please report it with the lines above and the recipe.", file=sys.stderr)
-        return 70
+        return exit_code(error)
     return 0
 
 
@@ -85,7 +86,12 @@ def import_plugins(names: Sequence[str]) -> None:
 def train(arguments: argparse.Namespace) -> None:
     _check(arguments)
     _api().train(
-        arguments.recipe, overrides=arguments.set, out=arguments.out, ledger=arguments.ledger, arm=arguments.arm
+        arguments.recipe,
+        overrides=arguments.set,
+        out=arguments.out,
+        ledger=arguments.ledger,
+        arm=arguments.arm,
+        resume=arguments.resume,
     )
 
 
@@ -207,6 +213,9 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/<name>-<hash>)")
     command.add_argument("--ledger", type=Path, metavar="CSV", help="append the result table to this file")
     command.add_argument("--arm", default="mmbert", metavar="NAME", help="what the run is called there")
+
+    resume = "from the newest checkpoint there (auto, the default), not at all (never), or from this checkpoint"
+    command.add_argument("--resume", default="auto", metavar="auto|never|PATH", help=resume)
 
     command = add("evaluate", evaluate, "the scores of a trained model")
     command.add_argument("run", type=Path, metavar="RUN")

@@ -50,10 +50,43 @@ class NumericalError(MMBertError):
     exit_code = 4
 
 
+class ResourceError(MMBertError):
+    """Memory, disk or a process gave out."""
+
+    exit_code = 5
+
+
 class IntegrityError(MMBertError):
     """A run folder, a model folder or an archive is not what it claims to be."""
 
     exit_code = 6
+
+
+class Preempted(MMBertError):
+    """The run was told to stop, and did so at a step from which it goes on."""
+
+    exit_code = 75
+
+
+class Elsewhere(MMBertError):
+    """Another process of the run failed: its message, with its exit code."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of the command line that an error leads to.
+
+    >>> exit_code(DataError("no such column")), exit_code(OSError("disk full")), exit_code(KeyError("x"))
+    (3, 5, 70)
+    """
+    if isinstance(error, MMBertError):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return 5 if isinstance(error, OSError) else 70  # a full disk, a folder that may not be written
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """Exact evaluation: every row of a split once, whatever the number of processes."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from mmbert.errors import IntegrityError
 from mmbert.model import MMBert
 from mmbert.types import Batch
+from mmbert.world import together
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     without: Collection[str] = (),
+    asked: Callable[[], object] = bool,
 ) -> Evaluation:
     """Evaluate a model, not wrapped for distribution, on this process's share of a split; all processes get the whole.
 
@@ -53,17 +55,36 @@ def evaluate(
         model: put into evaluation mode, and back into the mode it had.
         batches: this process's share; no row may be in two shares.
         without: inputs taken away from every row, as if they were absent.
+        asked: whether this process is told to stop.
+
+    Raises ``Preempted`` on all processes where one is told to stop, and what reading a batch raises.
     """
     training = model.training
     model.eval()
     dtype = next(model.parameters()).dtype
     parts: list[_Part] = []
-    for batch in batches:
-        batch = batch.to(device, dtype)
-        kept = {name: present for name, present in batch.inputs.items() if name not in without}
-        parts += _parts(model, Batch(batch.ids, kept, batch.targets, batch.attributes))
-    model.train(training)
+    try:
+        for batch in _in_step(iter(batches), asked):
+            batch = batch.to(device, dtype)
+            kept = {name: present for name, present in batch.inputs.items() if name not in without}
+            parts += _parts(model, Batch(batch.ids, kept, batch.targets, batch.attributes))
+    finally:
+        model.train(training)
     return _summarise(model, gather_object(parts))
+
+
+def _in_step(batches: Iterator[Batch], asked: Callable[[], object]) -> Iterator[Batch]:
+    """The batches of this process, one a round of all of them; they may be fewer than another's."""
+    working = True
+    while working:
+        batch, error = None, None
+        try:
+            batch = next(batches, None)
+        except Exception as caught:
+            error = caught
+        working = together(error=error, stop=bool(asked()), working=batch is not None).working
+        if batch is not None:
+            yield batch
 
 
 def _parts(model: MMBert, batch: Batch) -> list[_Part]:

@@ -76,6 +76,10 @@ class Train(BaseModel):
     """the rate at which an input of a row is hidden in training; one for all, or for each by its name"""
     ema: Fraction = 0.0
     """the decay of the moving average of the weights, which is then what is evaluated and kept; 0: the weights"""
+    save_every: Count | None = None
+    """steps between checkpoints; null: one at each evaluation. The best is kept in any case"""
+    max_bad_steps: Annotated[int, Field(ge=0)] = 0
+    """steps with a loss or gradient that is not finite to pass over before training stops"""
     patience: Count | None = None
     """evaluations without a better score before training stops; null: train to the end"""
     select: str = "skill"

@@ -24,12 +24,15 @@ class Console:
         # a log file has no width: lines are not wrapped there
         self.rich = Rich(quiet=not speaks, highlight=False, width=None if sys.stdout.isatty() else 140)
         self._bar: Progress | None = None
-        self._total = 0
+        self._total = self._done = 0
         self._last = self._start = time.monotonic()
 
     def say(self, *lines: str) -> None:
         for line in lines:
             self.rich.print(line, markup=False, soft_wrap=True)
+
+    def warn(self, line: str) -> None:
+        self.rich.print(f"warning: {line}", markup=False, soft_wrap=True, style="yellow")
 
     def banner(self, title: str, facts: Mapping[str, str]) -> None:
         """The facts of a run, a line each."""
@@ -38,14 +41,14 @@ class Console:
         self.say(*(f"{name:<{width}}  {value}" for name, value in facts.items()))
         self.rich.rule(characters="-")
 
-    def start(self, total: int) -> None:
-        self._total = total
+    def start(self, total: int, *, done: int = 0) -> None:
+        self._total, self._done = total, done
         self._last = self._start = time.monotonic()
         if not self.rich.is_terminal or not self.speaks:
             return
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self._bar = Progress(TextColumn("training"), *columns, TextColumn("{task.fields[losses]}"), console=self.rich)
-        self._bar.add_task("training", total=total, losses="")
+        self._bar.add_task("training", total=total, completed=done, losses="")
         self._bar.start()
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
@@ -54,7 +57,7 @@ class Console:
             self._bar.update(self._bar.task_ids[0], completed=step, losses=shown)
         elif time.monotonic() - self._last >= INTERVAL:
             self._last = time.monotonic()
-            left = (self._last - self._start) / step * (self._total - step)
+            left = (self._last - self._start) / (step - self._done) * (self._total - step)
             self.say(f"step {step}/{self._total}, {left / 60:.1f} min left, loss: {shown}")
 
     def evaluation(self, step: int, found: Evaluation) -> None:

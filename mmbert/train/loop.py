@@ -1,149 +1,120 @@
-"""The training loop, from the first step to the best checkpoint."""
+"""The training loop, from a step of the plan to the last one."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
-import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmbert.errors import NumericalError, RecipeError, nearest
+from mmbert.errors import Preempted, RecipeError, nearest
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.model import MMBert
 from mmbert.recipe.training import Optim, Train
-from mmbert.train.average import WeightAverage
+from mmbert.train.bad_steps import not_finite, pass_over
 from mmbert.train.console import Console
+from mmbert.train.failures import in_words
 from mmbert.train.folder import RunFolder
-from mmbert.train.optimizer import make_optimizer
 from mmbert.train.schedule import factor
+from mmbert.train.signals import Interruption
+from mmbert.train.silent import STEPS, Silent
+from mmbert.train.state import TrainingState
+from mmbert.train.step import accumulate_gradients, count_units
 from mmbert.types import Batch
-
-
-@dataclass
-class Progress:
-    """What a training run has seen."""
-
-    losses: list[dict[str, float]] = field(default_factory=list)  # of each step, mean over all labelled units
-    best_step: int = 0
-    best: Evaluation | None = None
+from mmbert.world import together
 
 
 def fit(
-    model: MMBert,
-    steps: Iterable[Sequence[Batch]],
+    state: TrainingState,
+    steps: Iterator[Sequence[Batch]],
     evaluate: Callable[[], Evaluation],
-    keep: Callable[[], None],
+    save: Callable[[], None],
     accelerator: Accelerator,
+    interruption: Interruption,
+    folder: RunFolder,
+    console: Console,
     *,
     train: Train,
     optim: Optim,
     total: int,
     every: int,
-    folder: RunFolder,
-    console: Console,
-) -> Progress:
-    """Train a model and keep its best state.
+) -> None:
+    """Train a model from where ``state`` is to step ``total``.
 
     Args:
-        steps: the micro-batches of each step, this process's share, on any device.
+        state: changed in place.
+        steps: the micro-batches of each further step, this process's share, on any device.
         evaluate: evaluates the validation split; called on all processes.
-        keep: saves the model as it is; called on the main process when an evaluation is the best so far.
+        save: keeps the state as it is; called on all processes.
         total: optimiser steps.
         every: steps between evaluations; the last step is always evaluated.
 
-    Raises ``NumericalError`` on all processes where a loss is not finite; the weights are then as before the step.
+    Raises ``NumericalError`` on all processes where more steps than ``train.max_bad_steps`` have a loss or a gradient
+    that is not finite; ``Preempted`` on all, with the state saved, where any is told to stop; and what reading data
+    raises.
     """
-    optimizer = make_optimizer(model, optim)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    model, progress, average = state.model, state.progress, state.average
     weights = {name: task.weight for name, task in model.tasks.items()}
-    average = WeightAverage(model, train.ema)
-    progress, waited = Progress(), 0
-    for step, batches in enumerate(steps, 1):
-        scale = factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * scale
-        losses = accumulate_gradients(wrapped, batches, weights, accelerator, seed=(train.seed, step))
-        norm = cast(Tensor, accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or float("inf")))
-        if not torch.tensor([*losses.values(), float(norm)]).isfinite().all():
-            raise NumericalError(
-                f"step {step}: a loss or the gradient is not finite: {losses}, norm of the gradient {float(norm)}. "
-                "Try a lower optim.lr"
-            )
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update()
-        progress.losses.append(losses)
-        folder.log(step, "train", {name: {"loss": loss} for name, loss in losses.items()})
-        console.step(step, losses)
-        if step % every and step != total:
-            continue
+    wrapped, optimizer = accelerator.prepare(model, state.optimizer)
+    silent = Silent(model)
+
+    def evaluate_and_save() -> None:
         with average.applied():
             found = evaluate()
-            score = selected(found, model, train.select)
-            better = progress.best is None or score > selected(progress.best, model, train.select)
-            if better and accelerator.is_main_process:
-                keep()
-        folder.log(step, "validation", {**found.scores, "all": {"skill": found.mean_skill}})
-        console.evaluation(step, found)
-        if better:
-            progress.best, progress.best_step, waited = found, step, 0
-        elif train.patience is not None and (waited := waited + 1) >= train.patience:
-            break
-    accelerator.wait_for_everyone()
-    return progress
+        better = progress.see(selected(found, model, train.select), train.patience)
+        folder.log(progress.step, "validation", {**found.scores, "all": {"skill": found.mean_skill}})
+        console.evaluation(progress.step, found)
+        if better or train.save_every is None or due() or progress.stopped or progress.step == total:
+            save()
+
+    def due() -> bool:
+        return train.save_every is not None and progress.step % train.save_every == 0
+
+    try:
+        if not progress.evaluated:
+            evaluate_and_save()
+        while progress.step < total and not progress.stopped:
+            step = progress.step + 1
+            batches, error = _next(steps, interruption)
+            units = count_units(model, batches, accelerator.device)
+            units = together(units, error=error, stop=bool(interruption.asked)).sums
+            scale = factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * scale
+            with in_words(f"step {step}"):
+                outcome = accumulate_gradients(wrapped, batches, units, weights, accelerator, seed=(train.seed, step))
+                norm = float(cast(Tensor, accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or math.inf)))
+            if problem := not_finite(outcome, norm):
+                pass_over(step, problem, outcome, state, folder, console, most=train.max_bad_steps)
+            else:
+                for part in silent.step(batches) if step > optim.warmup * total else ():
+                    folder.event("silent", step, part=part)
+                    console.warn(f"{part}: no gradient has reached it in {STEPS} steps with rows; it learns nothing")
+                optimizer.step()
+                average.update()
+                folder.log(step, "train", {name: {"loss": loss} for name, loss in outcome.losses.items()})
+            optimizer.zero_grad()
+            progress.step = step
+            console.step(step, outcome.losses)
+            if step % every == 0 or step == total:
+                progress.evaluated = False
+                evaluate_and_save()
+            elif due():
+                save()
+    except Preempted:
+        save()
+        raise
 
 
-def accumulate_gradients(
-    wrapped: nn.Module,
-    batches: Sequence[Batch],
-    weights: dict[str, float],
-    accelerator: Accelerator,
-    *,
-    seed: tuple[int, int],
-) -> dict[str, float]:
-    """Gradients of the weighted sum of all tasks' mean losses, exact over micro-batches and processes.
-
-    Counts of labelled units are known before the forward: they are reduced once, then each task's sum is divided by the
-    global count, so that a rank or micro-batch with few labels weighs as much as its labels.
-
-    Returns each task's mean loss over all ranks and micro-batches; a task without a label in the step has none.
-    """
-    model: MMBert = accelerator.unwrap_model(wrapped)
-    device, dtype = accelerator.device, next(model.parameters()).dtype
-    names = list(model.tasks)
-    counts = cast(Tensor, accelerator.reduce(count_units(model, batches, device), reduction="sum"))
-    sums = torch.zeros_like(counts)
-    for micro, batch in enumerate(batches):
-        torch.manual_seed(dropout_seed(*seed, micro, accelerator.process_index))
-        last = micro == len(batches) - 1
-        with nullcontext() if last else accelerator.no_sync(wrapped):
-            found = wrapped(batch.to(device, dtype))
-            stacked = torch.stack([found[name].float() if dtype != torch.float64 else found[name] for name in names])
-            # the wrapper averages gradients over processes: undo that, the division is by global counts
-            share = accelerator.num_processes / counts.clamp(min=1).to(stacked.dtype)
-            scales = share * torch.tensor([weights[name] for name in names], device=device, dtype=stacked.dtype)
-            accelerator.backward((stacked * scales).sum())
-        sums += stacked.detach().to(sums.dtype)
-    sums = cast(Tensor, accelerator.reduce(sums, reduction="sum"))
-    means = (sums / counts.clamp(min=1)).tolist()
-    return {name: mean for name, mean, count in zip(names, means, counts.tolist(), strict=True) if count}
-
-
-def count_units(model: MMBert, batches: Sequence[Batch], device: torch.device) -> Tensor:
-    """[tasks] float64: the labelled units of each task in these batches."""
-    counts = [
-        sum(int(task.count(batch.targets[name].tensors)) for batch in batches if name in batch.targets)
-        for name, task in model.tasks.items()
-    ]
-    return torch.tensor(counts, dtype=torch.float64, device=device)
-
-
-def dropout_seed(*key: int) -> int:
-    """The seed of a micro-step's dropout masks, from (seed, step, micro-step, rank)."""
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "big")
+def _next(steps: Iterator[Sequence[Batch]], interruption: Interruption) -> tuple[Sequence[Batch], Exception | None]:
+    """The micro-batches of the next step, or what went wrong with them. A signal ends the wait for them."""
+    try:
+        with interruption.breakable():
+            return next(steps), None
+    except Preempted:
+        return (), None
+    except Exception as error:
+        return (), error
 
 
 def selected(evaluation: Evaluation, model: MMBert, select: str) -> float:

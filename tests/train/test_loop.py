@@ -1,15 +1,18 @@
 """The training loop: which step is kept, when it stops, what it leaves alone, and that it repeats itself."""
 
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from accelerate import Accelerator
 from train_parts import fresh, scored, trained
 
-from mmbert.errors import NumericalError
-from mmbert.train.folder import RunFolder
-from mmbert.train.loop import accumulate_gradients, dropout_seed, selected
+from mmbert.errors import NumericalError, Preempted
+from mmbert.train.folder import RunFolder, read_log
+from mmbert.train.loop import selected
+from mmbert.train.step import accumulate_gradients, count_units, dropout_seed
 
 
 def weights_of(model):
@@ -20,32 +23,41 @@ def same(one, other):
     torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
+RARELY = "train.save_every=100"  # but for the best and the last
+
+
 @pytest.fixture(scope="module")
 def built():
-    return fresh()
+    return fresh(RARELY)
 
 
 @pytest.mark.parametrize(
-    ("skills", "best", "kept"),
+    ("skills", "best", "saved"),
     [
-        ([0.1, 0.3, 0.2, 0.4, 0.1, 0.0], 4, [1, 2, 4]),
-        ([-0.5, -0.7, -0.6, -0.9, -0.8, -0.5], 1, [1]),  # the first of equals stays
+        ([0.1, 0.3, 0.2, 0.4, 0.1, 0.0], 4, [1, 2, 4, 6]),
+        ([-0.5, -0.7, -0.6, -0.9, -0.8, -0.5], 1, [1, 6]),  # the first of equals stays
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 6, [1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_the_best_mean_skill_is_kept(built, skills, best, kept):
+def test_the_best_mean_skill_is_kept_and_the_last_step(built, skills, best, saved):
     progress, found = trained(built, map(scored, skills))
-    assert (progress.best_step, found) == (best, kept)
-    assert progress.best.mean_skill == max(skills)
-    assert len(progress.losses) == 6
+    assert (progress.best_step, found, progress.step) == (best, saved, 6)
+    assert progress.best_score == max(skills)
+
+
+def test_checkpoints_come_at_each_evaluation_or_as_asked():
+    skills = [0.9, 0.1, 0.1]  # at 2, 4 and 6
+    assert trained(fresh(), map(scored, skills), every=2)[1] == [2, 4, 6]
+    assert trained(fresh("train.save_every=5"), map(scored, skills), every=2)[1] == [2, 5, 6]
+    assert trained(fresh("train.save_every=1"), map(scored, skills), every=2)[1] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_metric_of_a_task_decides_where_it_is_selected():
     highs = [scored(0.1 * step, kind={"accuracy": value}) for step, value in enumerate([0.5, 0.7, 0.6, 0.9, 0.8, 0.1])]
-    assert trained(fresh("train.select=kind/accuracy"), highs)[1] == [1, 2, 4]
+    assert trained(fresh("train.select=kind/accuracy", RARELY), highs)[1] == [1, 2, 4, 6]
     lows = [scored(0.1 * step, amount={"rmse": value}) for step, value in enumerate([0.5, 0.7, 0.4, 0.9, 0.3, 0.8])]
-    progress, kept = trained(fresh("train.select=amount/rmse"), lows)  # an error: the lowest is the best
-    assert (progress.best_step, kept) == (5, [1, 3, 5])
+    progress, saved = trained(fresh("train.select=amount/rmse", RARELY), lows)  # an error: the lowest is the best
+    assert (progress.best_step, saved) == (5, [1, 3, 5, 6])
 
 
 def test_selected_is_higher_where_better(built):
@@ -64,7 +76,7 @@ def test_selected_is_higher_where_better(built):
 )
 def test_patience_counts_evaluations_since_the_best(patience, skills, steps):
     progress, _ = trained(fresh(f"train.patience={patience}"), map(scored, skills))
-    assert len(progress.losses) == steps
+    assert progress.step == steps
 
 
 def test_the_last_step_is_evaluated(built):
@@ -79,11 +91,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(value, tmp_pa
         return [[items.batch([(row, 0) for row in range(at, at + 4)]) for at in (step, step + 4)] for step in (0, 8)]
 
     fine, spoiled = fresh(), fresh()
-    trained(fine, steps=steps(fine)[:1], every=9)
+    with pytest.raises(Preempted):
+        trained(fine, steps=steps(fine)[:1], every=9)
     good, bad = steps(spoiled)
     bad[0].targets["amount"].tensors["target"][0] = value  # in one micro-batch, the first, only
     folder = RunFolder(tmp_path / "run", writes=True)
-    with pytest.raises(NumericalError, match=r"^step 2: .*'amount': (nan|inf).*lower optim\.lr"):
+    with pytest.raises(NumericalError, match=r"^step 2: the loss of 'amount' is (nan|inf).*lower optim\.lr"):
         trained(spoiled, steps=[good, bad], every=9, folder=folder)
     same(weights_of(spoiled.model), weights_of(fine.model))
     assert {json.loads(line)["step"] for line in (folder.path / "metrics.jsonl").read_text().splitlines()} == {1}
@@ -106,15 +119,17 @@ def losses_and_weights(*settings, workers=0):
     """Of a run in which everything is random: images, dropout, which inputs are hidden."""
     image = "inputs.image={type: vit, size: 16, width: 16, augment: true}"
     built = fresh(image, "data.generated.absent=0.4", "train.steps=4", "train.input_dropout=0.2", *settings)
-    progress, _ = trained(built, every=4, workers=workers)
-    return progress.losses, weights_of(built.model), progress.best.loss
+    with TemporaryDirectory() as path:
+        progress, _ = trained(built, every=4, workers=workers, folder=RunFolder(Path(path), writes=True))
+        lines = [{**line, "time": 0} for line in read_log(Path(path))]
+    return lines, weights_of(built.model), progress.best_score
 
 
 def test_two_runs_are_bit_identical_with_dropout_and_a_seed_decides():
     first, again = losses_and_weights(), losses_and_weights()
     torch.manual_seed(99)  # nothing hangs on the global state
     assert first[0] == again[0]
-    same(first[1:], again[1:])
+    same(first[1], again[1])
     other = losses_and_weights("train.seed=1")
     assert other[0] != first[0]
     assert losses_and_weights("train.dropout=0.5")[0] != first[0]
@@ -123,17 +138,16 @@ def test_two_runs_are_bit_identical_with_dropout_and_a_seed_decides():
 def test_the_number_of_workers_changes_nothing():
     alone, helped = losses_and_weights(), losses_and_weights(workers=2)
     assert alone[0] == helped[0]
-    same(alone[1:], helped[1:])
+    same(alone[1], helped[1])
 
 
 def test_what_is_logged_is_what_was_seen(built, tmp_path):
     folder = RunFolder(tmp_path, writes=True)
-    progress, _ = trained(built, [scored(0.25, kind={"accuracy": 0.5})] * 2, every=3, folder=folder)
+    trained(built, [scored(0.25, kind={"accuracy": 0.5})] * 2, every=3, folder=folder)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     train = [line for line in lines if line["split"] == "train"]
     assert {line["metric"] for line in train} == {"loss"}
-    for step, losses in enumerate(progress.losses, 1):
-        assert {line["task"]: line["value"] for line in train if line["step"] == step} == losses
+    assert {line["step"] for line in train} == {1, 2, 3, 4, 5, 6}
     found = [(line["step"], line["task"], line["metric"], line["value"]) for line in lines if line not in train]
     assert found == [(step, *rest) for step in (3, 6) for rest in (("kind", "accuracy", 0.5), ("all", "skill", 0.25))]
 
@@ -145,7 +159,9 @@ def test_weights_scale_gradients_and_not_the_reported_losses(built):
     for weights in ((1.0, 0.0), (0.0, 1.0), (2.0, 3.0)):
         built.model.zero_grad()
         chosen = dict.fromkeys(built.model.tasks, 0.0) | dict(zip(("kind", "amount"), weights, strict=True))
-        losses[weights] = accumulate_gradients(built.model, [batch], chosen, Accelerator(cpu=True), seed=(0, 1))
+        units = count_units(built.model, [batch], "cpu")
+        found = accumulate_gradients(built.model, [batch], units, chosen, Accelerator(cpu=True), seed=(0, 1))
+        losses[weights] = found.losses
         gradients[weights] = built.model.trunk.model.embeddings.word_embeddings.weight.grad.clone()
     built.model.zero_grad()
     combined = 2 * gradients[1.0, 0.0] + 3 * gradients[0.0, 1.0]

@@ -1,6 +1,6 @@
 """A small recipe over generated texts and table rows, and training it without a run folder."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -11,9 +11,13 @@ from mmbert.data.plan import StepPlan
 from mmbert.evaluate.evaluator import Evaluation, evaluate
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
+from mmbert.train.average import WeightAverage
 from mmbert.train.console import Console
 from mmbert.train.folder import RunFolder
-from mmbert.train.loop import Progress, fit
+from mmbert.train.loop import fit
+from mmbert.train.optimizer import make_optimizer
+from mmbert.train.signals import Interruption
+from mmbert.train.state import Progress, TrainingState
 from mmbert.types import Batch
 
 DEBUG = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
@@ -33,47 +37,55 @@ def scored(skill: float, **scores: dict[str, float]) -> Evaluation:
     return Evaluation({}, {"kind": skill}, scores, {}, {})
 
 
+def state_of(built: Built) -> TrainingState:
+    train, model = built.recipe.train, built.model
+    return TrainingState(model, make_optimizer(model, built.recipe.optim), WeightAverage(model, train.ema))
+
+
 def trained(
     built: Built,
     evaluations: Iterable[Evaluation] | None = None,
     *,
+    state: TrainingState | None = None,
     steps: Iterable[Sequence[Batch]] | None = None,
     every: int = 1,
     folder: RunFolder | None = None,
     workers: int = 0,
-    keep: Callable[[], None] = lambda: None,
+    signals: Interruption | None = None,
+    save: Callable[[TrainingState], None] = lambda state: None,
 ) -> tuple[Progress, list[int]]:
-    """Fit a model; returns what was seen, and the steps at which it was kept.
+    """Fit a model; returns how far it came, and the steps at which it was saved.
 
     ``evaluations`` are what the evaluations say, one after the other; by default the validation split's. ``steps`` are
-    the batches; by default those of the plan. ``keep`` is called when the model is kept.
+    the batches, behind which it is told to stop; by default those of the plan, from where ``state`` is. ``save`` is
+    called when the state is saved.
     """
     train, optim, total = built.recipe.train, built.recipe.optim, built.recipe.train.steps or 1
-    items, kept = built.items("train"), []
+    state, signals = state or state_of(built), signals or Interruption()
+    items, saved = built.items("train"), []
     plan = StepPlan(train.seed, len(items), train.batch_size)
-    planned = batches(plan, items, steps=total, accumulate=train.accumulate, workers=workers)
-    seen: list[Sequence[Batch]] = []
-
-    def counted():
-        for step in planned if steps is None else steps:
-            seen.append(step)
-            yield step
-
+    options = {"steps": total, "start": state.progress.step, "accumulate": train.accumulate, "workers": workers}
     told = None if evaluations is None else iter(evaluations)
 
+    def some() -> Iterator[Sequence[Batch]]:
+        yield from steps or ()
+        signals.asked = "no more steps"
+        yield ()
+
     def evaluation() -> Evaluation:
-        return evaluate(built.model, evaluation_batches(built.items("validation"), 16)) if told is None else next(told)
+        rows = evaluation_batches(built.items("validation"), 16)
+        return evaluate(built.model, rows, asked=lambda: signals.asked) if told is None else next(told)
 
-    def keeping() -> None:
-        kept.append(len(seen))
-        keep()
+    def saving() -> None:
+        saved.append(state.progress.step)
+        save(state)
 
-    progress = fit(
-        built.model, counted(), evaluation, keeping, Accelerator(cpu=True), train=train,
-        optim=optim, total=total, every=every, folder=folder or RunFolder(Path(), writes=False),
-        console=Console(speaks=False),
+    fit(
+        state, batches(plan, items, **options) if steps is None else some(), evaluation, saving,
+        Accelerator(cpu=True), signals, folder or RunFolder(Path(), writes=False), Console(speaks=False),
+        train=train, optim=optim, total=total, every=every,
     )  # fmt: skip
-    return progress, kept
+    return state.progress, saved
 
 
 def fresh(*settings: str) -> Built:

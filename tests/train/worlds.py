@@ -15,10 +15,14 @@ from mmbert.data.loader import batches, evaluation_batches
 from mmbert.data.plan import StepPlan
 from mmbert.evaluate.evaluator import evaluate
 from mmbert.recipe.load import load_recipe
+from mmbert.train.average import WeightAverage
 from mmbert.train.console import Console
-from mmbert.train.folder import RunFolder
+from mmbert.train.folder import RunFolder, read_log
 from mmbert.train.launch import make_accelerator
 from mmbert.train.loop import fit
+from mmbert.train.optimizer import make_optimizer
+from mmbert.train.signals import Interruption
+from mmbert.train.state import TrainingState
 
 WORLDS = (1, 2, 3)
 STEPS = 8
@@ -46,15 +50,21 @@ def run(world: int, folder: str) -> None:
     def evaluation(split):
         return list(evaluation_batches(built.items(split), recipe.evaluate.batch_size, **share))
 
-    progress = fit(
-        built.model, steps, lambda: evaluate(built.model, evaluation("validation")), lambda: None, accelerator,
+    state = TrainingState(built.model, make_optimizer(built.model, recipe.optim), WeightAverage(built.model, 0.0))
+    log = RunFolder(Path(folder) / f"log-{world}-{rank}", writes=True)
+    fit(
+        state, iter(steps), lambda: evaluate(built.model, evaluation("validation")), lambda: None,
+        accelerator, Interruption(), log, Console(speaks=False),
         train=recipe.train, optim=recipe.optim, total=STEPS, every=STEPS,
-        folder=RunFolder(Path(folder), writes=False), console=Console(speaks=False),
     )  # fmt: skip
+    losses: list[dict[str, float]] = [{} for _ in range(STEPS)]
+    for line in read_log(log.path):
+        if line["split"] == "train":
+            losses[line["step"] - 1][line["task"]] = line["value"]
     found = evaluate(built.model, evaluation("test"))
     seen = {
         "world": accelerator.num_processes,
-        "losses": progress.losses,
+        "losses": losses,
         "test": {"loss": found.loss, "skill": found.skill, "scores": found.scores},
         "labelled": {name: list(rows) for name, rows in found.predictions.items()},
         "evaluated": [sample for batch in evaluation("test") for sample in batch.ids.tolist()],

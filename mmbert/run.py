@@ -1,0 +1,199 @@
+"""One training run, from a recipe to its result: prepared, begun or gone on with, trained, scored, written down."""
+
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from mmbert.build import build
+from mmbert.comparison import baselines, data_fingerprint, differences
+from mmbert.data.loader import batches, evaluation_batches
+from mmbert.data.plan import StepPlan
+from mmbert.errors import Preempted
+from mmbert.evaluate.evaluator import Evaluation, evaluate
+from mmbert.evaluate.ledger import append_results
+from mmbert.evaluate.results import from_evaluation
+from mmbert.recipe.schema import Recipe
+from mmbert.recipe.write import dump
+from mmbert.samples import count_rows
+from mmbert.train.average import WeightAverage
+from mmbert.train.checkpoint import load_training, load_weights
+from mmbert.train.console import Console, count_parameters
+from mmbert.train.failures import in_words
+from mmbert.train.folder import RunFolder, environment, read_environment
+from mmbert.train.loop import fit
+from mmbert.train.optimizer import make_optimizer
+from mmbert.train.resume import Identity, checkpoint_to_resume
+from mmbert.train.signals import Interruption
+from mmbert.train.state import TrainingState
+from mmbert.train.status import Status
+from mmbert.world import together
+
+T = TypeVar("T")
+
+
+class Run:
+    """The parts of one run; every method is called on all processes, of which the main one writes."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        accelerator: Accelerator,
+        folder: RunFolder,
+        status: Status,
+        signals: Interruption,
+        console: Console,
+    ):
+        self.accelerator, self.folder, self.status = accelerator, folder, status
+        self.signals, self.console = signals, console
+        self.built = self._agreed(lambda: build(recipe))
+        self.data = self._agreed(lambda: data_fingerprint(self.built))
+        self.total, self.every = steps_of(recipe, len(self.built.items("train")))
+        self.identity = Identity(in_steps(self.built.recipe, self.total), self.data)
+        self.train, self.optim = self.identity.recipe.train, recipe.optim
+        self._share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+        self._loading = {
+            **self._share,
+            "workers": self.train.workers,
+            "pin_memory": accelerator.device.type == "cuda",
+        }
+
+    def begin(self, resume: str) -> TrainingState:
+        """The state of a checkpoint, or a fresh one; what the run folder holds fits it afterwards."""
+        main = self.accelerator.is_main_process
+        found = self._agreed(lambda: self._checkpoint(resume) if main else None)
+        found = broadcast_object_list([found])[0]
+        model = self.built.model.to(self.accelerator.device)
+        state = TrainingState(model, make_optimizer(model, self.optim), WeightAverage(model, self.train.ema))
+        if found is None:
+            self.folder.clear()
+        else:
+            self._agreed(lambda: load_training(found, state))
+            self.folder.rewind(state.progress.step)
+        self.folder.write("recipe.yaml", dump(self.identity.recipe))
+        self.folder.write("data.json", {"fingerprint": self.data, "rows": count_rows(self.built.splits)})
+        self._write_environment(found, state.progress.step)
+        self.console.banner(f"mmbert: {self.identity.recipe.name}", self._facts(found))
+        return state
+
+    def fit(self, state: TrainingState) -> None:
+        """Train to the last step, or until the run is told to stop."""
+        items = self.built.items("train")
+        plan = StepPlan(self.train.seed, len(items), self.train.batch_size)
+        options = {"steps": self.total, "start": state.progress.step, "accumulate": self.train.accumulate}
+        steps = batches(plan, items, **options, **self._loading)
+        self.console.start(self.total, done=state.progress.step)
+        try:
+            fit(
+                state, steps, lambda: self._evaluate("validation"), lambda: self._save(state),
+                self.accelerator, self.signals, self.folder, self.console,
+                train=self.train, optim=self.optim, total=self.total, every=self.every,
+            )  # fmt: skip
+        finally:
+            self.console.stop()
+            self.status.step = state.progress.step
+
+    def score(self, best_step: int, ledger: str | Path | None, arm: str) -> dict[str, Any]:
+        """The best checkpoint on the test split beside the baselines, written down; what ``result.json`` holds."""
+        self._agreed(lambda: load_weights(self.folder.checkpoints / f"step-{best_step}", self.built.model))
+        found = self._evaluate("test")
+        ours = from_evaluation("mmbert", found)
+        inputs = sorted(self.built.processors) if len(self.built.processors) > 1 else []
+        hidden = [from_evaluation(f"mmbert without {name}", self._evaluate("test", [name])) for name in inputs]
+        self.accelerator.end_training()
+        if not self.accelerator.is_main_process:
+            return {}
+        with self.signals.breakable():
+            beside = baselines(self.built, self.data, self.console) if self.built.recipe.evaluate.baselines else []
+            compared = differences(self.built, ours, beside, found)
+        result = {
+            "recipe": self.identity.hash,
+            "seed": self.train.seed,
+            "best_step": best_step,
+            "test": ours.scores,
+            "hidden": {one.arm: one.scores for one in hidden},
+            "baselines": {one.arm: one.scores for one in beside},
+            "against_best_baseline": {name: {"baseline": other, **one} for name, (other, one) in compared.items()},
+        }
+        self.folder.log(best_step, "test", ours.scores)
+        self.folder.write("result.json", result)
+        self.console.results([ours, *hidden, *beside], compared)
+        if ledger:
+            name = self.identity.recipe.name
+            common = {"study": name, "seed": self.train.seed, "split": "test", "recipe": self.identity.hash}
+            lines = {one.arm.replace("mmbert", arm): one.scores for one in (ours, *hidden, *beside)}
+            lines[f"{arm} against the best baseline"] = {name: one for name, (_, one) in compared.items()}
+            for line, scores in lines.items():
+                append_results(ledger, scores, arm=line, **common)
+        path = shlex.quote(str(self.folder.path))
+        self.console.say("", f"run folder: {self.folder.path}")
+        self.console.say(f"next: python -m mmbert predict {path} --split test --output predictions.jsonl")
+        return result
+
+    def _agreed(self, work: Callable[[], T]) -> T:
+        """What ``work`` makes, unless it fails or is interrupted on any process: then all of them raise."""
+        made, error = None, None
+        try:
+            with self.signals.breakable(), in_words("preparing"):
+                made = work()
+        except Preempted:
+            pass  # told below
+        except Exception as caught:
+            error = caught
+        together(error=error, stop=bool(self.signals.asked))
+        return cast(T, made)
+
+    def _checkpoint(self, resume: str) -> Path | None:
+        return checkpoint_to_resume(self.folder.path, resume, self.identity, self.console.warn)
+
+    def _evaluate(self, split: str, without: Sequence[str] = ()) -> Evaluation:
+        rows = evaluation_batches(self.built.items(split), self.built.recipe.evaluate.batch_size, **self._loading)
+        asked = lambda: self.signals.asked  # noqa: E731
+        with in_words(f"evaluation of {split}"):
+            return evaluate(self.built.model, rows, device=self.accelerator.device, without=without, asked=asked)
+
+    def _write_environment(self, checkpoint: Path | None, step: int) -> None:
+        """Tell and record with what the run begins, or goes on."""
+        now = environment(self.accelerator.num_processes)
+        if checkpoint is None:
+            self.folder.event("begun", step)
+        else:
+            before = read_environment(self.folder.path).get("versions", now["versions"])
+            changed = {name: f"{before.get(name)} then, {here} now" for name, here in now["versions"].items()
+                       if before.get(name) != here}  # fmt: skip
+            if changed:
+                self.console.warn(f"other versions than before: {', '.join(f'{k} {v}' for k, v in changed.items())}")
+            self.folder.event("resumed", step, checkpoint=checkpoint.name, versions=changed)
+        self.folder.write("env.json", now)
+
+    def _facts(self, checkpoint: Path | None) -> dict[str, str]:
+        built, accelerator = self.built, self.accelerator
+        rows = count_rows(built.splits)
+        present = {
+            name: " / ".join(str(rows[split].get(name, 0)) for split in rows)
+            for name in ("rows", *sorted(built.processors), *sorted(built.labels))
+        }
+        precision = "fp64" if self.train.precision == "fp64" else accelerator.mixed_precision.replace("no", "fp32")
+        return {
+            "run folder": str(self.folder.path),
+            **({"goes on from": checkpoint.name} if checkpoint else {}),
+            "processes": f"{accelerator.num_processes} on {accelerator.device.type}, {precision}",
+            "steps": f"{self.total} of {self.train.batch_size} rows",
+            **{f"{name} (train/validation/test)": counts for name, counts in present.items()},
+            **{f"{name} parameters (learning / all)": count for name, count in count_parameters(built.model).items()},
+        }
+
+
+def steps_of(recipe: Recipe, rows: int) -> tuple[int, int]:
+    """Optimiser steps of a run, and steps between evaluations, for so many training rows."""
+    epoch = rows / recipe.train.batch_size
+    total = recipe.train.steps or max(1, round((recipe.train.epochs or 1) * epoch))
+    return total, min(total, max(1, round(recipe.evaluate.every * epoch)))
+
+
+def in_steps(recipe: Recipe, total: int) -> Recipe:
+    """The recipe of a run as its folder keeps it, and as the ledger names it by its hash."""
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": total, "epochs": None})})

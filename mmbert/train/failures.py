@@ -1,0 +1,61 @@
+"""What a failing library call means to a person: memory that gave out, a process that has gone."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import PartialState
+
+from mmbert.errors import Elsewhere, Preempted, ResourceError
+
+MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
+GONE = re.compile(r"closed by peer|connection (reset|refused|closed)|gloo|nccl|broken pipe", re.IGNORECASE)
+
+LAST_WORD = 3.0  # seconds in which the other processes notice that one has failed, and say so
+
+
+class ProcessGone(ResourceError):
+    """Another process of the run ended without a word to this one."""
+
+
+@contextmanager
+def in_words(where: str) -> Iterator[None]:
+    """Raise ``ResourceError`` instead of a library's error that says that memory or another process gave out."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(where, error) from error
+    except RuntimeError as error:
+        if MEMORY.search(str(error)):
+            raise _out_of_memory(where, error) from error
+        if GONE.search(str(error)):
+            raise ProcessGone(
+                f"{where}: another process of this run has gone. Its message, or that of the system, says why; "
+                "the run goes on from its last checkpoint when it is started again"
+            ) from error
+        raise
+
+
+def _out_of_memory(where: str, error: BaseException) -> ResourceError:
+    said = (str(error) or "no memory left").splitlines()[0][:200]
+    return ResourceError(
+        f"{where}: out of memory ({said}). Try twice the train.accumulate (same results, half the memory of a "
+        "micro-batch), shorter texts (max_length), or trunk.tune=top2"
+    )
+
+
+@contextmanager
+def last_word() -> Iterator[None]:
+    """Where this process fails first, let the others fail and speak before it: the cause is then read last."""
+    try:
+        yield
+    except (Elsewhere, Preempted, ProcessGone):
+        raise
+    except Exception:
+        if PartialState().num_processes > 1:
+            if PartialState().device.type == "cpu":
+                torch.distributed.destroy_process_group()  # closes the connections, which the others notice
+            time.sleep(LAST_WORD)
+        raise

@@ -1,0 +1,111 @@
+"""Where a run goes on from: a checkpoint of the same recipe and data, or the beginning."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmbert.errors import IntegrityError
+from mmbert.recipe.load import load_recipe
+from mmbert.recipe.schema import Recipe
+from mmbert.recipe.write import OPERATIONAL, recipe_hash, resolve
+from mmbert.train.manifest import newest, verify
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for a run to go on: the recipe, its length in steps, and the data."""
+
+    recipe: Recipe
+    data: str  # fingerprint
+
+    @property
+    def hash(self) -> str:
+        return recipe_hash(self.recipe)
+
+
+def checkpoint_to_resume(folder: Path, mode: str, identity: Identity, tell: Callable[[str], None]) -> Path | None:
+    """The checkpoint that a run in ``folder`` goes on from; None to begin anew.
+
+    Args:
+        mode: ``auto``: the newest verified checkpoint in the folder, if there is any; ``never``; or the path of a
+            checkpoint (``.../checkpoints/step-N``) or of a run folder, whose newest is taken.
+        tell: takes a sentence for each checkpoint that is passed over.
+
+    Raises ``IntegrityError`` where the recipe or the data differ, naming the differences, and where a path holds no
+    verified checkpoint.
+    """
+    if mode == "never":
+        return None
+    if mode == "auto":
+        _check_recipe(folder / "recipe.yaml", identity)
+        _check_data(folder, identity)
+        return newest(folder / "checkpoints", tell)
+    path = Path(mode)
+    if (path / "checkpoints").is_dir():
+        found = newest(path / "checkpoints", tell)
+        if found is None:
+            raise IntegrityError(f"--resume '{path}': the run holds no verified checkpoint")
+        path = found
+    before = verify(path)["identity"]
+    _check_recipe(path / "recipe.yaml", identity)
+    if before["data"] != identity.data:
+        raise _other_data(path, before["data"], identity.data)
+    return path
+
+
+def finished(folder: Path, identity: Identity) -> dict[str, Any] | None:
+    """What ``result.json`` holds where a run of the same recipe and data has ended."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if result.get("recipe") == identity.hash else None
+
+
+def _check_recipe(path: Path, identity: Identity) -> None:
+    if not path.exists():
+        return
+    before = load_recipe(path).recipe
+    if recipe_hash(before) != identity.hash:
+        changes = "\n".join(f"  {line}" for line in recipe_changes(before, identity.recipe))
+        raise IntegrityError(
+            f"'{path}' is of another recipe:\n{changes}\nGive --out another folder, or --resume never to begin anew, "
+            "which removes what is there"
+        )
+
+
+def _check_data(folder: Path, identity: Identity) -> None:
+    try:
+        before = json.loads((folder / "data.json").read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError):
+        return
+    if before != identity.data:
+        raise _other_data(folder, before, identity.data)
+
+
+def _other_data(path: Path, before: str, now: str) -> IntegrityError:
+    return IntegrityError(
+        f"'{path}' was trained on other data: fingerprint {before} then, {now} now. Restore the data, or give --out "
+        "another folder, or --resume never to begin anew"
+    )
+
+
+def recipe_changes(before: Recipe, now: Recipe) -> list[str]:
+    """The keys whose values differ, a line each, without those that change no result."""
+    old, new = dict(_flat(resolve(before))), dict(_flat(resolve(now)))
+    ignored = {".".join(path) for path in OPERATIONAL}
+    return [
+        f"{key}: {old.get(key, 'not there')} then, {new.get(key, 'not there')} now"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, ...) != new.get(key, ...) and key not in ignored
+    ]
+
+
+def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value

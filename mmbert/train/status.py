@@ -1,0 +1,94 @@
+"""One job a run folder: its lock, and the file that says how the job stands."""
+
+import datetime
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+from filelock import FileLock, Timeout
+
+from mmbert.errors import IntegrityError, Preempted, exit_code
+from mmbert.train.folder import RunFolder
+from mmbert.world import together
+
+PATIENCE = 10.0  # seconds: a job that was killed leaves the lock to its data workers until they notice
+
+
+@dataclass
+class Status:
+    """What ``status.json`` holds; ``code`` is the exit code, which launchers do not pass on."""
+
+    state: str = "running"  # running, done, preempted or failed
+    code: int | None = None
+    reason: str = ""
+    step: int = 0
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    started: str = field(default_factory=lambda: datetime.datetime.now().isoformat(timespec="seconds"))
+
+
+@contextmanager
+def occupied(folder: RunFolder) -> Iterator[Status]:
+    """Hold a run folder against other jobs, and write into it how this job stands, last of all how it ended.
+
+    Called by all processes; the main one holds the lock. Raises ``IntegrityError`` on all of them where another job
+    holds it, naming that one's host, process and start.
+    """
+    status, lock, error = Status(), None, None
+    if folder.writes:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.path / "lock")
+        try:
+            _acquire(lock, folder)
+        except IntegrityError as caught:
+            lock, error = None, caught
+    together(error=error)
+    try:
+        folder.write("status.json", asdict(status))
+        try:
+            yield status
+            status.state, status.code = "done", 0
+        except BaseException as caught:
+            status.state = "preempted" if isinstance(caught, Preempted) else "failed"
+            status.code, status.reason = exit_code(caught), str(caught) or type(caught).__name__
+            raise
+        finally:
+            folder.write("status.json", asdict(status))
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _acquire(lock: FileLock, folder: RunFolder) -> None:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        holder = _holder(folder)
+        gone = holder.get("host") == socket.gethostname() and not _alive(holder.get("pid"))
+        try:
+            lock.acquire(timeout=PATIENCE if gone else 1)  # it may be ending just now
+        except Timeout:
+            raise IntegrityError(
+                f"'{folder.path}' is in use by another job: host {holder.get('host')}, process {holder.get('pid')}, "
+                f"started {holder.get('started')}. Wait for it, or give --out another folder"
+            ) from None
+
+
+def _holder(folder: RunFolder) -> dict[str, object]:
+    try:
+        return json.loads((folder.path / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _alive(pid: object) -> bool:
+    try:
+        os.kill(int(str(pid)), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
