@@ -1,0 +1,249 @@
+"""A run that is stopped anywhere and started again equals one that was not, bit for bit."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import mmbert.run
+from mmbert import api
+from mmbert.data import loader
+from mmbert.errors import IntegrityError, Preempted
+from mmbert.evaluate import evaluator
+from mmbert.train import disk
+from mmbert.train.console import Console
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16",
+    "inputs.image={type: vit, size: 16, width: 16, layers: 1, augment: true}", "trunk.hidden_size=16", "trunk.heads=2",
+    "train.batch_size=8", "train.steps=9", "train.input_dropout=0.2", "train.ema=0.5", "evaluate.every=0.4",
+    "train.accumulate=2",
+]  # fmt: skip
+EVERY = 4  # steps between evaluations, by evaluate.every
+
+
+def train(*settings, out="run", **named):
+    return api.train(ROOT / "recipes" / "debug.yaml", overrides=[*SMALL, *settings], out=out, **named)
+
+
+def log(folder):
+    """Each line of ``metrics.jsonl``, without its time, as text."""
+    lines = Path(folder, "metrics.jsonl").read_text().splitlines()
+    return [json.dumps({**json.loads(line), "time": 0}) for line in lines]
+
+
+def weights(folder):
+    """All tensors of all checkpoints."""
+    found = sorted(Path(folder, "checkpoints").glob("*/*.safetensors"))
+    return {f"{file.parent.name} {file.name}": load_file(file) for file in found}
+
+
+def same(one, other):
+    assert log(one) == log(other)
+    assert (Path(one) / "result.json").read_bytes() == (Path(other) / "result.json").read_bytes()
+    torch.testing.assert_close(weights(one), weights(other), rtol=0, atol=0)
+
+
+def status(folder="run"):
+    return json.loads(Path(folder, "status.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(out=folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def told(monkeypatch, owner, name, *, at=1, before=True):
+    """The ``at``-th call of a function is met by SIGTERM."""
+    real, calls = getattr(owner, name), []
+
+    def call(*positional, **named):
+        calls.append(name)
+        if len(calls) == at and before:
+            os.kill(os.getpid(), signal.SIGTERM)
+        found = real(*positional, **named)
+        if len(calls) == at and not before:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
+def test_stopped_twice_and_resumed_it_equals_the_uninterrupted_run(whole, monkeypatch):
+    for step in (3, 5):
+        with monkeypatch.context() as patch:
+            told(patch, Console, "step", at=step if step == 3 else 2)
+            with pytest.raises(Preempted, match="SIGTERM"):
+                train()
+        assert (status()["state"], status()["code"], status()["step"]) == ("preempted", 75, step)
+        assert not Path("run", "result.json").exists()
+    train()
+    assert status()["state"] == "done"
+    same("run", whole)
+
+
+MOMENTS = {  # what is called when the signal comes -> the steps that are done by then
+    "a step": (Console, "step", 6, 6),
+    "an evaluation": (evaluator, "_parts", 4, EVERY),
+    "a save": (disk, "write_tensors", 3, EVERY),
+    "the wait for data": (loader._Share, "__iter__", 1, 0),
+    "before step 1": (mmbert.run, "build", 1, 0),
+    "the last evaluation": (mmbert.run, "from_evaluation", 1, 9),
+    "at exit": (mmbert.run, "differences", 1, 9),
+}
+
+
+@pytest.mark.parametrize(("owner", "name", "at", "done"), MOMENTS.values(), ids=MOMENTS)
+def test_a_signal_at_any_moment_leaves_one_checkpoint_to_go_on_from(whole, monkeypatch, owner, name, at, done):
+    with monkeypatch.context() as patch:
+        calls = told(patch, owner, name, at=at)
+        with pytest.raises(Preempted, match="told to stop by SIGTERM"):
+            train()
+        assert len(calls) >= at
+    assert (status()["state"], status()["code"]) == ("preempted", 75)
+    found = [path.name for path in Path("run", "checkpoints").glob("step-*")]
+    assert len([name for name in found if name.startswith(f"step-{done}")]) == (1 if done else 0)
+    train()
+    same("run", whole)
+
+
+def test_a_signal_to_a_waiting_data_loader_does_not_wait_for_it(monkeypatch):
+    real = loader.Items.batch if hasattr(loader, "Items") else None
+
+    def slow(items, draws):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(items, draws)
+
+    monkeypatch.setattr(loader.Items, "batch", slow)
+    with pytest.raises(Preempted):
+        train()
+    assert not Path("run", "checkpoints").exists() or not list(Path("run", "checkpoints").glob("step-[1-9]*"))
+
+
+INDIFFERENT = {
+    "workers": ["train.workers=2"],
+    "interval of checkpoints": ["train.save_every=1"],
+    "batch size of evaluation": ["evaluate.batch_size=7"],
+}
+
+
+@pytest.mark.parametrize("settings", INDIFFERENT.values(), ids=INDIFFERENT)
+def test_what_is_operational_changes_no_bit(whole, settings):
+    train(*settings)
+    mine, theirs = (weights(folder) for folder in ("run", whole))
+    both = mine.keys() & theirs.keys()
+    assert any(name.startswith("step-9 ") for name in both)
+    torch.testing.assert_close(
+        {name: mine[name] for name in both}, {name: theirs[name] for name in both}, rtol=0, atol=0
+    )
+    if settings != INDIFFERENT["batch size of evaluation"]:  # which regroups sums of losses
+        assert log("run") == log(whole)
+
+
+def test_the_order_of_keys_changes_no_bit(whole):
+    text = (whole / "recipe.yaml").read_text()
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)
+    content = yaml.load(text)
+    for section in ("inputs", "tasks"):
+        content[section] = dict(reversed(content[section].items()))
+    with open("turned.yaml", "w") as file:
+        yaml.dump(dict(reversed(content.items())), file)
+    api.train("turned.yaml", out="run")
+    torch.testing.assert_close(weights("run"), weights(whole), rtol=0, atol=0)
+    assert sorted(log("run")) == sorted(log(whole))
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """A run in ``run`` that was told to stop at its sixth step."""
+    with monkeypatch.context() as patch:
+        told(patch, Console, "step", at=6)
+        with pytest.raises(Preempted):
+            train()
+
+
+def test_another_recipe_is_refused_with_the_difference(stopped):
+    before = {
+        path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file() and path.name != "status.json"
+    }
+    with pytest.raises(IntegrityError, match="of another recipe") as caught:
+        train("train.seed=5", "fusion.tokens=3")
+    assert "fusion.tokens: 4 then, 3 now\n  train.seed: 0 then, 5 now\n" in str(caught.value)
+    assert caught.value.exit_code == status()["code"] == 6
+    assert before == {path: path.read_bytes() for path in before}
+    assert train("train.seed=5", "fusion.tokens=3", resume="never")["seed"] == 5
+
+
+def test_other_data_is_refused_with_the_fingerprints(stopped):
+    told_data = json.loads(Path("run", "data.json").read_text())
+    Path("run", "data.json").write_text(json.dumps({**told_data, "fingerprint": "0" * 24}))
+    with pytest.raises(IntegrityError, match=f"fingerprint {'0' * 24} then, {told_data['fingerprint']} now"):
+        train()
+
+
+def test_keys_that_change_no_result_may_differ(stopped, whole):
+    train("train.workers=1", "evaluate.batch_size=64", "name=other")
+    assert log("run") == log(whole)
+
+
+def test_other_versions_are_told_and_written_down(stopped, capsys):
+    environment = json.loads(Path("run", "env.json").read_text())
+    environment["versions"]["torch"] = "1.13.0"
+    Path("run", "env.json").write_text(json.dumps(environment))
+    train()
+    assert f"torch 1.13.0 then, {torch.__version__} now" in capsys.readouterr().out
+    events = [json.loads(line) for line in Path("run", "events.jsonl").read_text().splitlines()]
+    resumed = next(event for event in events if event["event"] == "resumed")
+    assert (resumed["step"], list(resumed["versions"])) == (6, ["torch"])
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_said_so(stopped, whole, capsys):
+    train_file = Path("run", "checkpoints", "step-6", "optimizer.safetensors")
+    content = bytearray(train_file.read_bytes())
+    content[-1] ^= 1
+    train_file.write_bytes(content)
+    train()
+    assert "step-6 is passed over" in capsys.readouterr().out
+    assert log("run") == log(whole)
+
+
+def test_a_path_names_the_checkpoint(stopped, whole):
+    shutil.copytree("run", "other")
+    train(resume="run/checkpoints/step-4")
+    same("run", whole)
+    train(resume="other", out="elsewhere")
+    assert log("elsewhere") == log(whole)
+    with pytest.raises(IntegrityError, match="step-5"):
+        train(resume="run/checkpoints/step-5")
+
+
+def test_a_finished_run_is_not_trained_again(whole, capsys, monkeypatch):
+    monkeypatch.setattr(mmbert.run, "fit", None)
+    before = (whole / "metrics.jsonl").stat().st_mtime_ns
+    assert train(out=whole) == json.loads((whole / "result.json").read_text())
+    assert "is finished; --resume never trains it again" in capsys.readouterr().out
+    assert (whole / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_last_line_that_was_cut_off_is_forgotten(stopped, whole):
+    with Path("run", "metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "time": 1.0, "spl')
+    train()
+    assert log("run") == log(whole)
