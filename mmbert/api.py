@@ -22,11 +22,12 @@ from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.write import dump, recipe_hash
 from mmbert.samples import chained, count_rows
-from mmbert.train.checkpoint import load_weights, save_checkpoint
+from mmbert.train.best import save_checkpoint
 from mmbert.train.console import Console, count_parameters
 from mmbert.train.folder import RunFolder, environment
 from mmbert.train.launch import make_accelerator
 from mmbert.train.loop import fit
+from mmbert.train.training_state import load_weights
 
 __all__ = ["baseline", "check", "evaluate", "load", "predict", "train"]
 

@@ -18,7 +18,7 @@ from mmbert.data.read import read_tables
 from mmbert.data.rows import cleaned
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.recipe.load import load_recipe
-from mmbert.train.checkpoint import find_checkpoint
+from mmbert.train.best import find_checkpoint
 from mmbert.types import Sample, sample_id
 
 
