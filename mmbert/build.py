@@ -21,7 +21,8 @@ from mmbert.model import MMBert
 from mmbert.processors import check_labels, fit, make_labels, make_processors, naming_the_row, own_options
 from mmbert.recipe.schema import Recipe
 from mmbert.samples import Splits, chained, open_splits, present_inputs, training_values, with_labels
-from mmbert.train.checkpoint import load_weights, read_facts, restore_processor
+from mmbert.train.processor_state import read_facts, restore_processor
+from mmbert.train.training_state import load_weights
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.vocabulary import Vocabulary, checked_text, train_vocabulary

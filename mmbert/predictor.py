@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from mmbert.data.read import read_tables
 from mmbert.data.rows import cleaned
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.recipe.load import load_recipe
-from mmbert.train.checkpoint import find_checkpoint
+from mmbert.train.checkpoint import best
 from mmbert.types import Sample, sample_id
 
 
@@ -99,8 +100,11 @@ def open_run(run: str | Path, data: bool = False) -> Built:
     path = Path(run)
     if not (path / "recipe.yaml").exists():
         raise IntegrityError(f"'{path}' is not a run folder: it has no recipe.yaml")
-    checkpoint = find_checkpoint(path / "checkpoints" / "best")
-    return load_built(checkpoint, load_recipe(path / "recipe.yaml").recipe, data=data)
+    return load_built(best(path, tell=_tell), load_recipe(path / "recipe.yaml").recipe, data=data)
+
+
+def _tell(sentence: str) -> None:
+    print(sentence, file=sys.stderr)
 
 
 def _known(source: str, records: Sequence[Mapping[str, Any]], built: Built) -> None:

@@ -2,13 +2,14 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from mmbert.build import build
+from mmbert.build import build, facts
 from mmbert.comparison import baselines, data_fingerprint, differences
 from mmbert.data.loader import batches, evaluation_batches
 from mmbert.data.plan import StepPlan
@@ -20,16 +21,19 @@ from mmbert.recipe.schema import Recipe
 from mmbert.recipe.write import dump
 from mmbert.samples import count_rows
 from mmbert.train.average import WeightAverage
-from mmbert.train.checkpoint import load_training, load_weights
+from mmbert.train.checkpoint import Content, read_trainer, save
 from mmbert.train.console import Console, count_parameters
 from mmbert.train.failures import in_words
 from mmbert.train.folder import RunFolder, environment, read_environment
 from mmbert.train.loop import fit
+from mmbert.train.manifest import checkpoint_name
 from mmbert.train.optimizer import make_optimizer
 from mmbert.train.resume import Identity, checkpoint_to_resume
+from mmbert.train.saver import FailedSaves, attempt
 from mmbert.train.signals import Interruption
-from mmbert.train.state import TrainingState
+from mmbert.train.state import Progress, TrainingState
 from mmbert.train.status import Status
+from mmbert.train.training_state import load_training, load_weights
 from mmbert.world import together
 
 T = TypeVar("T")
@@ -54,6 +58,7 @@ class Run:
         self.total, self.every = steps_of(recipe, len(self.built.items("train")))
         self.identity = Identity(in_steps(self.built.recipe, self.total), self.data)
         self.train, self.optim = self.identity.recipe.train, recipe.optim
+        self._failed_saves = FailedSaves(console.warn)
         self._share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
         self._loading = {
             **self._share,
@@ -71,7 +76,12 @@ class Run:
         if found is None:
             self.folder.clear()
         else:
-            self._agreed(lambda: load_training(found, state))
+            self._agreed(lambda: load_training(found, model, state.optimizer, state.average))
+            told = read_trainer(found)
+            state.progress = Progress(**{one.name: told[one.name] for one in fields(Progress)})
+            if found.parent != self.folder.checkpoints:
+                best = checkpoint_name(state.progress.best_step, evaluated=True)
+                self.folder.adopt(found.parent.parent, [found.name, best])
             self.folder.rewind(state.progress.step)
         self.folder.write("recipe.yaml", dump(self.identity.recipe))
         self.folder.write("data.json", {"fingerprint": self.data, "rows": count_rows(self.built.splits)})
@@ -98,7 +108,8 @@ class Run:
 
     def score(self, best_step: int, ledger: str | Path | None, arm: str) -> dict[str, Any]:
         """The best checkpoint on the test split beside the baselines, written down; what ``result.json`` holds."""
-        self._agreed(lambda: load_weights(self.folder.checkpoints / f"step-{best_step}", self.built.model))
+        best = self.folder.checkpoints / checkpoint_name(best_step, evaluated=True)
+        self._agreed(lambda: load_weights(best, self.built.model))
         found = self._evaluate("test")
         ours = from_evaluation("mmbert", found)
         inputs = sorted(self.built.processors) if len(self.built.processors) > 1 else []
@@ -143,11 +154,33 @@ class Run:
             pass  # told below
         except Exception as caught:
             error = caught
-        together(error=error, stop=bool(self.signals.asked))
+        together(error=error, stop=self.signals.asked)
         return cast(T, made)
 
     def _checkpoint(self, resume: str) -> Path | None:
         return checkpoint_to_resume(self.folder.path, resume, self.identity, self.console.warn)
+
+    def _save(self, state: TrainingState) -> bool:
+        """A checkpoint; returns whether it is there. Where the disk fails, training goes on without it, twice."""
+        progress, built = state.progress, self.built
+        content = Content(
+            model=state.model,
+            optimizer=state.optimizer,
+            average=state.average,
+            processors={f"inputs.{name}": one for name, one in built.processors.items()}
+            | {f"tasks.{name}": one for name, one in built.labels.items()},
+            facts=facts(state.model),
+            trainer=asdict(progress),
+            recipe=dump(self.identity.recipe),
+            identity={"recipe": self.identity.hash, "data": self.data},
+        )
+        reason = None
+        if self.accelerator.is_main_process:
+            reason = attempt(lambda: save(self.folder.checkpoints, progress.step, content, keep=()))
+        reason = broadcast_object_list([reason])[0]
+        if not (done := self._failed_saves.note(reason)):
+            self.folder.event("not saved", progress.step, reason=reason)
+        return done
 
     def _evaluate(self, split: str, without: Sequence[str] = ()) -> Evaluation:
         rows = evaluation_batches(self.built.items(split), self.built.recipe.evaluate.batch_size, **self._loading)

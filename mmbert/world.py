@@ -18,7 +18,7 @@ class Round(NamedTuple):
 
 
 def together(
-    sums: Tensor | None = None, *, error: Exception | None = None, stop: bool = False, working: bool = False
+    sums: Tensor | None = None, *, error: Exception | None = None, stop: str = "", working: bool = False
 ) -> Round:
     """One round of all processes, in which each says how it stands; one reduction carries everything.
 
@@ -26,13 +26,14 @@ def together(
     ``Preempted`` where one says ``stop``.
 
     Args:
+        stop: why this process has to stop, if it has to.
         sums: [any] float64, summed over the processes.
 
     >>> together(torch.ones(2, dtype=torch.float64), working=True)
     Round(sums=tensor([1., 1.], dtype=torch.float64), working=True)
     """
     state = PartialState()
-    flags = torch.tensor([error is not None, stop, working], dtype=torch.float64, device=state.device)
+    flags = torch.tensor([error is not None, bool(stop), working], dtype=torch.float64, device=state.device)
     told = flags if sums is None else torch.cat([flags, sums])
     if state.num_processes > 1:
         told = cast(Tensor, reduce(told, reduction="sum"))
@@ -40,7 +41,7 @@ def together(
     if failed:
         raise _first(error)
     if stopped:
-        raise Preempted("told to stop")
+        raise Preempted(stop or "another process was told to stop")
     return Round(told[3:], busy)
 
 

@@ -47,7 +47,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     without: Collection[str] = (),
-    asked: Callable[[], object] = bool,
+    asked: Callable[[], str] = str,
 ) -> Evaluation:
     """Evaluate a model, not wrapped for distribution, on this process's share of a split; all processes get the whole.
 
@@ -55,7 +55,7 @@ def evaluate(
         model: put into evaluation mode, and back into the mode it had.
         batches: this process's share; no row may be in two shares.
         without: inputs taken away from every row, as if they were absent.
-        asked: whether this process is told to stop.
+        asked: gives the reason why this process has to stop, if it has to.
 
     Raises ``Preempted`` on all processes where one is told to stop, and what reading a batch raises.
     """
@@ -73,7 +73,7 @@ def evaluate(
     return _summarise(model, gather_object(parts))
 
 
-def _in_step(batches: Iterator[Batch], asked: Callable[[], object]) -> Iterator[Batch]:
+def _in_step(batches: Iterator[Batch], asked: Callable[[], str]) -> Iterator[Batch]:
     """The batches of this process, one a round of all of them; they may be fewer than another's."""
     working = True
     while working:
@@ -82,7 +82,7 @@ def _in_step(batches: Iterator[Batch], asked: Callable[[], object]) -> Iterator[
             batch = next(batches, None)
         except Exception as caught:
             error = caught
-        working = together(error=error, stop=bool(asked()), working=batch is not None).working
+        working = together(error=error, stop=asked(), working=batch is not None).working
         if batch is not None:
             yield batch
 

@@ -1,10 +1,10 @@
 """The moving average of the weights: smoother than the last step's, and often better."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage:
@@ -29,15 +29,16 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float):
         self.decay = decay
         self.steps = 0
-        self.weights = [weight for weight in model.parameters() if weight.requires_grad and decay]
-        self.average = [weight.detach().clone() for weight in self.weights]
+        self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad and decay}
+        self.average = {name: weight.detach().clone() for name, weight in self.weights.items()}
+        self._swapped = False
 
     @torch.no_grad()
     def update(self) -> None:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for average, weight in zip(self.average, self.weights, strict=True):
-            average.lerp_(weight, 1 - decay)
+        for name, weight in self.weights.items():
+            self.average[name].lerp_(weight, 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -48,9 +49,26 @@ class WeightAverage:
         finally:
             self._swap()
 
+    def state(self) -> dict[str, Tensor]:
+        """The average by the name of the parameter, whether it is applied or not; not a copy."""
+        return {name: tensor.detach() for name, tensor in (self.weights if self._swapped else self.average).items()}
+
+    def raw(self) -> dict[str, Tensor]:
+        """The trained weights by the name of the parameter, whether the average is applied or not; not a copy."""
+        return {name: tensor.detach() for name, tensor in (self.average if self._swapped else self.weights).items()}
+
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
+        """Go on from a ``state`` and its number of updates."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+        self.steps = steps
+
     @torch.no_grad()
     def _swap(self) -> None:
-        for average, weight in zip(self.average, self.weights, strict=True):
+        self._swapped = not self._swapped
+        for name, weight in self.weights.items():
+            average = self.average[name]
             kept = weight.clone()
             weight.copy_(average)
             average.copy_(kept)

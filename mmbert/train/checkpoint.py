@@ -1,142 +1,132 @@
-"""A checkpoint: weights and processors as safetensors and JSON; no pickle."""
+"""A checkpoint as a transaction: ``step-N`` is there whole and verified, or not at all.
+
+No random state is kept: every random choice has a key of its own, (seed, step, micro-step, rank) for dropout and
+(seed, epoch, id of the sample) for what is done to a sample, so that the number of the step is all of it. Nothing is
+pickled, so nothing that is read can run.
+"""
 
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from accelerate.optimizer import AcceleratedOptimizer
+from torch import nn
+from torch.optim import Optimizer
 
 from mmbert.contracts import Processor
 from mmbert.errors import IntegrityError
-from mmbert.model import MMBert
+from mmbert.train import disk
+from mmbert.train.average import WeightAverage
+from mmbert.train.manifest import checkpoint_name, newest, seal, steps, verify
+from mmbert.train.processor_state import read_json, write_parts
+from mmbert.train.training_state import write_training
 
 
-def save_checkpoint(folder: Path, model: MMBert, processors: Mapping[str, Processor], facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint as a whole: into a folder beside it, then renamed.
+@dataclass(frozen=True)
+class Content:
+    """What a checkpoint is made of. Tensors are read while it is written, not before, and not copied."""
 
-    Wherever a save dies, ``find_checkpoint`` finds the old checkpoint or the new one, whole.
+    model: nn.Module  # not wrapped
+    optimizer: Optimizer | AcceleratedOptimizer
+    average: WeightAverage  # applied or not: both the average and the trained weights are kept
+    processors: Mapping[str, Processor]  # inputs.<name> and tasks.<name>
+    facts: Mapping[str, Any]  # what else of JSON the model is built from
+    trainer: Mapping[str, Any]  # JSON: best_step (0: none yet), its score, evaluations waited, ...
+    recipe: str  # resolved, as YAML
+    identity: Mapping[str, str]  # recipe: its hash, data: their fingerprint
 
-    Args:
-        folder: replaced if it exists.
-        processors: of inputs and labels, by a name of their own each.
-        facts: what else of JSON is needed to build the model again.
+
+def save(folder: Path, step: int, content: Content, *, keep: Collection[int]) -> Path:
+    """Save ``folder/step-N``, then remove every other checkpoint but those of the steps in ``keep`` and the best.
+
+    One that comes before the evaluation of its step is called so, and makes room for the one that comes after.
+
+    Written into a folder beside it, on the disk, the manifest last, then renamed: wherever this dies, the checkpoints
+    before are as they were, or the new one is there and verified. What cannot be removed is left to the next save, as
+    is what a dead save left. A verified checkpoint of the same step and identity is left as it is, its ``trainer.json``
+    too: save once a step, after its evaluation.
+
+    Returns the checkpoint. Raises ``OSError`` where the disk fails; the checkpoints before are then intact.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    tensors: dict[str, Tensor] = {}
-    states = {name: _to_json(processor.__getstate__(), name, tensors) for name, processor in processors.items()}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, temporary / "model.safetensors")
-    save_file(tensors, temporary / "processors.safetensors")
-    content = {"processors": states, **facts}
-    (temporary / "parts.json").write_text(json.dumps(content), encoding="utf-8")
-    before = _before(folder)
-    if folder.exists():
-        shutil.rmtree(before, ignore_errors=True)
-        os.replace(folder, before)
-    os.replace(temporary, folder)
-    shutil.rmtree(before, ignore_errors=True)
+    name = checkpoint_name(step, evaluated=content.trainer["evaluated"])
+    target, temporary = folder / name, folder / f".{name}.tmp"
+    if not folder.exists():
+        disk.make_folder(folder)
+        disk.sync(folder.parent)
+    _tidy(folder)
+    if not _is_saved(target, content):
+        try:
+            _write(temporary, step, content)
+            if target.exists():  # damaged, or of another run
+                disk.rename(target, folder / f".{name}.old")
+            disk.rename(temporary, target)
+        except Exception:
+            with suppress(OSError):
+                disk.remove(temporary)
+            raise
+    disk.sync(folder)
+    with suppress(OSError):  # this checkpoint is saved all the same
+        best_ones = {folder / checkpoint_name(one, evaluated=True) for one in {content.trainer["best_step"], *keep}}
+        _prune(folder, {target, *best_ones})
+    return target
 
 
-def find_checkpoint(folder: Path) -> Path:
-    """Where the checkpoint of that name is. Raises ``IntegrityError`` where there is none."""
-    for place in (folder, _before(folder)):  # a save may have died between its two renames
-        if place.exists():
-            return place
-    raise IntegrityError(f"'{folder}' holds no checkpoint yet: no evaluation was reached")
+def read_trainer(path: Path) -> dict[str, Any]:
+    """What the training loop told of itself, with its ``step`` and the ``average_steps``."""
+    return read_json(path / "trainer.json")
 
 
-def _before(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}.before")
+def best(run: Path, tell: Callable[[str], None]) -> Path:
+    """The checkpoint that a run predicts with: the best, as its newest verified checkpoint says.
+
+    ``tell`` hears why a newer one is passed over. Raises ``IntegrityError`` where there is none yet, and where the best
+    is damaged: another one is not taken in its place.
+    """
+    folder, reasons = run / "checkpoints", []
+    last = newest(folder, reasons.append)
+    if last is None:
+        raise IntegrityError("; ".join([f"'{run}' holds no checkpoint yet that can be used", *reasons]))
+    for reason in reasons:
+        tell(reason)
+    step = read_trainer(last)["best_step"]
+    if not step:
+        raise IntegrityError(f"'{run}' holds no checkpoint yet to predict with: no evaluation was reached")
+    verify(folder / f"step-{step}")
+    return folder / f"step-{step}"
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What ``save_checkpoint`` was told besides weights and processors."""
-    path = folder / "parts.json"
-    if not path.exists():
-        raise IntegrityError(f"'{folder}' is not a checkpoint of mmbert: it has no parts.json")
+def _write(folder: Path, step: int, content: Content) -> None:
+    trainer = {**content.trainer, "step": step, "average_steps": content.average.steps}
+    disk.make_folder(folder)
+    write_training(folder, content.model, content.optimizer, content.average)
+    write_parts(folder, content.processors, content.facts)
+    disk.write(folder / "trainer.json", json.dumps(trainer, indent=1).encode())
+    disk.write(folder / "recipe.yaml", content.recipe.encode())
+    seal(folder, step, content.identity)
+    disk.sync(folder)
+
+
+def _is_saved(path: Path, content: Content) -> bool:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise IntegrityError(f"'{path}' cannot be read: {error}") from error
+        return verify(path)["identity"] == dict(content.identity)
+    except IntegrityError:
+        return False
 
 
-def restore_processor(folder: Path, name: str, cls: type[Processor]) -> Processor:
-    """A fitted processor, as it was saved."""
-    states = read_facts(folder)["processors"]
-    if name not in states:
-        raise IntegrityError(f"'{folder}' holds no processor '{name}'; it holds {', '.join(sorted(states))}")
-    processor = cls.__new__(cls)
-    state = _from_json(states[name], _tensors(folder / "processors.safetensors"))
-    if restore := getattr(processor, "__setstate__", None):
-        restore(state)
-    else:
-        vars(processor).update(state or {})  # what has no attributes has no state
-    return processor
+def _prune(folder: Path, kept: Collection[Path]) -> None:
+    """Remove all other checkpoints; each loses its name first, so that none is ever there in part."""
+    for path in steps(folder):
+        if path not in kept:
+            with suppress(OSError):
+                disk.rename(path, folder / f".{path.name}.old")
+    _tidy(folder)
 
 
-def load_weights(folder: Path, model: MMBert) -> None:
-    """Load a checkpoint's weights, strict by name and shape. Raises ``IntegrityError`` naming what does not fit."""
-    weights = _tensors(folder / "model.safetensors")
-    own = model.state_dict()
-    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
-    shapes = [name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape]
-    if missing or extra or shapes:
-        raise IntegrityError(
-            f"'{folder}' does not fit the recipe beside it: missing {missing[:5]}, unknown {extra[:5]}, other shape "
-            f"{sorted(shapes)[:5]}"
-        )
-    model.load_state_dict(weights)
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise IntegrityError(f"'{path}' cannot be read: {error}") from error
-
-
-def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """A value as JSON; tensors and arrays go to ``tensors`` under their path. Tuples and keys keep their type."""
-    if isinstance(value, Tensor | np.ndarray):
-        name = f"{path}#{len(tensors)}"  # two paths may read the same
-        tensors[name] = torch.as_tensor(value).clone().contiguous()
-        return {"": "array" if isinstance(value, np.ndarray) else "tensor", "at": name}
-    if isinstance(value, dict):
-        pairs = [
-            [_to_json(key, path, tensors), _to_json(item, f"{path}.{key}", tensors)] for key, item in value.items()
-        ]
-        return {"": "dict", "items": pairs}
-    if isinstance(value, list | tuple):
-        items = [_to_json(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]
-        return items if isinstance(value, list) else {"": "tuple", "items": items}
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise TypeError(f"{path}: a processor may learn numbers, strings, lists, dicts and tensors, not {type(value)}")
-
-
-def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_from_json(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    match value[""]:
-        case "tensor":
-            return tensors[value["at"]]
-        case "array":
-            return tensors[value["at"]].numpy()
-        case "dict":
-            return {_from_json(key, tensors): _from_json(item, tensors) for key, item in value["items"]}
-        case "tuple":
-            return tuple(_from_json(item, tensors) for item in value["items"])
-    raise IntegrityError(f"unknown kind of value {value['']!r} in parts.json")
+def _tidy(folder: Path) -> None:
+    for path in disk.entries(folder):
+        if path.name.startswith(".step-"):
+            with suppress(OSError):
+                disk.remove(path)

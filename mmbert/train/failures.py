@@ -55,7 +55,7 @@ def last_word() -> Iterator[None]:
         raise
     except Exception:
         if PartialState().num_processes > 1:
-            if PartialState().device.type == "cpu":
+            if str(PartialState().device) == "cpu":
                 torch.distributed.destroy_process_group()  # closes the connections, which the others notice
             time.sleep(LAST_WORD)
         raise

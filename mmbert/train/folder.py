@@ -43,6 +43,17 @@ class RunFolder:
             (self.path / stale).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # its weights are not those of this recipe
 
+    def adopt(self, other: Path, checkpoints: Iterable[str]) -> None:
+        """Take over the log and some checkpoints of another run of the same recipe and data."""
+        if not self.writes:
+            return
+        self.clear()
+        for name in checkpoints:
+            if (other / "checkpoints" / name).is_dir():
+                shutil.copytree(other / "checkpoints" / name, self.checkpoints / name, dirs_exist_ok=True)
+        if (other / "metrics.jsonl").exists():
+            shutil.copyfile(other / "metrics.jsonl", self.path / "metrics.jsonl")
+
     def rewind(self, step: int) -> None:
         """Cut the log back to what training knew after ``step``; time goes on from there."""
         if not self.writes:

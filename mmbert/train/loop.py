@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 from accelerate import Accelerator
@@ -28,7 +29,7 @@ def fit(
     state: TrainingState,
     steps: Iterator[Sequence[Batch]],
     evaluate: Callable[[], Evaluation],
-    save: Callable[[], None],
+    save: Callable[[], bool],
     accelerator: Accelerator,
     interruption: Interruption,
     folder: RunFolder,
@@ -45,7 +46,7 @@ def fit(
         state: changed in place.
         steps: the micro-batches of each further step, this process's share, on any device.
         evaluate: evaluates the validation split; called on all processes.
-        save: keeps the state as it is; called on all processes.
+        save: keeps the state as it is, and returns whether it could; called on all processes.
         total: optimiser steps.
         every: steps between evaluations; the last step is always evaluated.
 
@@ -61,11 +62,14 @@ def fit(
     def evaluate_and_save() -> None:
         with average.applied():
             found = evaluate()
+        before = replace(progress)
         better = progress.see(selected(found, model, train.select), train.patience)
         folder.log(progress.step, "validation", {**found.scores, "all": {"skill": found.mean_skill}})
         console.evaluation(progress.step, found)
         if better or train.save_every is None or due() or progress.stopped or progress.step == total:
-            save()
+            saved = save()
+            if better and not saved:  # what is not on the disk cannot be the best
+                progress.best_step, progress.best_score = before.best_step, before.best_score
 
     def due() -> bool:
         return train.save_every is not None and progress.step % train.save_every == 0
@@ -77,7 +81,7 @@ def fit(
             step = progress.step + 1
             batches, error = _next(steps, interruption)
             units = count_units(model, batches, accelerator.device)
-            units = together(units, error=error, stop=bool(interruption.asked)).sums
+            units = together(units, error=error, stop=interruption.asked).sums
             scale = factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * scale
@@ -102,7 +106,8 @@ def fit(
             elif due():
                 save()
     except Preempted:
-        save()
+        if progress.step:
+            save()
         raise
 
 

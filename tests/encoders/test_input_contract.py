@@ -4,14 +4,13 @@ import pickle
 import warnings
 
 import numpy as np
-import torch
 from encoder_parts import every_encoder, made, make_processor, same
 
 from encoders import ENCODERS
 from mmbert.data.collate import collate, encode_sample
 from mmbert.errors import SampleError
 from mmbert.registry import keyword_only
-from mmbert.train.checkpoint import restore_processor, save_checkpoint
+from mmbert.train.processor_state import restore_processor, write_parts
 from mmbert.types import Sample
 
 EMPTY = ["", b"", [], (), {}, np.zeros((0, 3)), {"nodes": []}]
@@ -23,8 +22,9 @@ BAD = [
 
 
 def states(processor, folder):
-    """The bytes of a checkpoint of a processor, beside a model of one layer."""
-    save_checkpoint(folder, torch.nn.Linear(1, 1), {"own": processor}, {})
+    """The bytes of a processor in a checkpoint."""
+    folder.mkdir(exist_ok=True)
+    write_parts(folder, {"own": processor}, {})
     return [(folder / file).read_bytes() for file in ("parts.json", "processors.safetensors")]
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -122,17 +124,15 @@ def test_a_signal_at_any_moment_leaves_one_checkpoint_to_go_on_from(whole, monke
     same("run", whole)
 
 
-def test_a_signal_to_a_waiting_data_loader_does_not_wait_for_it(monkeypatch):
-    real = loader.Items.batch if hasattr(loader, "Items") else None
-
-    def slow(items, draws):
+def test_a_signal_does_not_wait_for_data_that_never_come(monkeypatch):
+    def never(items, draws):
         os.kill(os.getpid(), signal.SIGTERM)
-        return real(items, draws)
+        time.sleep(600)
 
-    monkeypatch.setattr(loader.Items, "batch", slow)
+    monkeypatch.setattr(loader.Items, "batch", never)
     with pytest.raises(Preempted):
         train()
-    assert not Path("run", "checkpoints").exists() or not list(Path("run", "checkpoints").glob("step-[1-9]*"))
+    assert not list(Path("run").glob("checkpoints/*"))
 
 
 INDIFFERENT = {
@@ -208,7 +208,7 @@ def test_other_versions_are_told_and_written_down(stopped, capsys):
     environment["versions"]["torch"] = "1.13.0"
     Path("run", "env.json").write_text(json.dumps(environment))
     train()
-    assert f"torch 1.13.0 then, {torch.__version__} now" in capsys.readouterr().out
+    assert f"torch 1.13.0 then, {version('torch')} now" in capsys.readouterr().out
     events = [json.loads(line) for line in Path("run", "events.jsonl").read_text().splitlines()]
     resumed = next(event for event in events if event["event"] == "resumed")
     assert (resumed["step"], list(resumed["versions"])) == (6, ["torch"])
@@ -229,7 +229,7 @@ def test_a_path_names_the_checkpoint(stopped, whole):
     train(resume="run/checkpoints/step-4")
     same("run", whole)
     train(resume="other", out="elsewhere")
-    assert log("elsewhere") == log(whole)
+    same("elsewhere", whole)
     with pytest.raises(IntegrityError, match="step-5"):
         train(resume="run/checkpoints/step-5")
 

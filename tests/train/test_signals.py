@@ -13,6 +13,11 @@ from mmbert.train import signals
 from mmbert.train.signals import SIGNALS, Interruption
 
 
+def kill_and_wait(number):
+    os.kill(os.getpid(), number)
+    time.sleep(30)
+
+
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda one: one.name)
 def test_a_signal_is_remembered_and_handlers_are_put_back(number):
     before = [signal.getsignal(one) for one in SIGNALS]
@@ -27,8 +32,7 @@ def test_a_signal_is_remembered_and_handlers_are_put_back(number):
 def test_it_breaks_a_wait_at_once_and_only_there():
     with Interruption() as interruption:
         with pytest.raises(Preempted, match="SIGUSR1"), interruption.breakable():
-            os.kill(os.getpid(), signal.SIGUSR1)
-            time.sleep(30)
+            kill_and_wait(signal.SIGUSR1)
         with pytest.raises(Preempted), interruption.breakable():  # asked before
             raise AssertionError
     with Interruption() as interruption, interruption.breakable():
@@ -37,9 +41,10 @@ def test_it_breaks_a_wait_at_once_and_only_there():
 
 
 def test_a_second_interrupt_from_the_keyboard_ends_it():
-    with Interruption(), pytest.raises(KeyboardInterrupt):
+    with Interruption():
         os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            kill_and_wait(signal.SIGINT)
 
 
 def test_a_forked_worker_keeps_out_of_it():

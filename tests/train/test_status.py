@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -77,14 +78,12 @@ def test_a_killed_job_leaves_the_folder_free(tmp_path, other):
     ],
 )
 def test_the_last_word_is_how_it_ended(tmp_path, error, state, code):
-    try:
+    with nullcontext() if error is None else pytest.raises(type(error)):  # noqa: SIM117
         with occupied(RunFolder(tmp_path / "run", writes=True)) as standing:
             assert read(tmp_path / "run")["state"] == "running"
             standing.step = 7
             if error:
                 raise error
-    except BaseException as caught:
-        assert caught is error
     found = read(tmp_path / "run")
     assert (found["state"], found["code"], found["step"]) == (state, code, 7)
     assert found["reason"] == ("" if error is None else str(error) or "KeyboardInterrupt")

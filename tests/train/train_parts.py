@@ -52,7 +52,7 @@ def trained(
     folder: RunFolder | None = None,
     workers: int = 0,
     signals: Interruption | None = None,
-    save: Callable[[TrainingState], None] = lambda state: None,
+    save: Callable[[TrainingState], object] = lambda state: None,
 ) -> tuple[Progress, list[int]]:
     """Fit a model; returns how far it came, and the steps at which it was saved.
 
@@ -76,9 +76,9 @@ def trained(
         rows = evaluation_batches(built.items("validation"), 16)
         return evaluate(built.model, rows, asked=lambda: signals.asked) if told is None else next(told)
 
-    def saving() -> None:
+    def saving() -> bool:
         saved.append(state.progress.step)
-        save(state)
+        return save(state) is not False
 
     fit(
         state, batches(plan, items, **options) if steps is None else some(), evaluation, saving,

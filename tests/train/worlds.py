@@ -53,7 +53,7 @@ def run(world: int, folder: str) -> None:
     state = TrainingState(built.model, make_optimizer(built.model, recipe.optim), WeightAverage(built.model, 0.0))
     log = RunFolder(Path(folder) / f"log-{world}-{rank}", writes=True)
     fit(
-        state, iter(steps), lambda: evaluate(built.model, evaluation("validation")), lambda: None,
+        state, iter(steps), lambda: evaluate(built.model, evaluation("validation")), lambda: True,
         accelerator, Interruption(), log, Console(speaks=False),
         train=recipe.train, optim=recipe.optim, total=STEPS, every=STEPS,
     )  # fmt: skip

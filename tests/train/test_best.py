@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,12 @@ from safetensors.torch import load_file, save_file
 from train_parts import fresh
 
 from mmbert.build import facts, load
-from mmbert.contracts import Processor
 from mmbert.errors import IntegrityError
 from mmbert.recipe.write import dump
-from mmbert.train import checkpoint
-from mmbert.train.checkpoint import find_checkpoint, load_weights, read_facts, restore_processor, save_checkpoint
+from mmbert.train import disk
+from mmbert.train.best import find_checkpoint, save_checkpoint
+from mmbert.train.processor_state import read_facts
+from mmbert.train.training_state import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,57 +133,13 @@ def test_files_that_cannot_be_read_are_named(built, saved):
             load(saved, built.recipe)
         (saved / name).write_bytes(whole)
     load(saved, built.recipe)
-    with pytest.raises(IntegrityError, match=r"no processor 'inputs\.photo'; it holds inputs\.cells"):
-        restore_processor(saved, "inputs.photo", Processor)
-
-
-class Learned(Processor):
-    """A processor that has learned whatever a test says."""
-
-    def __call__(self, value, rng=None):
-        return {}
-
-    @classmethod
-    def example(cls, rng):
-        return None
-
-
-SHARED = torch.arange(3.0)
-STATES = [
-    {},
-    {"numbers": [1, 2.5, True, None], "nested": {"a": {"b": (1, [2, ("x",)])}}},
-    {"keys": {1: "int", "1": "str", 2.5: "float", False: 0, None: "none", (1, "x"): "tuple"}},
-    {"tensor": torch.arange(6).reshape(2, 3).T, "empty": torch.zeros(0, 2), "mask": torch.tensor([True, False])},
-    {"array": np.linspace(0, 1, 5, dtype=np.float32), "number": np.float64(0.1)},
-    {"a.b": torch.zeros(1), "a": {"b": torch.ones(2), "b.c": torch.ones(3)}},  # paths that read the same
-    {"one": SHARED, "two": SHARED, "part": SHARED[:2]},
-    {"text": 'quote " \\ \n\0 \ud83d half', "emoji": "\U0001f600", "": "no name"},
-    {"huge": 2**80, "infinite": float("inf"), "small": 5e-324},
-]
-
-
-@pytest.mark.parametrize("state", STATES)
-def test_whatever_a_processor_may_learn_comes_back(built, tmp_path, state):
-    processor = Learned()
-    vars(processor).update(state)
-    save_checkpoint(tmp_path / "best", built.model, {"x": processor}, {})
-    same(vars(restore_processor(tmp_path / "best", "x", Learned)), state)
-
-
-def test_what_cannot_travel_is_told_by_its_path(built, tmp_path):
-    processor = Learned()
-    processor.cells = {"a": [1, object()]}
-    with pytest.raises(TypeError, match=r"^inputs\.x\.cells\.a\.1: .*not <class 'object'>"):
-        save_checkpoint(tmp_path / "best", built.model, {"inputs.x": processor}, {})
-    with pytest.raises(IntegrityError, match="holds no checkpoint yet"):
-        find_checkpoint(tmp_path / "best")
 
 
 class Died(Exception):
     """Stands for a process that ends here."""
 
 
-CALLS = [(checkpoint, "save_file"), (Path, "write_text"), (Path, "mkdir"), (os, "replace"), (shutil, "rmtree")]
+CALLS = [(disk, name) for name in ("make_folder", "write", "write_tensors", "rename", "remove")]
 
 
 def dying(monkeypatch, at, torn):
