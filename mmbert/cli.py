@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbert import __version__
-from mmbert.errors import Elsewhere, MMBertError, RecipeError, exit_code
+from mmbert.errors import SHARED, MMBertError, RecipeError, exit_code
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.command(arguments)
         sys.stdout.flush()
     except MMBertError as error:
-        if not isinstance(error, Elsewhere) or os.environ.get("RANK", "0") == "0":  # once is enough
+        if not isinstance(error, SHARED) or os.environ.get("RANK", "0") == "0":  # once is enough
             print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:

@@ -76,6 +76,9 @@ class Elsewhere(MMBertError):
         self.exit_code = exit_code
 
 
+SHARED = (Elsewhere, NumericalError, Preempted)  # raised on all processes of a run alike
+
+
 def exit_code(error: BaseException) -> int:
     """The exit code of the command line that an error leads to.
 

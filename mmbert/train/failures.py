@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from accelerate import PartialState
 
-from mmbert.errors import Elsewhere, Preempted, ResourceError
+from mmbert.errors import SHARED, ResourceError
 
 MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
 GONE = re.compile(r"closed by peer|connection (reset|refused|closed)|gloo|nccl|broken pipe", re.IGNORECASE)
@@ -51,7 +51,7 @@ def last_word() -> Iterator[None]:
     """Where this process fails first, let the others fail and speak before it: the cause is then read last."""
     try:
         yield
-    except (Elsewhere, Preempted, ProcessGone):
+    except (*SHARED, ProcessGone):
         raise
     except Exception:
         if PartialState().num_processes > 1:
