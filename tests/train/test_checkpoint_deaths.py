@@ -15,7 +15,7 @@ from checkpoint_parts import Run, names
 from safetensors.torch import load_file
 
 from mmbert.train import checkpoint, disk, manifest, processor_state, training_state
-from mmbert.train.manifest import newest, verify
+from mmbert.train.manifest import newest, steps, verify
 from mmbert.train.processor_state import read_json
 
 CALLS = [name for name, call in vars(disk).items() if inspect.isfunction(call) and call.__module__ == disk.__name__]
@@ -129,6 +129,9 @@ def test_wherever_a_save_dies_or_fails_a_whole_checkpoint_is_found(memory, monke
         found.append(whole and mark_of(whole))
         assert found[-1] in (old, 5)
         assert raised or found[-1] == 5
+        for path in steps(folder).values():  # whatever has a name is whole
+            if "damaged" not in before or path.name != "step-5" or found[-1] == 5:
+                verify(path)
         if earlier:
             verify(folder / "step-1")  # the best
         if kind == "fails once" and "left" not in before:
