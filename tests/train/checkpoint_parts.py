@@ -42,9 +42,9 @@ class Learned(Processor):
 class Run:
     """Model, optimizer, average and the number of the step: all that a checkpoint must bring back."""
 
-    def __init__(self, ema: float = 0.5, seed: int = 0):
+    def __init__(self, ema: float = 0.5, seed: int = 0, dtype: torch.dtype = torch.float32):
         torch.manual_seed(seed)
-        self.model, self.step = Net(), 0
+        self.model, self.step = Net().to(dtype), 0
         learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         groups = [{"params": [parameter], "base_lr": 0.1, "weight_decay": 0.01} for parameter in learning]
         self.optimizer = torch.optim.AdamW(groups, lr=0.1, fused=True)
@@ -56,7 +56,7 @@ class Run:
             torch.manual_seed(self.step)  # the key of all its chance
             for group in self.optimizer.param_groups:
                 group["lr"] = group["base_lr"] / self.step
-            self.model(torch.randn(4, 5)).square().sum().backward()
+            self.model(torch.randn(4, 5, dtype=self.model.weight.dtype)).square().sum().backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.average.update()

@@ -26,11 +26,12 @@ def silent(sentence):
     raise AssertionError(sentence)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_training_goes_on_bit_for_bit(tmp_path, ema):
-    run = Run(ema).train(5)
+def test_training_goes_on_bit_for_bit(tmp_path, ema, dtype):
+    run = Run(ema, dtype=dtype).train(5)
     path = run.save(tmp_path)
-    other = Run(ema, seed=1)
+    other = Run(ema, seed=1, dtype=dtype)
     assert load_training(path, other.model, other.optimizer, other.average)["step"] == 5
     assert same(other.state(), run.state())
     other.step = read_trainer(path)["step"]
@@ -124,10 +125,12 @@ def test_every_other_checkpoint_is_removed_but_the_kept_and_the_best(tmp_path):
 
 
 def test_what_is_no_checkpoint_is_left_alone(tmp_path):
-    for name in ("step-03", "step-x", "notes", "step-1.bak"):
+    for name in ("step-03", "step-x", "notes", "step-1.bak", ".step-x.tmp", ".step-1.mine"):
         (tmp_path / name).mkdir()
     (tmp_path / "step.txt").touch()
     before = names(tmp_path)
+    (tmp_path / "step-1").touch()  # has the name of one: a file, and a link to nowhere
+    (tmp_path / ".step-1.tmp").symlink_to(tmp_path / "gone")
     Run().mark(2).save(tmp_path)
     assert names(tmp_path) == before | {"step-2"}
 
