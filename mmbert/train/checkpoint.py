@@ -6,6 +6,7 @@ pickled, so nothing that is read can run.
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,6 +51,16 @@ def save(folder: Path, step: int, content: Content, *, keep: Collection[int]) ->
     too: save once a step, after its evaluation.
 
     Returns the checkpoint. Raises ``OSError`` where the disk fails; the checkpoints before are then intact.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> import torch
+    >>> model = nn.Linear(2, 1)
+    >>> parts = (model, torch.optim.AdamW(model.parameters()), WeightAverage(model, 0), {}, {})
+    >>> content = Content(*parts, trainer={"best_step": 20}, recipe="name: debug", identity={"recipe": "4f"})
+    >>> with TemporaryDirectory() as run:
+    ...     path = save(Path(run, "checkpoints"), 20, content, keep=())
+    ...     path.name, verify(path)["identity"], best(Path(run), print) == path
+    ('step-20', {'recipe': '4f'}, True)
     """
     name = checkpoint_name(step, evaluated=content.trainer["evaluated"])
     target, temporary = folder / name, folder / f".{name}.tmp"
@@ -127,6 +138,6 @@ def _prune(folder: Path, kept: Collection[Path]) -> None:
 
 def _tidy(folder: Path) -> None:
     for path in disk.entries(folder):
-        if path.name.startswith(".step-"):
+        if re.fullmatch(r"\.step-\d+\.(tmp|old)", path.name):
             with suppress(OSError):
                 disk.remove(path)

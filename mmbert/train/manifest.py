@@ -37,16 +37,15 @@ def verify(path: Path) -> dict[str, Any]:
     content = _read(path)
     for name, fact in content["files"].items():
         file = path / name
-        if not file.is_file():
-            raise IntegrityError(f"'{file}' is missing: the manifest lists it")
-        if (size := file.stat().st_size) != fact["size"]:
-            raise IntegrityError(f"'{file}' is damaged: it has {size} bytes, {fact['size']} were saved")
         try:
-            found = disk.measure(file)
+            if not file.is_file():
+                raise IntegrityError(f"'{file}' is missing: the manifest lists it")
+            if (size := file.stat().st_size) != fact["size"]:  # told without reading it
+                raise IntegrityError(f"'{file}' is damaged: it has {size} bytes, {fact['size']} were saved")
+            if disk.measure(file) != fact:
+                raise IntegrityError(f"'{file}' is damaged: its {size} bytes are not those that were saved")
         except OSError as error:
             raise IntegrityError(f"'{file}' cannot be read: {error}") from error
-        if found != fact:
-            raise IntegrityError(f"'{file}' is damaged: its {size} bytes are not those that were saved (other hash)")
     return content
 
 
@@ -76,10 +75,10 @@ def steps(folder: Path) -> dict[Path, int]:
 def _read(path: Path) -> dict[str, Any]:
     """The manifest alone, checked in itself."""
     file = path / NAME
-    if not file.is_file():
-        raise IntegrityError(f"'{path}' is not a whole checkpoint of mmbert: it has no {NAME}")
     try:
         content = json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        raise IntegrityError(f"'{path}' is not a whole checkpoint of mmbert: it has no {NAME}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"'{file}' cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
