@@ -87,7 +87,8 @@ def test_what_training_returns_is_in_the_run_folder(result):
     steps = {line["step"] for line in map(json.loads, Path("run", "metrics.jsonl").read_text().splitlines())}
     assert result["best_step"] in steps == set(range(1, max(steps) + 1))
     assert sorted(path.name for path in Path("run").iterdir()) == [
-        "checkpoints", "data.json", "env.json", "metrics.jsonl", "recipe.yaml", "result.json"
+        "checkpoints", "data.json", "env.json", "events.jsonl", "lock", "metrics.jsonl", "recipe.yaml", "result.json",
+        "status.json",
     ]  # fmt: skip
 
 
@@ -148,7 +149,9 @@ def test_check_reads_the_data(capsys):
 @pytest.mark.parametrize("select", ["price/accuracy", "mass/rsme"])
 def test_a_score_that_is_not_there_cannot_select(select):
     with pytest.raises(RecipeError, match=f"train.select: validation gives no score '{select}'. Did you mean"):
-        mmbert.train("small.yaml", out="selected", overrides=[f"train.select={select}", "train.steps=1"])
+        mmbert.train(
+            "small.yaml", out="selected", resume="never", overrides=[f"train.select={select}", "train.steps=1"]
+        )
 
 
 @pytest.mark.parametrize("name", mmbert.__all__)

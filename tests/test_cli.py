@@ -145,7 +145,7 @@ def test_a_package_that_hides_our_own_is_named(tmp_path, intruder):
 
 def test_commands_call_the_api(api, capsys):
     for words in (
-        "train r.yaml --set a.b=1 --set c.d=2 --out here --ledger l.csv --arm wide",
+        "train r.yaml --set a.b=1 --set c.d=2 --out here --ledger l.csv --arm wide --resume never",
         "train r.yaml",
         "evaluate run --split validation",
         "evaluate run",
@@ -158,7 +158,11 @@ def test_commands_call_the_api(api, capsys):
         assert cli.main(words.split()) == 0
     output, chosen = Path("out.jsonl"), {"overrides": ["a.b=1", "c.d=2"]}
     assert api == [
-        ("train", ("r.yaml",), {**chosen, "out": Path("here"), "ledger": Path("l.csv"), "arm": "wide"}),
+        (
+            "train",
+            ("r.yaml",),
+            {**chosen, "out": Path("here"), "ledger": Path("l.csv"), "arm": "wide", "resume": "never"},
+        ),
         ("train", ("r.yaml",), {"overrides": [], "out": None, "ledger": None, "arm": "mmbert"}),
         ("evaluate", (Path("run"),), {"split": "validation"}),
         ("evaluate", (Path("run"),), {"split": "test"}),

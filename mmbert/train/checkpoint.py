@@ -62,7 +62,7 @@ def save(folder: Path, step: int, content: Content, *, keep: Collection[int]) ->
     ...     path.name, verify(path)["identity"], best(Path(run), print) == path
     ('step-20', {'recipe': '4f'}, True)
     """
-    name = checkpoint_name(step, evaluated=content.trainer["evaluated"])
+    name = checkpoint_name(step, evaluated=content.trainer.get("evaluated", True))
     target, temporary = folder / name, folder / f".{name}.tmp"
     if not folder.exists():
         disk.make_folder(folder)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmbert.errors import IntegrityError
+from mmbert.errors import IntegrityError, RecipeError
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.write import OPERATIONAL, recipe_hash, resolve
@@ -61,13 +61,19 @@ def finished(folder: Path, identity: Identity) -> dict[str, Any] | None:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return result if result.get("recipe") == identity.hash else None
+    return result if (result.get("recipe"), _data_of(folder)) == (identity.hash, identity.data) else None
 
 
 def _check_recipe(path: Path, identity: Identity) -> None:
     if not path.exists():
         return
-    before = load_recipe(path).recipe
+    try:
+        before = load_recipe(path).recipe
+    except RecipeError as error:
+        raise IntegrityError(
+            f"'{path}' cannot be read by this version of mmbert. Give --out another folder, or --resume never to begin "
+            f"anew, which removes what is there\n{error}"
+        ) from error
     if recipe_hash(before) != identity.hash:
         changes = "\n".join(f"  {line}" for line in recipe_changes(before, identity.recipe))
         raise IntegrityError(
@@ -77,12 +83,17 @@ def _check_recipe(path: Path, identity: Identity) -> None:
 
 
 def _check_data(folder: Path, identity: Identity) -> None:
-    try:
-        before = json.loads((folder / "data.json").read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError):
-        return
-    if before != identity.data:
+    before = _data_of(folder)
+    if before is not None and before != identity.data:
         raise _other_data(folder, before, identity.data)
+
+
+def _data_of(folder: Path) -> str | None:
+    """The fingerprint of the data that a run was trained on, if its folder tells."""
+    try:
+        return json.loads((folder / "data.json").read_text(encoding="utf-8"))["fingerprint"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _other_data(path: Path, before: str, now: str) -> IntegrityError:

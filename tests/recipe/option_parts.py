@@ -5,19 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from mmbert import api
+from mmbert import api, run
 from mmbert.build import build
 from mmbert.contracts import Builder
 from mmbert.errors import MMBertError
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_builder, load_recipe
 from mmbert.samples import open_splits
+from mmbert.train import checkpoint, loop
 from mmbert.train.launch import make_accelerator
 from mmbert.train.optimizer import make_optimizer
 from mmbert.trunk.vocabulary import train_vocabulary
@@ -115,6 +117,7 @@ NEEDS = {  # what else must be there for an option to matter
     "optim.schedule": ("train.steps=4",),
     "train.epochs": ("train.steps=null",),
     "train.input_dropout": (WITH_TABLE,),
+    "train.save_every": ("evaluate.every=100",),
     "train.patience": ("train.steps=12", "evaluate.every=0.1"),
     "trunk.vocabulary": (FILES,),
 }
@@ -224,10 +227,10 @@ def outcome(settings):
 
 def trained(settings, out="run"):
     """What a run writes: ``metrics.jsonl`` without the time, ``result.json`` and the weights it ends with."""
-    api.train("tiny.yaml", overrides=settings, out=out)
+    api.train("tiny.yaml", overrides=settings, out=out, resume="never")
     lines = [json.loads(line) for line in Path(out, "metrics.jsonl").read_text().splitlines()]
     result = json.loads(Path(out, "result.json").read_text())
-    weights = load_file(Path(out, "checkpoints", "best", "model.safetensors"))
+    weights = load_file(Path(out, "checkpoints", f"step-{result['best_step']}", "model.safetensors"))
     return {"log": [{**line, "time": 0} for line in lines], "result": result, "weights": plain(weights)}
 
 
@@ -239,6 +242,24 @@ def steps(settings):
 def evaluations(settings):
     """The steps after which the validation split was evaluated."""
     return sorted({line["step"] for line in trained(settings)["log"] if line["split"] == "validation"})
+
+
+def saved(settings):
+    """The steps of the checkpoints that a run saves."""
+    steps, real = [], checkpoint.save
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            run, "save", lambda folder, step, *rest, **more: (steps.append(step), real(folder, step, *rest, **more))
+        )
+        trained(settings)
+    return steps
+
+
+def survived(settings):
+    """What a run of losses that are not finite comes to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "not_finite", lambda outcome, norm: "the loss is nan")
+        return outcome(settings)
 
 
 def kept(settings):

@@ -135,6 +135,8 @@ CHANGES = {
         "train.patience": ("null", 1),
     },
     seen.kept: {"train.ema": (0, 0.5)},
+    seen.saved: {"train.save_every": ("null", 2)},
+    seen.survived: {"train.max_bad_steps": (0, 3)},
     seen.precision: {"train.precision": ("fp32", "fp64")},
     seen.evaluations: {"evaluate.every": (0.25, 0.5)},
     seen.baselines: {"evaluate.baselines": ("false", "true")},

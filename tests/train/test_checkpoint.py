@@ -17,8 +17,8 @@ from mmbert.errors import IntegrityError
 from mmbert.recipe.write import dump
 from mmbert.train.average import WeightAverage
 from mmbert.train.checkpoint import Content, best, newest, read_trainer, save, verify
-from mmbert.train.loop import accumulate_gradients
 from mmbert.train.optimizer import make_optimizer
+from mmbert.train.step import accumulate_gradients, count_units
 from mmbert.train.training_state import load_training
 
 
@@ -87,7 +87,8 @@ def test_a_real_model_goes_on_bit_for_bit_with_dropout_and_a_wrapped_optimizer(t
         built, model, optimizer, average = run
         weights = {name: task.weight for name, task in built.model.tasks.items()}
         for step, parts in enumerate(steps, first):
-            accumulate_gradients(model, parts, weights, accelerator, seed=(0, step))
+            units = count_units(built.model, parts, accelerator.device)
+            accumulate_gradients(model, parts, units, weights, accelerator, seed=(0, step))
             optimizer.step()
             optimizer.zero_grad()
             average.update()

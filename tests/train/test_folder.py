@@ -63,10 +63,10 @@ def test_an_earlier_run_is_kept_until_the_new_one_begins_to_write(folder):
     folder.write("recipe.yaml", "name: old\n")
     folder.write("result.json", {"value": 1})
     folder.log(1, "train", {"kind": {"loss": 0.1}})
-    folder.checkpoint.mkdir(parents=True)
+    folder.checkpoints.mkdir(parents=True)
     again = RunFolder(folder.path, writes=True)  # reading the data may still fail
     assert (again.path / "result.json").exists()
-    assert again.checkpoint.exists()
+    assert again.checkpoints.exists()
     again.clear()
     assert [file.name for file in again.path.iterdir()] == ["recipe.yaml"]
     again.log(1, "train", {"kind": {"loss": 0.2}})
@@ -74,14 +74,14 @@ def test_an_earlier_run_is_kept_until_the_new_one_begins_to_write(folder):
 
 
 def test_a_mistake_in_the_data_costs_no_results(folder, monkeypatch):
-    from mmbert import api
+    from mmbert import api, run
 
     def fail(recipe):
         raise DataError("no such file")
 
     folder.write("recipe.yaml", "name: old\n")
     folder.write("result.json", {"value": 1})
-    monkeypatch.setattr(api, "build", fail)
+    monkeypatch.setattr(run, "build", fail)
     with pytest.raises(DataError):
         api.train(DEBUG, out=folder.path)
     assert json.loads((folder.path / "result.json").read_text()) == {"value": 1}

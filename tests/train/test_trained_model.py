@@ -1,4 +1,4 @@
-"""What is saved comes back bit for bit, in another process too, or not at all; and a dying save costs nothing."""
+"""What a checkpoint holds for prediction comes back bit for bit, in another process too, or not at all."""
 
 import json
 import os
@@ -10,14 +10,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from train_parts import fresh
+from train_parts import fresh, state_of
 
 from mmbert.build import facts, load
 from mmbert.errors import IntegrityError
 from mmbert.recipe.write import dump
-from mmbert.train import disk
-from mmbert.train.best import find_checkpoint, save_checkpoint
-from mmbert.train.processor_state import read_facts
+from mmbert.train.checkpoint import Content, save
 from mmbert.train.training_state import load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,16 +26,15 @@ def built():
     return fresh("inputs.other={type: text}")
 
 
-def save(built, folder):
-    parts = {f"inputs.{name}": part for name, part in built.processors.items()}
-    parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
-    save_checkpoint(folder, built.model, parts, facts(built.model))
-
-
 @pytest.fixture
 def saved(built, tmp_path):
-    save(built, tmp_path / "best")
-    return tmp_path / "best"
+    """A checkpoint of the model, as a run saves it."""
+    parts = {f"inputs.{name}": part for name, part in built.processors.items()}
+    parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
+    state, identity = state_of(built), {"recipe": "", "data": ""}
+    content = Content(built.model, state.optimizer, state.average, parts, facts(built.model), {"best_step": 1},
+                      dump(built.recipe), identity)  # fmt: skip
+    return save(tmp_path / "checkpoints", 1, content, keep=())
 
 
 def same(found, expected):
@@ -60,7 +57,7 @@ def weights_of(model):
 
 
 def test_there_is_no_pickle(saved):
-    assert {file.suffix for file in saved.iterdir()} == {".safetensors", ".json"}
+    assert {file.suffix for file in saved.iterdir()} == {".safetensors", ".json", ".yaml"}
     for file in saved.glob("*.safetensors"):
         load_file(file)
     json.loads((saved / "parts.json").read_text())
@@ -83,8 +80,7 @@ print(json.dumps(list(load(sys.argv[1]).predict(json.load(open(sys.argv[2]))))))
 """
 
 
-def test_a_new_process_predicts_the_same(built, tmp_path):
-    save(built, tmp_path / "checkpoints" / "best")
+def test_a_new_process_predicts_the_same(built, saved, tmp_path):
     (tmp_path / "recipe.yaml").write_text(dump(built.recipe))
     samples = list(built.splits["test"][0])
     assert len(samples) > 3
@@ -133,64 +129,3 @@ def test_files_that_cannot_be_read_are_named(built, saved):
             load(saved, built.recipe)
         (saved / name).write_bytes(whole)
     load(saved, built.recipe)
-
-
-class Died(Exception):
-    """Stands for a process that ends here."""
-
-
-CALLS = [(disk, name) for name in ("make_folder", "write", "write_tensors", "rename", "remove")]
-
-
-def dying(monkeypatch, at, torn):
-    """Let the ``at``-th call to the file system die, before its work or (``torn``) after it; returns the calls seen."""
-    seen = []
-
-    def wrap(owner, name):
-        real = getattr(owner, name)
-
-        def call(*positional, **named):
-            seen.append(name)
-            if len(seen) > at:
-                if torn and len(seen) == at + 1:
-                    real(*positional, **named)
-                raise Died
-            return real(*positional, **named)
-
-        monkeypatch.setattr(owner, name, call)
-
-    for owner, name in CALLS:
-        wrap(owner, name)
-    return seen
-
-
-@pytest.mark.parametrize("torn", [False, True])
-def test_a_save_that_dies_anywhere_leaves_the_old_checkpoint_or_the_new(built, tmp_path, torn):
-    folder = tmp_path / "best"
-    parameter = built.model.tasks["amount"].head[1].bias
-    start, found = parameter.detach().clone(), set()
-    for at in range(100):
-        with torch.no_grad():
-            parameter.copy_(start + 1)
-        save(built, folder)
-        with torch.no_grad():
-            parameter.copy_(start + 2)
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            seen = dying(monkeypatch, at, torn)
-            try:
-                save(built, folder)
-                finished = True
-            except Died:
-                finished = False
-        whole = find_checkpoint(folder)
-        load_weights(whole, built.model)
-        read_facts(whole)
-        found.add((parameter.detach() - start).round().item())
-        if finished:
-            break
-    with torch.no_grad():
-        parameter.copy_(start)
-    assert finished
-    assert found == {1.0, 2.0}
-    assert len(seen) >= 8
-    assert {file.name for file in tmp_path.iterdir()} == {"best"}  # and the next save tidies up
