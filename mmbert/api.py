@@ -20,7 +20,7 @@ from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
 from mmbert.run import Run, in_steps, steps_of
 from mmbert.train.console import Console
-from mmbert.train.failures import last_word
+from mmbert.train.failures import in_words, last_word
 from mmbert.train.folder import RunFolder
 from mmbert.train.launch import make_accelerator
 from mmbert.train.resume import finished
@@ -64,8 +64,8 @@ def train(
     console = Console(speaks=main)
     folder = RunFolder(Path(out) if out else RUNS / f"{loaded.name}-{recipe_hash(loaded)[:8]}", writes=main)
     console.say(f"preparing data and model of {recipe} ...")
-    launched = "WORLD_SIZE" in os.environ
-    with last_word(), Interruption(launched=launched) as signals, occupied(folder) as status:
+    interruption = Interruption(launched="WORLD_SIZE" in os.environ)
+    with last_word(), interruption as signals, occupied(folder) as status, in_words("the run"):
         run = Run(loaded, accelerator, folder, status, signals, console)
         if str(resume) == "auto" and (result := finished(folder.path, run.identity)):
             console.say(f"'{folder.path}' is finished; --resume never trains it again")

@@ -157,13 +157,10 @@ def test_commands_call_the_api(api, capsys):
     ):
         assert cli.main(words.split()) == 0
     output, chosen = Path("out.jsonl"), {"overrides": ["a.b=1", "c.d=2"]}
+    given = {"out": Path("here"), "ledger": Path("l.csv"), "arm": "wide", "resume": "never"}
     assert api == [
-        (
-            "train",
-            ("r.yaml",),
-            {**chosen, "out": Path("here"), "ledger": Path("l.csv"), "arm": "wide", "resume": "never"},
-        ),
-        ("train", ("r.yaml",), {"overrides": [], "out": None, "ledger": None, "arm": "mmbert"}),
+        ("train", ("r.yaml",), {**chosen, **given}),
+        ("train", ("r.yaml",), {"overrides": [], "out": None, "ledger": None, "arm": "mmbert", "resume": "auto"}),
         ("evaluate", (Path("run"),), {"split": "validation"}),
         ("evaluate", (Path("run"),), {"split": "test"}),
         ("predict", (Path("run"),), {"input": Path("rows.csv"), "split": None, "output": output}),
