@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Layer
+from mmbert.trunk.packing import Packing
 
 
 class Family(Protocol):
@@ -22,6 +23,10 @@ class Family(Protocol):
 
     def layers(self, model: Any) -> Sequence[Layer]:
         """The layers as ``(values, mask) -> values``; the last one includes ``head``."""
+        ...
+
+    def packed(self, model: Any, values: Tensor, packing: Packing) -> Tensor:
+        """All layers over packed tokens: [tokens, dim] -> [tokens, dim]."""
         ...
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
@@ -47,6 +52,12 @@ class BertLike:
             return lambda values, mask: layer(values, attention_mask=_attention_mask(mask))
 
         return [call(layer) for layer in self.stack(model)]
+
+    def packed(self, model: Any, values: Tensor, packing: Packing) -> Tensor:
+        values = values[None]
+        for layer in self.stack(model):
+            values = layer(values, packing=packing)
+        return values[0]
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
         first = self.first_position(model)
@@ -85,6 +96,14 @@ class ModernBert:
 
         return [call(layer, layer is stack[-1]) for layer in stack]
 
+    def packed(self, model: Any, values: Tensor, packing: Packing) -> Tensor:
+        values, positions = values[None], packing.position[None]
+        for layer in self.stack(model):
+            rotary = model.rotary_emb(values, positions, layer.attention_type)
+            reach = model.config.sliding_window if layer.attention_type == "sliding_attention" else None
+            values = layer(values, position_embeddings=rotary, packing=packing, reach=reach)
+        return model.final_norm(values)[0]
+
     def embed(self, model: Any, values: Tensor) -> Tensor:
         return model.embeddings(inputs_embeds=values)
 
@@ -113,7 +132,7 @@ def _attention_mask(mask: Tensor) -> Tensor | None:
 
 def _positions(mask: Tensor) -> Tensor:
     """[batch, length] positions that count real tokens only, so that padding in the middle moves nothing."""
-    if mask.ndim == 3:  # packed: sequences are contiguous, and only differences of positions matter
+    if mask.ndim == 3:  # who reads whom does not say which are real, and only differences of positions matter
         return torch.arange(mask.shape[1], device=mask.device).expand(mask.shape[:2])
     return (mask.cumsum(1) - 1).clamp(min=0)
 

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Layer, Trunk
 from mmbert.errors import RecipeError
+from mmbert.layers.dropout import replace_dropout
 from mmbert.layers.masked import hide
+from mmbert.trunk.attention import use_own_attention
 from mmbert.trunk.families import family_of
 from mmbert.trunk.packing import plan_packing
 from mmbert.trunk.vocabulary import Vocabulary
@@ -52,6 +54,9 @@ class HuggingFaceTrunk(Trunk):
         if self.facet is not None:
             nn.init.zeros_(self.facet.weight)
         self._family = family_of(model)
+        replace_dropout(model)
+        if self._family:
+            use_own_attention(model)
         self._tune(tune)
 
     @property
@@ -75,19 +80,18 @@ class HuggingFaceTrunk(Trunk):
         return Tokens(values, mask, unit)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        values, mask = hide(tokens.values, tokens.mask), tokens.mask
+        mask = tokens.mask
+        if self._family and self.packing and not bool(mask.all()):
+            packing = plan_packing(mask)
+            packed = self._family.packed(self.model, packing.pack(tokens.values), packing)
+            return tokens._replace(values=packing.unpack(packed, tokens.values.shape))
+        values = hide(tokens.values, mask)
         if not self._family:
             values = self.model(inputs_embeds=values, attention_mask=mask.long()).last_hidden_state
             return tokens._replace(values=hide(values, mask))
-        if not self.packing or bool(mask.all()):
-            for layer in self.layers:
-                values = layer(values, mask)
-            return tokens._replace(values=hide(values, mask))
-        packing = plan_packing(mask)
-        packed, reads = packing.pack(values), packing.mask
         for layer in self.layers:
-            packed = layer(packed, reads)
-        return tokens._replace(values=packing.unpack(packed, values.shape))
+            values = layer(values, mask)
+        return tokens._replace(values=hide(values, mask))
 
     def split(self, tokens: Tokens) -> dict[str, Tokens]:
         """The stream of each text out of the joined sequence [batch, length, dim], with units of its own."""

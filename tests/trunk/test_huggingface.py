@@ -1,10 +1,13 @@
 """The trunk equals the library's model, packed or not, and never lets rows or padding leak."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModel, BertConfig, DistilBertConfig, ModernBertConfig, RobertaConfig
 
 from mmbert.errors import RecipeError
+from mmbert.layers.dropout import Dropout, set_dropout
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.vocabulary import Vocabulary
 from mmbert.types import Present
@@ -40,10 +43,12 @@ def text(lengths, rows=None, seed=0):
 
 
 def library(trunk, tokens):
-    """What the library's model gives for the same ids."""
+    """What the library's model with its own attention gives for the same ids."""
     lengths = tokens.tensors["mask"].sum(1)
     ids, _, mask = trunk._sequence({"name": tokens}, len(lengths))
-    return trunk.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
+    model = copy.deepcopy(trunk.model)
+    model.set_attn_implementation("sdpa")
+    return model(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -63,6 +68,44 @@ def test_ragged_texts_equal_the_library(kind, packing):
     actual = trunk(trunk.embed({"name": tokens}, 4)).values
     assert (actual - expected).abs()[mask].max() < 1e-9
     assert (actual[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert"])
+def test_a_step_of_training_is_the_same_packed_or_not(kind):
+    results = []
+    for packing in (True, False):
+        trunk = trunk_of(kind, packing=packing).double().train()
+        set_dropout(trunk, 0.0)
+        values = trunk(trunk.embed({"name": text([3, 70, 0, 33, 31])}, 5)).values
+        values.sin().sum().backward()
+        results.append([values, *(parameter.grad for parameter in trunk.parameters())])
+    assert all((one - other).abs().max() < 1e-9 for one, other in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_names_of_weights_are_the_library_s(kind):
+    trunk = trunk_of(kind)
+    kwargs = {"add_pooling_layer": False} if kind in ("bert", "roberta") else {}
+    assert trunk.model.state_dict().keys() == AutoModel.from_config(CONFIGS[kind], **kwargs).state_dict().keys()
+    assert "_attn_implementation" not in trunk.model.config.to_dict()
+    dropouts = [module for module in trunk.modules() if isinstance(module, torch.nn.Dropout)]
+    assert dropouts
+    assert all(type(module) is Dropout for module in dropouts)
+
+
+@pytest.mark.parametrize("packing", [True, False])
+@pytest.mark.parametrize("part", ["hidden", "attention"])
+def test_dropout_acts_where_the_configuration_says(part, packing):
+    trunk = trunk_of("bert", packing=packing).train()
+    for name, module in trunk.named_modules():
+        if isinstance(module, Dropout):
+            module.p = 0.3 if name.endswith("self.dropout") == (part == "attention") else 0.0
+    tokens, results = trunk.embed({"name": text([9, 4])}, 2), []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        results.append(trunk(tokens).values)
+    assert torch.equal(results[0], results[1])
+    assert (results[0] - results[2])[tokens.mask].abs().min() > 0
 
 
 @pytest.mark.parametrize("packing", [True, False])
