@@ -24,7 +24,8 @@ from mmbert.recipe.write import dump, recipe_hash
 from mmbert.samples import chained, count_rows
 from mmbert.train.checkpoint import load_weights, save_checkpoint
 from mmbert.train.console import Console, count_parameters
-from mmbert.train.folder import RunFolder, environment
+from mmbert.train.environment import environment
+from mmbert.train.folder import RunFolder
 from mmbert.train.launch import make_accelerator
 from mmbert.train.loop import fit
 

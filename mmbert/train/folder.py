@@ -2,16 +2,12 @@
 
 import json
 import os
-import platform
 import shutil
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mmbert.errors import IntegrityError
-from mmbert.evaluate.ledger import commit, machine
 
 
 class RunFolder:
@@ -65,17 +61,3 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
-
-
-def environment(world: int) -> dict[str, Any]:
-    """Versions, hardware and commit: what a reader needs to repeat a run."""
-    names = ("accelerate", "datasets", "mmbert", "numpy", "scikit-learn", "tokenizers", "torch", "transformers")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": machine(),
-        "processes": world,
-        "commit": commit(),
-        "command": sys.argv[1:],
-        "versions": {name: version(name) for name in names},
-    }
