@@ -37,39 +37,42 @@ SMALL_SHARED = 1e9  # bytes: four batches ahead of each of a few workers
 
 def doctor() -> int:
     """Print one table, from the first process only; return 0, or 2 where this launch would be refused."""
-    refusal = _refusal()
-    state = PartialState()
+    refusal, state = _launch()
+    speaks = os.environ.get("RANK", "0") == "0" and (state is None or state.is_main_process)
+    console = Console(speaks=speaks)
+    found = state.num_processes if state else 1
     told = {
         **{f"asked: {name}": value for name, value in asked()},
         **{f"there: {name}": value for name, value in there(state)},
     }
-    console = Console(speaks=state.is_main_process and os.environ.get("RANK", "0") == "0")
     console.banner("mmbert doctor", told)
-    console.say(*(f"warning: {warning}" for warning in warnings(state.num_processes)))
-    console.say(f"not fine: {refusal}" if refusal else f"fine: {processes(state.num_processes)} can train")
-    state.destroy_process_group()
+    console.say(*(f"warning: {warning}" for warning in warnings(found)))
+    console.say(f"not fine: {refusal}" if refusal else f"fine: {_counted(found, 'process')} can train")
+    if state:
+        state.destroy_process_group()
     return RecipeError.exit_code if refusal else 0
 
 
-def _refusal() -> str:
-    """Why a training launched in this way would be refused, with the right command; empty where it would not."""
+def _launch() -> tuple[str, PartialState | None]:
+    """Why a training launched in this way would be refused, with the right command, or nothing; and who is there."""
     started = os.environ.get("WORLD_SIZE", "1")
     if not started.isdecimal() or started == "0":
-        return f"expected a number of processes in WORLD_SIZE, found {started!r}: unset it, and let the launcher set it"
+        advice = "unset it, and let the launcher set it"
+        return f"expected a number of processes in WORLD_SIZE, found {started!r}: {advice}", None
     absent = [name for name in BY_LAUNCHER if name not in os.environ]
     if int(started) > 1 and absent:
         return (
-            f"WORLD_SIZE is {started}, but {' and '.join(absent)} not set, so no launcher started this: unset "
+            f"WORLD_SIZE is {started} but there is no {' and no '.join(absent)}, so no launcher started this: unset "
             f"WORLD_SIZE, or launch with\n  accelerate launch --num_processes {started} --multi_gpu -m mmbert train ..."
             f"\nand without GPUs with\n  {CPU_PAIR.format(world=started)} train ..."
-        )
+        ), None
     try:
         make_accelerator(Train(epochs=1, batch_size=int(started)))
     except RecipeError as error:
-        return str(error)
-    except (RuntimeError, ValueError, OSError) as error:  # what torch and Accelerate raise where processes cannot meet
-        return f"the processes cannot find each other: {redact(str(error)).splitlines()[0]}"
-    return ""
+        return str(error), PartialState()
+    except (RuntimeError, ValueError, OSError) as error:  # of torch and Accelerate: processes that cannot meet
+        return f"this launch fails: {redact(str(error)).splitlines()[0]}", None
+    return "", PartialState()
 
 
 def asked() -> Iterator[tuple[str, str]]:
@@ -87,15 +90,15 @@ def asked() -> Iterator[tuple[str, str]]:
         )
 
 
-def there(state: PartialState) -> Iterator[tuple[str, str]]:
-    """What there is: processes, devices, memory, disk, libraries, cache."""
-    yield "processes", f"{processes(state.num_processes)} found each other"
-    precision = AcceleratorState().mixed_precision if AcceleratorState._shared_state else "no"
-    yield "device", f"{state.device}, {precision.replace('no', 'fp32')}"
+def there(state: PartialState | None) -> Iterator[tuple[str, str]]:
+    """What there is: processes, where they could be started, devices, memory, disk, libraries, cache."""
+    if state:
+        yield "processes", "alone" if state.num_processes == 1 else f"{state.num_processes} found each other"
+        yield "device", f"{state.device}, {AcceleratorState().mixed_precision.replace('no', 'fp32')}"
     for device in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(device)
         yield f"GPU {device}", f"{torch.cuda.get_device_name(device)}, {_size(free)} of {_size(total)} free"
-    yield "CPU", f"{usable_cores()} cores, {torch.get_num_threads()} threads a process"
+    yield "CPU", f"{_counted(usable_cores(), 'core')}, {_counted(torch.get_num_threads(), 'thread')} a process"
     memory = psutil.virtual_memory()
     yield "memory", f"{_size(memory.available)} of {_size(memory.total)} free"
     if (shared := shared_memory()) is not None:
@@ -131,8 +134,8 @@ def warnings(world: int) -> Iterator[str]:
         )
 
 
-def processes(count: int) -> str:
-    return f"{count} process{'es' if count > 1 else ''}"
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 'es' if word.endswith('s') else 's'}"
 
 
 def shared_memory() -> int | None:

@@ -1,4 +1,4 @@
-"""``env.json``: what a reader needs to repeat a run (versions, hardware, command, commit with its changes), no secrets."""
+"""``env.json``: what a reader needs to repeat a run: versions, hardware, command, commit and its changes; no secret."""
 
 import os
 import platform
