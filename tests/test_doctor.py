@@ -79,13 +79,22 @@ def test_a_world_size_that_no_launcher_set_is_told(capsys, monkeypatch):
     assert told(capsys)[0] == 2
 
 
-def test_a_launch_that_accelerate_itself_refuses_is_told(capsys, monkeypatch):
-    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+def test_a_precision_that_a_training_refuses_is_refused(capsys, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    code, _, verdict = told(capsys)
+    assert code == 2
+    assert verdict[-1].startswith("not fine: --mixed_precision must be no or bf16")
+
+
+def test_processes_that_cannot_meet_are_told(capsys, monkeypatch):
+    def fail(_):
+        raise RuntimeError("no connection to https://me:topsecret@example.org\nand a long trace")
+
+    monkeypatch.setattr(doctor, "make_accelerator", fail)
     code, table, verdict = told(capsys)
     assert code == 2
     assert "there: processes" not in table
-    assert verdict[-1].startswith("not fine: this launch fails: fp16 mixed precision requires a GPU")
+    assert verdict[-1] == "not fine: this launch fails: no connection to https://***@example.org"
 
 
 def machine(monkeypatch, *, cores, threads, shared=10e9):
