@@ -100,6 +100,8 @@ def check(arguments: argparse.Namespace) -> None:
     print(f"{arguments.recipe}: the recipe {loaded.recipe.name} is valid")
     if arguments.data:
         _api().check(arguments.recipe, overrides=arguments.set)
+    if arguments.forecast:
+        importlib.import_module("mmbert.outlook").tell(arguments.recipe, arguments.set)
 
 
 def show(arguments: argparse.Namespace) -> None:

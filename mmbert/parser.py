@@ -57,6 +57,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     command = add("check", "check a recipe", change)
     command.add_argument("recipe", metavar="RECIPE")
     command.add_argument("--data", action="store_true", help="read every row as well, and list the bad ones")
+    command.add_argument("--forecast", action="store_true", help="time three steps: how long, how much memory")
 
     command = add("show", "a recipe with the origin of each value, or a part with its options", change)
     command.add_argument("kind", choices=["recipe", *TABLES])

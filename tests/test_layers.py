@@ -28,6 +28,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.predictor": 7,
     "mmbert.api": 7,
     "mmbert.doctor": 7,
+    "mmbert.outlook": 7,
     "mmbert.parser": 7,
     "mmbert.cli": 7,
     "mmbert.__main__": 7,
