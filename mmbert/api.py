@@ -20,7 +20,7 @@ from mmbert.fetch import cache_folder
 from mmbert.predictor import load, open_run, predict
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.write import dump, recipe_hash
+from mmbert.recipe.write import dump, recipe_hash, resolve
 from mmbert.samples import chained, count_rows
 from mmbert.train.checkpoint import load_weights, save_checkpoint
 from mmbert.train.console import Console, count_parameters
@@ -28,6 +28,7 @@ from mmbert.train.environment import environment
 from mmbert.train.folder import RunFolder
 from mmbert.train.launch import make_accelerator
 from mmbert.train.loop import fit
+from mmbert.train.trackers import start_trackers
 
 __all__ = ["baseline", "check", "evaluate", "load", "predict", "train"]
 
@@ -88,6 +89,8 @@ def train(
 
     plan = StepPlan(loaded.train.seed, len(built.items("train")), loaded.train.batch_size)
     steps = batches(plan, built.items("train"), steps=total, accumulate=loaded.train.accumulate, **loading)
+    if accelerator.is_main_process:
+        folder.trackers = start_trackers(loaded.train.trackers, folder.path, loaded.name, resolve(loaded), console.say)
     console.start(total)
     try:
         progress = fit(
@@ -118,6 +121,7 @@ def train(
         "against_best_baseline": {name: {"baseline": arm, **one} for name, (arm, one) in differences.items()},
     }
     folder.log(progress.best_step, "test", ours.scores)
+    folder.trackers.finish()
     folder.write("result.json", result)
     console.results([ours, *hidden, *beside], differences)
     if ledger:

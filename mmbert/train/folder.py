@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbert.errors import IntegrityError
+from mmbert.train.trackers import Trackers
 
 
 class RunFolder:
@@ -22,6 +23,7 @@ class RunFolder:
         self.path = path
         self.writes = writes
         self._start = time.monotonic()
+        self.trackers = Trackers()  # mirrors of metrics.jsonl, set by whoever trains
         if writes and path.exists() and any(path.iterdir()) and not (path / "recipe.yaml").exists():
             raise IntegrityError(f"--out '{path}' must be empty or hold a run; it holds other files")
 
@@ -61,3 +63,4 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
+        self.trackers.log(step, {f"{split}/{line['task']}/{line['metric']}": line["value"] for line in lines})
