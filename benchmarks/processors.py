@@ -25,7 +25,7 @@ from mmbert.evaluate.ledger import append_results
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
 from mmbert.samples import chained
-from mmbert.train.loop import accumulate_gradients
+from mmbert.train.forecast import gradients
 from mmbert.train.optimizer import make_optimizer
 
 RECIPES = {
@@ -84,7 +84,7 @@ def waiting(built: Built, workers: int) -> float:
         asked = time.perf_counter()
         batch = next(steps)
         waited += time.perf_counter() - asked
-        accumulate_gradients(model, batch, weights, accelerator, seed=(0, step))
+        gradients(model, batch, accelerator, weights, step)
         optimizer.step()
         optimizer.zero_grad()
     return waited / (time.perf_counter() - start)

@@ -54,8 +54,8 @@ def run(recipe: str, folder: Path, runs: int) -> None:
     from mmbert.build import build
     from mmbert.data.loader import batches
     from mmbert.data.plan import StepPlan
+    from mmbert.train.forecast import gradients
     from mmbert.train.launch import make_accelerator
-    from mmbert.train.loop import accumulate_gradients
     from mmbert.train.optimizer import make_optimizer
 
     loaded = load_recipe(recipe).recipe
@@ -76,7 +76,7 @@ def run(recipe: str, folder: Path, runs: int) -> None:
                     time.sleep(0.01)
             accelerator.wait_for_everyone()
             start, done = time.perf_counter(), 0
-        accumulate_gradients(model, batch, weights, accelerator, seed=(0, step))
+        gradients(model, batch, accelerator, weights, step)
         optimizer.step()
         optimizer.zero_grad()
         done += size

@@ -97,7 +97,7 @@ def forecast(
     def run_of() -> tuple[float, float]:
         """Seconds of a step and of the run."""
         bare.zero_grad()
-        times = [seconds(lambda one=one: _step(bare, one, accelerator, weights, seed)) for one in batches]
+        times = [seconds(lambda one=one: gradients(bare, one, accelerator, weights, seed)) for one in batches]
         step = typical(times) + (seconds(lambda: _reduce(bare, accelerator)) if accelerator.num_processes > 1 else 0.0)
         step = max(step, reading / workers) if workers else step + reading
         once = seconds(lambda: _evaluate(bare, evaluation, accelerator)) if evaluations else 0.0
@@ -144,7 +144,10 @@ def _as_before(model: MMBert, device: torch.device) -> Iterator[None]:
                     buffer.copy_(kept)
 
 
-def _step(model: MMBert, batches: Sequence[Batch], accelerator: Accelerator, weights: dict[str, float], seed: int):
+def gradients(
+    model: nn.Module, batches: Sequence[Batch], accelerator: Accelerator, weights: dict[str, float], seed: int
+) -> None:
+    """A training step up to its gradients."""
     with accelerator.autocast():
         accumulate_gradients(model, batches, weights, accelerator, seed=(seed, 0))
 

@@ -96,7 +96,7 @@ def test_what_does_not_fit_into_memory_raises_and_leaves_no_trace(monkeypatch):
         if len(calls) == 5:  # in the middle of the alternative
             raise torch.OutOfMemoryError("no memory left")
 
-    monkeypatch.setattr(module, "_step", fail)
+    monkeypatch.setattr(module, "gradients", fail)
     with pytest.raises(torch.OutOfMemoryError):
         found(built)
     assert seen(built.model) == before
@@ -118,7 +118,7 @@ def clock(monkeypatch):
     def evaluate(*_):
         clock.now += 0.25
 
-    monkeypatch.setattr(module, "_step", step)
+    monkeypatch.setattr(module, "gradients", step)
     monkeypatch.setattr(module, "_evaluate", evaluate)
     monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
