@@ -9,29 +9,36 @@ from accelerate import Accelerator
 from mmbert.build import Built, build
 from mmbert.data.loader import batches, evaluation_batches
 from mmbert.data.plan import StepPlan
+from mmbert.errors import DataError
 from mmbert.recipe.load import load_recipe
 from mmbert.train.console import Console
-from mmbert.train.forecast import STEPS, Forecast, forecast, typical
+from mmbert.train.forecast import STEPS, Forecast, forecast, largest, typical
 from mmbert.train.launch import make_accelerator
 
 
 def outlook(built: Built, accelerator: Accelerator, *, total: int, every: int) -> Forecast:
-    """The forecast of a run of ``total`` steps that is evaluated after ``every`` steps; called on all processes.
+    """The forecast of a run of ``total`` further steps, evaluated after ``every`` steps; called on all processes.
 
     The model is moved to the accelerator's device and else left as it is; the batches of the first steps are read, and
     are read again when the run comes to them. It costs about three steps and one batch of an evaluation, twice as much
-    where the trunk is tuned fully and the run is long.
+    where the trunk is tuned fully and the run is long. Raises ``DataError`` on all where one cannot read its rows.
     """
     recipe = built.recipe
     share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
     items = built.items("train")
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
-    read, times = [], []
-    made = batches(plan, items, steps=STEPS, accumulate=recipe.train.accumulate, **share)
-    for _ in range(STEPS):
-        start = time.perf_counter()
-        read.append(next(made))
-        times.append(time.perf_counter() - start)
+    read, times, error = [], [], None
+    try:
+        made = batches(plan, items, steps=STEPS, accumulate=recipe.train.accumulate, **share)
+        for _ in range(STEPS):
+            start = time.perf_counter()
+            read.append(next(made))
+            times.append(time.perf_counter() - start)
+        validation = next(evaluation_batches(built.items("validation"), recipe.evaluate.batch_size, **share), None)
+    except DataError as caught:
+        error, validation = caught, None
+    if largest(accelerator, float(error is not None)):  # the others would wait for this process
+        raise error or DataError("another process cannot read the rows of the first steps")
     model = built.model.to(accelerator.device)
     return forecast(
         model,
@@ -40,7 +47,7 @@ def outlook(built: Built, accelerator: Accelerator, *, total: int, every: int) -
         weights={name: task.weight for name, task in model.tasks.items()},
         steps=total,
         seed=recipe.train.seed,
-        evaluation=next(evaluation_batches(built.items("validation"), recipe.evaluate.batch_size, **share), None),
+        evaluation=validation,
         evaluations=evaluations_of(built, total, every, accelerator.num_processes),
         reading=typical(times),
         workers=recipe.train.workers,

@@ -83,7 +83,7 @@ def forecast(
     """
     bare = cast(MMBert, accelerator.unwrap_model(model))
     device = accelerator.device
-    reading = float(_largest(accelerator, reading))  # so that all processes come to the same decisions
+    reading = float(largest(accelerator, reading))  # so that all processes come to the same decisions
 
     def seconds(call: Callable[[], object]) -> float:
         """Of the slowest process."""
@@ -92,7 +92,7 @@ def forecast(
         start = time.perf_counter()
         call()
         _finish(device)
-        return float(_largest(accelerator, time.perf_counter() - start))
+        return float(largest(accelerator, time.perf_counter() - start))
 
     def run_of() -> tuple[float, float]:
         """Seconds of a step and of the run."""
@@ -107,7 +107,7 @@ def forecast(
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         step, run = run_of()
-        memory = float(_largest(accelerator, _peak(device) + _moments(bare)))
+        memory = float(largest(accelerator, _peak(device) + _moments(bare)))
         cheaper = None
         if run > SHORT and isinstance(bare.trunk, HuggingFaceTrunk) and _fully(bare.trunk):
             with bare.trunk.tuned(CHEAPER):
@@ -176,7 +176,8 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _largest(accelerator: Accelerator, value: float) -> Tensor:
+def largest(accelerator: Accelerator, value: float) -> Tensor:
+    """The largest of all processes' values."""
     return cast(Tensor, accelerator.gather(torch.tensor([value], device=accelerator.device))).max()
 
 

@@ -15,6 +15,7 @@ from train_parts import DEBUG, SMALL, fresh, trained
 from mmbert import api, cli
 from mmbert.data.loader import batches, evaluation_batches
 from mmbert.data.plan import StepPlan
+from mmbert.errors import DataError, SampleError
 from mmbert.model import MMBert
 from mmbert.outlook import evaluations_of, outlook
 from mmbert.recipe.write import dump
@@ -185,6 +186,21 @@ def test_evaluations_are_counted_as_a_run_makes_them(monkeypatch, tmp_path):
     monkeypatch.setattr(MMBert, "fuse", lambda model, batch: evaluated.append(not model.training) or real(model, batch))
     api.train(DEBUG, overrides=settings, out=tmp_path / "run")
     assert sum(evaluated) == evaluations_of(built, total, every, 1)
+
+
+def test_rows_that_cannot_be_read_end_all_processes(monkeypatch):
+    built = fresh()
+
+    def broken(*_, **__):
+        raise SampleError("no number", "row 3", "input 'cells'")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(built.items("train")), "batch", broken)
+        with pytest.raises(SampleError, match="row 3"):
+            outlook(built, Accelerator(cpu=True), total=6, every=2)
+    monkeypatch.setattr("mmbert.outlook.largest", lambda *_: torch.ones(()))  # as another process says
+    with pytest.raises(DataError, match="another process"):
+        outlook(built, Accelerator(cpu=True), total=6, every=2)
 
 
 def test_check_tells_it(monkeypatch, capsys, tmp_path):
