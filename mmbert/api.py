@@ -16,9 +16,10 @@ from mmbert.evaluate.evaluator import evaluate as evaluate_model
 from mmbert.evaluate.ledger import append_results
 from mmbert.evaluate.results import from_evaluation
 from mmbert.predictor import load, open_run, predict
+from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
-from mmbert.run import Run, in_steps, steps_of
+from mmbert.run import Run
 from mmbert.train.console import Console
 from mmbert.train.failures import in_words, last_word
 from mmbert.train.folder import RunFolder

@@ -15,27 +15,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmbert import __version__
 from mmbert.errors import SHARED, MMBertError, RecipeError, exit_code
+from mmbert.parser import TABLES, make_parser
 
 HOME = Path(__file__).resolve().parent.parent
-
-TABLES = {
-    "encoder": "encoders:ENCODERS",
-    "fusion": "mmbert.fusion:FUSIONS",
-    "task": "tasks:TASKS",
-    "source": "mmbert.data:SOURCES",
-    "dataset": "mmbert.datasets:DATASETS",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    arguments = make_parser().parse_args(argv)
+    arguments = make_parser(COMMANDS).parse_args(argv)
     try:
         check_own_packages()
         import_plugins(arguments.plugin)
-        arguments.command(arguments)
+        code = arguments.command(arguments)
         sys.stdout.flush()
     except MMBertError as error:
         if not isinstance(error, SHARED) or os.environ.get("RANK", "0") == "0":  # once is enough
@@ -54,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         traceback.print_exc()
         print("This is a fault of mmbert. Please report it with the lines above and the recipe.", file=sys.stderr)
         return exit_code(error)
-    return 0
+    return code or 0
 
 
 def check_own_packages() -> None:
@@ -114,6 +106,8 @@ def check(arguments: argparse.Namespace) -> None:
     print(f"{arguments.recipe}: the recipe {loaded.recipe.name} is valid")
     if arguments.data:
         _api().check(arguments.recipe, overrides=arguments.set)
+    if arguments.forecast:
+        importlib.import_module("mmbert.outlook").tell(arguments.recipe, arguments.set)
 
 
 def show(arguments: argparse.Namespace) -> None:
@@ -163,6 +157,10 @@ def prepare(arguments: argparse.Namespace) -> None:
     print(prepare(builder))
 
 
+def doctor(arguments: argparse.Namespace) -> int:
+    return importlib.import_module("mmbert.doctor").doctor()
+
+
 def _check(arguments: argparse.Namespace) -> Any:
     """Load the recipe before the API, and with it torch, is imported: most mistakes are told within a second."""
     from mmbert.recipe.load import load_recipe
@@ -190,62 +188,15 @@ def _recipes() -> list[tuple[str, str]]:
     return rows
 
 
-# --- the parser ---
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mmbert", description="One text trunk, other modalities, many tasks.")
-    parser.add_argument("--version", action="version", version=f"mmbert {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    plugin = argparse.ArgumentParser(add_help=False)
-    plugin.add_argument("--plugin", action="append", default=[], metavar="MODULE", help="a module that registers parts")
-    change = argparse.ArgumentParser(add_help=False)
-    change.add_argument("--set", action="append", default=[], metavar="a.b=c", help="change a value, written in YAML")
-
-    def add(name: str, command: Any, text: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text, parents=[*parents, plugin], allow_abbrev=False)
-        added.set_defaults(command=command)
-        return added
-
-    command = add("train", train, "train a recipe, evaluate it and write a run folder", change)
-    command.add_argument("recipe", metavar="RECIPE")
-    command.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/<name>-<hash>)")
-    command.add_argument("--ledger", type=Path, metavar="CSV", help="append the result table to this file")
-    command.add_argument("--arm", default="mmbert", metavar="NAME", help="what the run is called there")
-
-    resume = "from the newest checkpoint there (auto, the default), not at all (never), or from this checkpoint"
-    command.add_argument("--resume", default="auto", metavar="auto|never|PATH", help=resume)
-
-    command = add("evaluate", evaluate, "the scores of a trained model")
-    command.add_argument("run", type=Path, metavar="RUN")
-    command.add_argument("--split", default="test", choices=["train", "validation", "test"])
-
-    command = add("predict", predict, "predictions of a trained model, one a row")
-    command.add_argument("run", type=Path, metavar="RUN")
-    rows = command.add_mutually_exclusive_group(required=True)
-    rows.add_argument("--input", type=Path, metavar="FILE", help="rows as .jsonl, .csv or .parquet")
-    rows.add_argument("--split", choices=["train", "validation", "test"], help="rows of the recipe's own data")
-    command.add_argument("--output", type=Path, metavar="FILE", required=True)
-
-    command = add("baseline", baseline, "what cheap models reach on a recipe's test split", change)
-    command.add_argument("recipe", metavar="RECIPE")
-    command.add_argument("--ledger", type=Path, metavar="CSV", help="append the scores to this file")
-
-    command = add("check", check, "check a recipe", change)
-    command.add_argument("recipe", metavar="RECIPE")
-    command.add_argument("--data", action="store_true", help="read every row as well, and list the bad ones")
-
-    command = add("show", show, "a recipe with the origin of each value, or a part with its options", change)
-    command.add_argument("kind", choices=["recipe", *TABLES])
-    command.add_argument("name", metavar="FILE|NAME")
-
-    add("schema", schema, "the JSON schema of recipes, for editors")
-
-    command = add("list", list_names, "the names of a kind, one a line with its description")
-    command.add_argument("what", choices=[*(f"{kind}s" for kind in TABLES), "recipes"])
-
-    command = add("prepare", prepare, "make a data set ready", change)
-    command.add_argument("dataset", metavar="DATASET")
-    command.add_argument("--from", dest="source", type=Path, metavar="FILE", help="the package, instead of a download")
-    return parser
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "baseline": baseline,
+    "check": check,
+    "show": show,
+    "schema": schema,
+    "list": list_names,
+    "prepare": prepare,
+    "doctor": doctor,
+}

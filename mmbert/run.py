@@ -17,14 +17,17 @@ from mmbert.errors import Preempted
 from mmbert.evaluate.evaluator import Evaluation, evaluate
 from mmbert.evaluate.ledger import append_results
 from mmbert.evaluate.results import from_evaluation
+from mmbert.outlook import outlook
+from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.write import dump
+from mmbert.recipe.write import dump, resolve
 from mmbert.samples import count_rows
 from mmbert.train.average import WeightAverage
 from mmbert.train.checkpoint import Content, read_trainer, save
 from mmbert.train.console import Console, count_parameters
+from mmbert.train.environment import environment
 from mmbert.train.failures import in_words
-from mmbert.train.folder import RunFolder, environment, read_environment
+from mmbert.train.folder import RunFolder, read_environment
 from mmbert.train.loop import fit
 from mmbert.train.manifest import checkpoint_name
 from mmbert.train.optimizer import make_optimizer
@@ -33,10 +36,12 @@ from mmbert.train.saver import FailedSaves, attempt
 from mmbert.train.signals import Interruption
 from mmbert.train.state import Progress, TrainingState
 from mmbert.train.status import Status
+from mmbert.train.trackers import start_trackers
 from mmbert.train.training_state import load_training, load_weights
 from mmbert.world import together
 
 T = TypeVar("T")
+LONG = 100  # steps: a shorter run is over before a forecast helps
 
 
 class Run:
@@ -95,6 +100,14 @@ class Run:
         plan = StepPlan(self.train.seed, len(items), self.train.batch_size)
         options = {"steps": self.total, "start": state.progress.step, "accumulate": self.train.accumulate}
         steps = batches(plan, items, **options, **self._loading)
+        if self.total - state.progress.step >= LONG:
+            with in_words("the forecast"):
+                found = outlook(self.built, self.accelerator, total=self.total - state.progress.step, every=self.every)
+            self.console.say(f"forecast: {found.sentence()}")
+        if self.accelerator.is_main_process:
+            recipe, folder = self.identity.recipe, self.folder
+            settings = resolve(recipe)
+            folder.trackers = start_trackers(self.train.trackers, folder.path, recipe.name, settings, self.console.say)
         self.console.start(self.total, done=state.progress.step)
         try:
             fit(
@@ -130,6 +143,7 @@ class Run:
             "against_best_baseline": {name: {"baseline": other, **one} for name, (other, one) in compared.items()},
         }
         self.folder.log(best_step, "test", ours.scores)
+        self.folder.trackers.finish()
         self.folder.write("result.json", result)
         self.console.results([ours, *hidden, *beside], compared)
         if ledger:
@@ -218,15 +232,3 @@ class Run:
             **{f"{name} (train/validation/test)": counts for name, counts in present.items()},
             **{f"{name} parameters (learning / all)": count for name, count in count_parameters(built.model).items()},
         }
-
-
-def steps_of(recipe: Recipe, rows: int) -> tuple[int, int]:
-    """Optimiser steps of a run, and steps between evaluations, for so many training rows."""
-    epoch = rows / recipe.train.batch_size
-    total = recipe.train.steps or max(1, round((recipe.train.epochs or 1) * epoch))
-    return total, min(total, max(1, round(recipe.evaluate.every * epoch)))
-
-
-def in_steps(recipe: Recipe, total: int) -> Recipe:
-    """The recipe of a run as its folder keeps it, and as the ledger names it by its hash."""
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": total, "epochs": None})})

@@ -21,7 +21,7 @@ data: {made: {type: generated, rows: 60}}
 trunk: {checkpoint: null, layers: 1, hidden_size: 16, heads: 2, vocabulary: 100, max_positions: 32}
 inputs: {title: {type: text, max_length: 16}, cells: {type: table, width: 8, layers: 1}}
 tasks: {price: {type: regression}, mass: {type: regression}}
-train: {epochs: 1, batch_size: 8}
+train: {epochs: 1, batch_size: 8, trackers: []}
 evaluate: {every: 0.4}
 """
 

@@ -13,8 +13,8 @@ from mmbert.evaluate.results import fingerprint
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.samples import chained
-from mmbert.train.loop import accumulate_gradients
 from mmbert.train.optimizer import make_optimizer
+from mmbert.train.step import accumulate_gradients, count_units
 
 DEBUG = Path(__file__).resolve().parents[1] / "recipes" / "debug.yaml"
 SMALL = (
@@ -43,7 +43,9 @@ def steps(recipe, count=3):
     losses, weights = [], {name: task.weight for name, task in model.tasks.items()}
     for step in range(count):
         batch = items.batch(plan.batch(step))
-        losses.append(accumulate_gradients(model, [batch], weights, Accelerator(cpu=True), seed=(0, step)))
+        units = count_units(model, [batch], torch.device("cpu"))
+        found = accumulate_gradients(model, [batch], units, weights, Accelerator(cpu=True), seed=(0, step))
+        losses.append(found.losses)
         optimizer.step()
         optimizer.zero_grad()
     return losses, model.state_dict()

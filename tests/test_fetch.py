@@ -201,6 +201,16 @@ def test_a_link_or_device_in_an_archive_is_refused(kind, mode, tmp_path):
         list(members(path))
 
 
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.BLKTYPE, tarfile.CHRTYPE])
+def test_a_hard_link_pipe_or_device_in_a_tar_is_refused(kind, tmp_path):
+    odd = tarfile.TarInfo("tiny/odd")
+    odd.type, odd.linkname = kind, "tiny/a.txt"
+    path = tmp_path / KINDS["sdist"]
+    path.write_bytes(gzip.compress(tar([(tarfile.TarInfo("tiny/a.txt"), b"first"), (odd, b"")])))
+    with pytest.raises(IntegrityError, match="holds 'tiny/odd', a path that leaves it, a link or a device"):
+        list(members(path))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
 def test_a_truncated_archive_is_named(kind, share, tmp_path):

@@ -30,6 +30,9 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.comparison": 6,
     "mmbert.run": 7,
     "mmbert.api": 7,
+    "mmbert.doctor": 7,
+    "mmbert.outlook": 7,
+    "mmbert.parser": 7,
     "mmbert.cli": 7,
     "mmbert.__main__": 7,
     "mmbert": 0,  # the package itself, which imports the API when it is first used

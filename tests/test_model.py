@@ -10,7 +10,7 @@ from mmbert.build import build
 from mmbert.data.collate import Item, collate
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_recipe
-from mmbert.train.loop import accumulate_gradients
+from mmbert.train.step import accumulate_gradients, count_units
 from mmbert.types import Batch, Present
 
 DEBUG = Path(__file__).resolve().parents[1] / "recipes" / "debug.yaml"
@@ -247,7 +247,8 @@ def test_a_batch_equals_its_micro_batches(built):
     for cuts in ([range(32)], [range(at, at + 8) for at in range(0, 32, 8)], [range(3), range(3, 31), range(31, 32)]):
         batches = [made(built, rows, absent) for rows in cuts]
         built.model.zero_grad()
-        losses.append(accumulate_gradients(built.model, batches, weights, accelerator, seed=(0, 1)))
+        units = count_units(built.model, batches, accelerator.device)
+        losses.append(accumulate_gradients(built.model, batches, units, weights, accelerator, seed=(0, 1)).losses)
         found.append({name: parameter.grad for name, parameter in built.model.named_parameters()})
     built.model.zero_grad()
     assert "kind" not in made(built, range(8), absent).targets

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 COLUMNS = ("study", "arm", "seed", "task", "metric", "value", "split", "recipe", "epoch", "commit", "machine", "date")
 APART = [f":(top,exclude){path}" for path in ("results", "recipes", "README.md", "docs")]  # written after a run
+FORMULA = ("=", "+", "-", "@")  # how a spreadsheet knows one
 CODE_EPOCH = 2  # raise it when the same recipe no longer gives the same numbers
 
 
@@ -45,7 +46,17 @@ def append_results(
                 writer.writeheader()
             for task, metrics in scores.items():
                 for metric, value in metrics.items():
-                    writer.writerow({**fixed, "task": task, "metric": metric, "value": f"{value:.6g}"})
+                    texts = {**fixed, "task": task, "metric": metric}
+                    cells = {column: _as_text(cell) for column, cell in texts.items()}
+                    writer.writerow({**cells, "value": f"{value:.6g}"})
+
+
+def _as_text(cell: str | int) -> str | int:
+    """A name in one line; one that a spreadsheet would run as a formula (``=1+1``) with an apostrophe before it."""
+    if not isinstance(cell, str):
+        return cell
+    line = " ".join(cell.split())
+    return f"'{line}" if line.startswith(FORMULA) else line
 
 
 def commit() -> str:

@@ -84,6 +84,8 @@ class Train(BaseModel):
     """evaluations without a better score before training stops; null: train to the end"""
     select: str = "skill"
     """the score by which the best checkpoint is chosen: skill (the mean over tasks), or task/metric"""
+    trackers: list[Literal["mlflow", "tensorboard", "trackio", "wandb"]] | None = None
+    """where the metrics are shown besides; null: TensorBoard where it is installed; changes no result"""
 
 
 class Evaluate(BaseModel):

@@ -16,7 +16,14 @@ from mmbert.recipe.conflicts import CONFIG_KEYS
 from mmbert.recipe.schema import Recipe
 
 # keys that change neither the weights nor the scores of a run
-OPERATIONAL = (("name",), ("train", "workers"), ("evaluate", "batch_size"), ("evaluate", "baselines"))
+OPERATIONAL = (
+    ("name",),
+    ("train", "workers"),
+    ("train", "trackers"),
+    ("train", "save_every"),
+    ("evaluate", "batch_size"),
+    ("evaluate", "baselines"),
+)
 
 
 def resolve(recipe: Recipe) -> dict[str, Any]:

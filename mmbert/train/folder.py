@@ -2,17 +2,14 @@
 
 import json
 import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from mmbert.errors import IntegrityError
-from mmbert.evaluate.ledger import commit, machine
+from mmbert.train.trackers import Trackers
 
 
 class RunFolder:
@@ -27,6 +24,7 @@ class RunFolder:
         self.path = path
         self.writes = writes
         self._start = time.monotonic()
+        self.trackers = Trackers()  # mirrors of metrics.jsonl, set by whoever trains
         own = ("recipe.yaml", "status.json")
         if writes and path.exists() and any(path.iterdir()) and not any((path / name).exists() for name in own):
             raise IntegrityError(f"--out '{path}' must be empty or hold a run; it holds other files")
@@ -74,6 +72,8 @@ class RunFolder:
 
     def log(self, step: int, split: str, values: Mapping[str, Mapping[str, float]]) -> None:
         """Append task -> metric -> value to ``metrics.jsonl``; a whole-model value has the task ``all``."""
+        named = {f"{split}/{task}/{metric}": one for task, found in values.items() for metric, one in found.items()}
+        self.trackers.log(step, named)
         self._append(
             "metrics.jsonl",
             [
@@ -113,17 +113,3 @@ def read_environment(run: Path) -> dict[str, Any]:
         return json.loads((run / "env.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def environment(world: int) -> dict[str, Any]:
-    """Versions, hardware and commit: what a reader needs to repeat a run."""
-    names = ("accelerate", "datasets", "mmbert", "numpy", "scikit-learn", "tokenizers", "torch", "transformers")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": machine(),
-        "processes": world,
-        "commit": commit(),
-        "command": sys.argv[1:],
-        "versions": {name: version(name) for name in names},
-    }

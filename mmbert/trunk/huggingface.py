@@ -1,7 +1,8 @@
 """The trunk: any Hugging Face text encoder, with its layers exposed and its rows packed where its family is known."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -107,6 +108,21 @@ class HuggingFaceTrunk(Trunk):
         for module in self._learning:
             module.train(mode)
         return self
+
+    @contextmanager
+    def tuned(self, mode: str) -> Iterator[None]:
+        """Within, what learns is as ``tune: mode`` says; afterwards it is exactly what it was."""
+        learned = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        learning, training = self._learning, self.training
+        self._tune(mode)
+        self.train(training)
+        try:
+            yield
+        finally:
+            self._learning = learning
+            for parameter, learns in learned:
+                parameter.requires_grad_(learns)
+            self.train(training)
 
     def _sequence(self, texts: Mapping[str, Present], size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Ids, units and mask [size, length] of [CLS] first [SEP] second [SEP] for each row."""

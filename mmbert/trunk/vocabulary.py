@@ -28,7 +28,7 @@ def load_vocabulary(folder: str | Path) -> Vocabulary:
     """The vocabulary of a checkpoint: a folder or a hub name. Raises ``RecipeError`` where it has no fast tokenizer."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if not tokenizer.is_fast:
         raise RecipeError(f"trunk.checkpoint '{folder}' must have a fast tokenizer (tokenizer.json); it has none")
     backend = tokenizer.backend_tokenizer

@@ -36,6 +36,7 @@ MINILM = Packaged(
     hub="sentence-transformers/all-MiniLM-L6-v2",
 )
 PACKAGED = {"minilm": MINILM}
+OWN_CODE: dict[str, Any] = {"trust_remote_code": False}  # left out, the library asks on standard input
 
 
 def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
@@ -47,8 +48,9 @@ def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
 
     try:
         with _quiet():
-            config = AutoConfig.from_pretrained(where)
-            model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **_options(config))
+            config = AutoConfig.from_pretrained(where, **OWN_CODE)
+            options = {**OWN_CODE, **_options(config)}
+            model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **options)
             return without_pooler(model), load_vocabulary(where)
     except (OSError, ValueError) as error:  # ValueError: an unknown architecture, or one that asks to run code
         raise RecipeError(
@@ -82,7 +84,7 @@ def from_config(config: dict[str, Any]) -> nn.Module:
     from transformers import AutoConfig, AutoModel
 
     parsed = AutoConfig.for_model(**config)
-    return without_pooler(AutoModel.from_config(parsed, **_options(parsed)))
+    return without_pooler(AutoModel.from_config(parsed, **OWN_CODE, **_options(parsed)))
 
 
 def _options(config: Any) -> dict[str, bool]:

@@ -7,7 +7,7 @@ import pytest
 from train_parts import DEBUG
 
 from mmbert.errors import DataError, IntegrityError
-from mmbert.train.folder import RunFolder, environment
+from mmbert.train.folder import RunFolder
 
 
 @pytest.fixture
@@ -98,10 +98,3 @@ def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path):
 def test_an_empty_folder_is_fine(tmp_path):
     RunFolder(tmp_path, writes=True).write("recipe.yaml", "name: x\n")
     RunFolder(tmp_path, writes=True)
-
-
-def test_the_environment_is_json_with_versions_and_world():
-    found = json.loads(json.dumps(environment(3)))
-    assert found["processes"] == 3
-    assert found["versions"]["torch"][0].isdigit()
-    assert {"python", "platform", "machine", "commit", "command"} < found.keys()

@@ -1,0 +1,126 @@
+"""How many samples a second each input's processor makes on one core, and whether training waits for its data.
+
+    python -m benchmarks.processors --ledger results/processors.csv
+
+Three tables in one: processors on made-up values; processors on the values of recipes whose data is in the cache; and
+for each recipe the share of the loop's time that it waits for the next batch, without a data worker and with one.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from encoders import ENCODERS
+from mmbert.build import Built, build
+from mmbert.data.loader import batches
+from mmbert.data.plan import StepPlan
+from mmbert.evaluate.ledger import append_results
+from mmbert.recipe.load import load_recipe
+from mmbert.recipe.write import recipe_hash
+from mmbert.samples import chained
+from mmbert.train.forecast import gradients
+from mmbert.train.optimizer import make_optimizer
+
+RECIPES = {
+    "debug": [],
+    "molecules": [],
+    "stamps": [],
+    "stamps without speech": ["inputs.speech=null"],
+}
+SECONDS = 2.0  # of each processor
+VALUES = 200
+WARM, STEPS = 3, 20
+
+
+def speed(processor: Callable[..., Any], values: Sequence[Any]) -> float:
+    """Samples a second over the values, again and again for ``SECONDS``, augmentation included."""
+    for value in values[:3]:
+        processor(value, np.random.default_rng(0))
+    made, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < SECONDS:
+        processor(values[made % len(values)], np.random.default_rng(made))
+        made += 1
+    return made / spent
+
+
+def examples() -> Iterator[tuple[str, float]]:
+    """(type of input, samples a second) of what needs no vocabulary."""
+    for name in ENCODERS.names():
+        processor = ENCODERS.get(name).processor()
+        rng = np.random.default_rng(0)
+        values = [ENCODERS.get(name).processor.example(rng) for _ in range(VALUES)]
+        processor.fit(values)
+        yield name, speed(processor, values)
+
+
+def real(built: Built) -> Iterator[tuple[str, float]]:
+    """(input, samples a second) over the first training values."""
+    for name, processor in built.processors.items():
+        samples = (sample.inputs for sample in chained(built.splits, "train") if name in sample.inputs)
+        values = [inputs[name] for inputs, _ in zip(samples, range(VALUES), strict=False)]
+        yield name, speed(processor, values)
+
+
+def waiting(built: Built, workers: int) -> float:
+    """The share of a training loop's time in which it waits for a batch."""
+    recipe, model = built.recipe, built.model
+    accelerator = Accelerator(cpu=True)
+    optimizer = make_optimizer(model, recipe.optim)
+    weights = {name: task.weight for name, task in model.tasks.items()}
+    items = built.items("train")
+    plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
+    steps = batches(plan, items, steps=WARM + STEPS, accumulate=recipe.train.accumulate, workers=workers)
+    waited = start = 0.0
+    for step in range(WARM + STEPS):
+        if step == WARM:
+            waited, start = 0.0, time.perf_counter()
+        asked = time.perf_counter()
+        batch = next(steps)
+        waited += time.perf_counter() - asked
+        gradients(model, batch, accelerator, weights, step)
+        optimizer.step()
+        optimizer.zero_grad()
+    return waited / (time.perf_counter() - start)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ledger")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{'arm':<34} {'task':<14} {'metric':<18} value")
+
+    def tell(arm: str, task: str, metric: str, value: float, recipe: str = "") -> None:
+        print(f"{arm:<34} {task:<14} {metric:<18} {value:.3g}", flush=True)
+        if arguments.ledger:
+            common = {"study": "processors", "seed": 0, "split": "train", "recipe": recipe}
+            append_results(arguments.ledger, {task: {metric: value}}, arm=arm, **common)
+
+    for name, found in examples():
+        tell("examples", name, "samples_per_second", found)
+    for name, settings in RECIPES.items():
+        recipe = load_recipe(Path("recipes", f"{name.partition(' ')[0]}.yaml"), settings).recipe
+        built, identity = build(recipe), recipe_hash(recipe)
+        if not settings:
+            for field, found in real(built):
+                tell(name, field, "samples_per_second", found, identity)
+        for workers in (0, 1):
+            tell(
+                f"{name}, {workers} worker{'' if workers == 1 else 's'}",
+                "all",
+                "waiting_share",
+                waiting(built, workers),
+                identity,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

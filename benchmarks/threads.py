@@ -1,0 +1,114 @@
+"""Two processes of one thread against one process of two threads: rows a second of the same recipe on two cores.
+
+    python -m benchmarks.threads recipes/joint.yaml recipes/debug.yaml --ledger results/threads.csv
+
+Two processes train one model together (DDP: each step waits for the slower one), or each a model of its own, as the
+seeds of a study do: then their rows are added. Each run measures itself between two moments at which all are training.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mmbert.evaluate.ledger import append_results
+from mmbert.recipe.load import load_recipe
+from mmbert.recipe.write import recipe_hash
+
+WARM, SECONDS = 3, 15.0
+ALONE = [sys.executable, "-m", "benchmarks.threads"]
+TOGETHER = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m",
+            "benchmarks.threads"]  # fmt: skip
+ARMS = {  # name -> command, threads a process, runs beside each other
+    "one process, two threads": (ALONE, 2, 1),
+    "two processes, DDP": (TOGETHER, 1, 1),
+    "two runs": (ALONE, 1, 2),
+}
+
+
+def measured(recipe: str, command: list[str], threads: int, runs: int) -> float:
+    """Rows a second of an arm, in sum."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
+    if command is TOGETHER:
+        environment["ACCELERATE_USE_CPU"] = "1"
+    with TemporaryDirectory() as folder:
+        words = [*command, recipe, "--run", folder, "--runs", str(runs)]
+        started = [subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL) for _ in range(runs)]
+        codes = [process.wait() for process in started]
+        if any(codes):
+            raise SystemExit(f"{' '.join(words)} failed")
+        found = [json.loads(file.read_text()) for file in Path(folder).glob("*.json")]
+    assert len(found) == runs
+    return sum(found)
+
+
+def run(recipe: str, folder: Path, runs: int) -> None:
+    """One run: train for ``SECONDS`` once all runs are ready, and write rows a second down."""
+    import torch
+    from accelerate.utils import broadcast
+
+    from mmbert.build import build
+    from mmbert.data.loader import batches
+    from mmbert.data.plan import StepPlan
+    from mmbert.train.forecast import gradients
+    from mmbert.train.launch import make_accelerator
+    from mmbert.train.optimizer import make_optimizer
+
+    loaded = load_recipe(recipe).recipe
+    accelerator = make_accelerator(loaded.train)
+    built = build(loaded)
+    model, optimizer = accelerator.prepare(built.model, make_optimizer(built.model, loaded.optim))
+    weights = {name: task.weight for name, task in built.model.tasks.items()}
+    items, size = built.items("train"), loaded.train.batch_size
+    share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    steps = batches(StepPlan(0, len(items), size), items, steps=1_000_000, **share)
+    start, done = time.perf_counter(), 0
+    for step, batch in enumerate(steps):
+        if step == WARM:
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                (folder / f"{os.getpid()}.ready").touch()
+                while len([*folder.glob("*.ready")]) < runs:
+                    time.sleep(0.01)
+            accelerator.wait_for_everyone()
+            start, done = time.perf_counter(), 0
+        gradients(model, batch, accelerator, weights, step)
+        optimizer.step()
+        optimizer.zero_grad()
+        done += size
+        over = torch.tensor([step > WARM and time.perf_counter() - start > SECONDS])
+        if broadcast(over):  # the first process decides
+            break
+    if accelerator.is_main_process:
+        (folder / f"{os.getpid()}.json").write_text(json.dumps(done / (time.perf_counter() - start)))
+    accelerator.end_training()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="+")
+    parser.add_argument("--ledger")
+    parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--runs", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        run(arguments.recipes[0], arguments.run, arguments.runs)
+        return 0
+    for recipe in arguments.recipes:
+        loaded = load_recipe(recipe).recipe
+        found = {arm: measured(recipe, *how) for arm, how in ARMS.items()}
+        first = found["one process, two threads"]
+        for arm, rows in found.items():
+            print(f"{loaded.name:<12} {arm:<26} {rows:8.1f} rows a second, {rows / first:.2f} times the first")
+            if arguments.ledger:
+                common = {"study": "threads", "seed": 0, "split": "train", "recipe": recipe_hash(loaded)}
+                append_results(arguments.ledger, {loaded.name: {"rows_per_second": rows}}, arm=arm, **common)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Bad recipes from the command line: exit 2 with file, line and the nearest right thing, before any data is read."""
+
+import time
+
+import pytest
+
+from mmbert import cli
+
+RECIPE = """\
+name: small
+data: {shop: {type: files, path: no-such-file.csv}}
+trunk: {checkpoint: null, layers: 1, hidden_size: 16, heads: 2, vocabulary: 100, max_positions: 32}
+inputs:
+  title: {type: text, max_length: 8}
+  cells: {type: table, width: 8}
+tasks:
+  price: {type: regression}
+train: {steps: 3}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def told(capsys, text, *words, command=("train",)):
+    """What is said of a recipe that is refused within 3 seconds, with nothing written."""
+    files = {"small.yaml": text} if isinstance(text, str) else text
+    for name, content in files.items():
+        with open(name, "w") as file:
+            file.write(content)
+    start = time.perf_counter()
+    assert cli.main([*command, next(iter(files)), *words]) == 2
+    assert time.perf_counter() - start < 3
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    assert output.out == ""
+    return output.err
+
+
+@pytest.mark.parametrize("command", ["train", "baseline", "check"])
+@pytest.mark.parametrize(
+    ("line", "changed", "said"),
+    [
+        ("width: 8}", "widths: 8}", "inputs.cells.widths (small.yaml:6): unknown key. Did you mean 'width'?"),
+        ("max_length: 8", "max_length: 0", "inputs.title.max_length (small.yaml:5): expected a number >= 1, found 0"),
+        (
+            "type: regression",
+            "type: regression, weights: 2",
+            "tasks.price.weights (small.yaml:8): unknown key. Did you",
+        ),
+        ("no-such-file.csv", "x.csv, spilt: fold", "data.shop.spilt (small.yaml:2): unknown key. Did you mean 'split'"),
+        ("steps: 3", "stesp: 3", "train.stesp (small.yaml:9): unknown key. Did you mean 'steps'?"),
+        (
+            "type: table",
+            "type: tables",
+            "inputs.cells.type (small.yaml:6): no encoder is called 'tables'. Did you mean",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_file_line_and_nearest_before_any_data_is_read(capsys, command, line, changed, said):
+    assert line in RECIPE
+    error = told(capsys, RECIPE.replace(line, changed), command=[command])
+    assert said in error
+    assert "no-such-file" not in error
+
+
+def test_without_a_mistake_the_data_would_have_been_read(tmp_path, capsys):
+    (tmp_path / "small.yaml").write_text(RECIPE)
+    assert cli.main(["train", "small.yaml"]) == 3
+    assert "no-such-file.csv" in capsys.readouterr().err
+
+
+def test_numbers_words_and_keys_given_twice(capsys):
+    (error,) = [line for line in told(capsys, RECIPE + "train: {steps: 4}\n").splitlines() if "twice" in line]
+    assert "train (small.yaml:10): this key is given twice, first at small.yaml:9" in error
+    assert "no task is called 'no'" in told(capsys, RECIPE.replace("type: regression", "type: no"))
+    with open("small.yaml", "w") as file:
+        file.write(RECIPE + "optim: {lr: {trunk: 1e-3}}\n")
+    assert cli.main(["show", "recipe", "small.yaml"]) == 0
+    assert "trunk: 0.001" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("section", ["data.shop", "inputs.cells", "fusion", "tasks.price"])
+@pytest.mark.parametrize("name", ["os.system", "my_lab.eeg:EEG", "../evil.py", "builtins.eval"])
+def test_a_type_that_names_code_is_refused_with_the_known_types(capsys, section, name):
+    error = told(capsys, RECIPE, "--set", f"{section}={{type: '{name}'}}")
+    assert f"is called '{name}'" in error
+    assert "Valid: " in error
+    assert "--plugin MODULE adds others, a recipe never names code" in error
+
+
+def test_parents_that_cannot_be_followed_show_the_chain(capsys):
+    cycle = {"a.yaml": "extends: b.yaml\n", "b.yaml": "extends: c.yaml\n", "c.yaml": "extends: a.yaml\n"}
+    assert "extends (c.yaml:1): the files extend each other: a.yaml -> b.yaml -> c.yaml -> a.yaml" in told(
+        capsys, cycle
+    )
+    gone = {"one.yaml": "extends: two.yaml\n", "two.yaml": "name: x\nextends: three.yaml\n"}
+    assert "The chain: one.yaml -> two.yaml -> three.yaml" in told(capsys, gone)
+    long = {f"{n}.yaml": f"extends: {n + 1}.yaml\n" for n in range(40)}
+    assert "expected at most 20 parents: 0.yaml -> 1.yaml" in told(capsys, long)
