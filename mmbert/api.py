@@ -16,6 +16,7 @@ from mmbert.evaluate.evaluator import Evaluation
 from mmbert.evaluate.evaluator import evaluate as evaluate_model
 from mmbert.evaluate.ledger import append_results
 from mmbert.evaluate.results import Result, best, cached_baselines, compare, fingerprint, from_evaluation, primary
+from mmbert.features import cache_features
 from mmbert.fetch import cache_folder
 from mmbert.predictor import load, open_run, predict
 from mmbert.recipe.load import load_recipe
@@ -63,6 +64,8 @@ def train(
                        writes=accelerator.is_main_process)  # fmt: skip
     console.say(f"preparing data and model of {recipe} ...")
     built = build(loaded)
+    if loaded.trunk.cache:
+        cache_features(built, accelerator.device)
     total, every = steps_of(loaded, len(built.items("train")))
     loaded = _in_steps(built.recipe, total)
     identity = recipe_hash(loaded)

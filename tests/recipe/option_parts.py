@@ -116,6 +116,7 @@ NEEDS = {  # what else must be there for an option to matter
     "train.epochs": ("train.steps=null",),
     "train.input_dropout": (WITH_TABLE,),
     "train.patience": ("train.steps=12", "evaluate.every=0.1"),
+    "trunk.cache": ("trunk.tune=top1",),
     "trunk.vocabulary": (FILES,),
 }
 

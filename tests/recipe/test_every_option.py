@@ -20,6 +20,7 @@ from mmbert.fusion import FUSIONS
 from mmbert.model import MMBert
 from mmbert.recipe.schema import TEXT, Recipe
 from mmbert.registry import options
+from mmbert.trunk.store import TokenStore
 from tasks import TASKS
 
 # What is observed -> option -> two of its values. Options of parts stand behind the part's name.
@@ -180,6 +181,7 @@ CHANGES = {
 # They change speed or memory: option -> two of its values -> what is read of each; a run writes the same.
 CHANGES_NOTHING = {
     "trunk.packing": {"true": ("packed", {True}), "false": ("packed", {False})},
+    "trunk.cache": {"true": ("texts of the cache", {True}), "false": ("texts of the cache", {False})},
     "train.accumulate": {1: ("rows of a micro-batch", {8}), 4: ("rows of a micro-batch", {2})},
     "train.workers": {0: ("workers", {0}), 2: ("workers", {2})},
     "evaluate.batch_size": {64: ("rows of an evaluation batch", {4, 3}), 2: ("rows of an evaluation batch", {2, 1})},
@@ -271,7 +273,9 @@ def test_it_is_read_and_changes_nothing(option, monkeypatch):
     spy(MMBert, "fuse", "rows of an evaluation batch", lambda model, batch: None if model.training else len(batch))
     spy(mmbert.data.loader, "DataLoader", "workers", lambda *_, num_workers, **__: num_workers)
     spy(mmbert.trunk.huggingface, "plan_packing", "packed", lambda mask: True)
+    spy(TokenStore, "read", "texts of the cache", lambda store, ids, mask: True)
     exact = ["train.precision=fp64", "train.dropout=0", "train.steps=2", "evaluate.every=1", seen.WITH_TABLE]
+    exact += seen.NEEDS.get(option, ())
     written = []
     for value, (what, expected) in CHANGES_NOTHING[option].items():
         counted.clear()
