@@ -75,14 +75,14 @@ class HuggingFaceTrunk(Trunk):
         return Tokens(values, mask, unit)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        return self._through(self._calls[0 if self.store is None else self.cut :], tokens)
+        return self._through(slice(0 if self.store is None else self.cut, None), tokens)
 
     @torch.no_grad()
     def below(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The tokens at the cut [rows, length, dim] of sequences of ids [rows, length]; zero where masked."""
         with torch.autocast(ids.device.type, enabled=False):  # the store holds full precision
             unit = torch.full_like(ids, -1)
-            return self._through(self._calls[: self.cut], Tokens(self._embedded(ids, unit), mask, unit)).values
+            return self._through(slice(self.cut), Tokens(self._embedded(ids, unit), mask, unit)).values
 
     def frozen_weights(self) -> dict[str, Tensor]:
         """All that ``below`` computes with, by name."""
@@ -112,8 +112,9 @@ class HuggingFaceTrunk(Trunk):
     def _whole(self, values: Tensor, mask: Tensor) -> Tensor:
         return self.model(inputs_embeds=values, attention_mask=mask.long()).last_hidden_state
 
-    def _through(self, layers: Sequence[Layer], tokens: Tokens) -> Tokens:
-        values, mask = hide(tokens.values, tokens.mask), tokens.mask
+    def _through(self, part: slice, tokens: Tokens) -> Tokens:
+        """A part of the layers over padded tokens; masked places of the result are zero."""
+        values, mask, layers = hide(tokens.values, tokens.mask), tokens.mask, self._calls[part]
         if not layers:
             return tokens._replace(values=values)
         if not self._family or not self.packing or bool(mask.all()):
