@@ -73,10 +73,7 @@ def cache_features(built: "Built", device: torch.device | str = "cpu") -> Path:
             except OSError as error:  # the disk was filled by another meanwhile
                 raise RecipeError(f"trunk.cache: '{folder.parent}' cannot be written: {error.strerror}") from error
 
-    training = trunk.training
-    trunk.eval()
     made_once(folder, make)
-    trunk.train(training)
     trunk.store = TokenStore(folder)
     return folder
 

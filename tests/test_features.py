@@ -106,6 +106,13 @@ def test_a_training_step_equals_the_uncached_one(fusion, tune, computed):
     assert not computed, "every sequence of the data is in the cache"
 
 
+def test_a_row_whose_text_is_hidden_in_training_is_in_the_cache_too(computed):
+    built = cached("data.generated.absent=0")
+    computed.clear()
+    step(built)
+    assert not computed
+
+
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_dropout_above_the_cut_draws_the_same(family):
     settings = ("train.dropout=0.3", f"trunk.family={family}", "trunk.tune=top2")
