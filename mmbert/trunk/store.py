@@ -63,6 +63,15 @@ class Sequences(NamedTuple):
 class TokenStore:
     """What frozen layers made of the sequences of a folder that ``write`` has filled.
 
+    >>> import tempfile
+    >>> ids, mask = torch.tensor([[7, 8], [9, 0], [7, 8]]), torch.tensor([[True, True], [True, False], [True, True]])
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> twice = lambda ids, mask: 2.0 * ids[..., None]
+    >>> TokenStore.write(folder, Sequences.collect([(ids, mask)]), twice, 1, np.dtype("float32"), lambda done: None)
+    >>> values, found = TokenStore(folder).read(torch.tensor([[9, 0], [8, 7]]), mask[[1, 0]])
+    >>> values.squeeze(2).tolist(), found.tolist()
+    ([[18.0, 0.0], [0.0, 0.0]], [True, False])
+
     Raises ``IntegrityError`` where a file of it is missing or has not the size that it was written with.
     """
 
@@ -85,7 +94,10 @@ class TokenStore:
     def write(
         folder: Path, sequences: Sequences, compute: Compute, dim: int, dtype: np.dtype, tell: Callable[[float], None]
     ) -> None:
-        """Compute all sequences in batches of like lengths; ``tell`` takes the fraction done."""
+        """Compute all sequences, [tokens, dim], in batches of like lengths; ``tell`` takes the fraction done.
+
+        Raises ``OSError`` where the disk is full.
+        """
         starts = np.zeros(len(sequences.digests), dtype=np.int64)
         done = 0
         with open(folder / "values", "wb") as file:  # a full disk is an error here; in a memory map it kills
