@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-ERRORS = ("rmse", "mae", "relative_difference")  # lower is better
+ERRORS = ("rmse", "mae", "relative_difference", "seconds", "seconds_an_epoch")  # lower is better
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(
     r"(<!-- table (?P<study>[\w-]+): (?P<columns>[^;]+); (?P<arms>[^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL

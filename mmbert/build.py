@@ -15,6 +15,7 @@ from mmbert.contracts import Encoder, Processor
 from mmbert.data.collate import encode_sample
 from mmbert.data.items import Items
 from mmbert.errors import DataError, RecipeError, nearest
+from mmbert.features import check_cache
 from mmbert.fusion import FUSIONS
 from mmbert.layers.dropout import set_dropout
 from mmbert.model import MMBert
@@ -58,6 +59,7 @@ def build(recipe: Recipe) -> Built:
     Raises ``DataError`` where an input or a task finds no value in the training split, ``SampleError`` where fitting
     meets a bad value or any label is bad, ``RecipeError`` where parts do not fit each other.
     """
+    check_cache(recipe)
     splits = with_labels(open_splits(recipe))
     values, targets = training_values(recipe, splits)
     recipe = present_inputs(recipe, values)

@@ -123,6 +123,7 @@ class Fusion(nn.Module, ABC):
     """
 
     needs_layers: ClassVar[bool] = False  # True where it calls trunk.layers
+    reads_text_alone: ClassVar[bool] = False  # True where the trunk gets rows of the text as they are, and no one else
 
     @abstractmethod
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:

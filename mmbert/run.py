@@ -17,6 +17,7 @@ from mmbert.errors import Preempted
 from mmbert.evaluate.evaluator import Evaluation, evaluate
 from mmbert.evaluate.ledger import append_results
 from mmbert.evaluate.results import from_evaluation
+from mmbert.features import cache_features
 from mmbert.outlook import outlook
 from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.schema import Recipe
@@ -59,6 +60,8 @@ class Run:
         self.accelerator, self.folder, self.status = accelerator, folder, status
         self.signals, self.console = signals, console
         self.built = self._agreed(lambda: build(recipe))
+        if recipe.trunk.cache:
+            self._agreed(lambda: cache_features(self.built, accelerator.device))
         self.data = self._agreed(lambda: data_fingerprint(self.built))
         self.total, self.every = steps_of(recipe, len(self.built.items("train")))
         self.identity = Identity(in_steps(self.built.recipe, self.total), self.data)

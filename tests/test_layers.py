@@ -25,6 +25,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.samples": 6,
     "mmbert.processors": 6,
     "mmbert.bad_values": 6,
+    "mmbert.features": 6,
     "mmbert.build": 6,
     "mmbert.predictor": 7,
     "mmbert.comparison": 6,

@@ -27,6 +27,8 @@ class Concat(Fusion):
         pooling: how each stream becomes one vector.
     """
 
+    reads_text_alone = True
+
     def __init__(
         self,
         dim: int,

@@ -29,6 +29,8 @@ class CrossAttention(Fusion):
         pooling: how the text's tokens become one vector.
     """
 
+    reads_text_alone = True
+
     def __init__(
         self,
         dim: int,

@@ -15,7 +15,7 @@ CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_po
 def conflicts(given: Mapping[str, Any]) -> dict[Path, str]:
     """Messages by path. ``given`` holds the keys that were given, and may be wrong in any other way."""
     found: dict[Path, str] = {}
-    for check in (_data, _trunk, _inputs, _train, _input_dropout, _select):
+    for check in (_data, _trunk, _cache, _inputs, _train, _input_dropout, _select):
         found.update(check(given))
     return found
 
@@ -50,6 +50,20 @@ def _trunk(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
                 )
     elif isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads:
         yield ("trunk", "hidden_size"), f"expected a multiple of heads ({heads}), found {width}"
+
+
+def _cache(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    trunk, inputs = _mapping(given.get("trunk")), _mapping(given.get("inputs"))
+    if trunk.get("cache") is not True:
+        return
+    texts = sorted(name for name, entry in inputs.items() if _mapping(entry).get("type") == "text")
+    if trunk.get("tune", "full") == "full":
+        message = "only what is frozen can be computed once, but trunk.tune is full: set it to frozen or top<k>"
+    elif len(texts) > 1:
+        message = f"the texts {', '.join(texts)} are told apart by a facet, which learns below all layers: keep one"
+    else:
+        return
+    yield ("trunk", "cache"), f"{message}, or remove this"
 
 
 def _inputs(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

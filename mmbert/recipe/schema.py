@@ -97,6 +97,8 @@ class Trunk(BaseModel):
     """what is trained: full, frozen, or top<k>, the last k layers"""
     packing: bool = True
     """compute real tokens only, gathered into rows; changes speed, not results"""
+    cache: bool = False
+    """compute what is frozen of the trunk once for each text and keep it on disk; changes speed, not results"""
 
 
 class InputPart(Part):

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from mmbert.errors import SHARED, ResourceError
 
 MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
+WORKER = re.compile(r"DataLoader worker.*(killed|exited)", re.IGNORECASE)
 GONE = re.compile(r"closed by peer|connection (reset|refused|closed)|gloo|nccl|broken pipe", re.IGNORECASE)
 
 LAST_WORD = 3.0  # seconds in which the other processes notice that one has failed, and say so
@@ -30,6 +31,10 @@ def in_words(where: str) -> Iterator[None]:
     except RuntimeError as error:
         if MEMORY.search(str(error)):
             raise _out_of_memory(where, error) from error
+        if WORKER.search(str(error)):
+            raise ResourceError(
+                f"{where}: {str(error).splitlines()[0]} Try train.workers=0, or more shared memory (/dev/shm)"
+            ) from error
         if GONE.search(str(error)):
             raise ProcessGone(
                 f"{where}: another process of this run has gone. Its message, or that of the system, says why; "

@@ -25,8 +25,8 @@ class Family(Protocol):
         """The layers as ``(values, mask) -> values``; the last one includes ``head``."""
         ...
 
-    def packed(self, model: Any, values: Tensor, packing: Packing) -> Tensor:
-        """All layers over packed tokens: [tokens, dim] -> [tokens, dim]."""
+    def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
+        """A part of the layers over packed tokens: [tokens, dim] -> [tokens, dim]."""
         ...
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
@@ -53,9 +53,9 @@ class BertLike:
 
         return [call(layer) for layer in self.stack(model)]
 
-    def packed(self, model: Any, values: Tensor, packing: Packing) -> Tensor:
+    def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
         values = values[None]
-        for layer in self.stack(model):
+        for layer in self.stack(model)[part]:
             values = layer(values, packing=packing)
         return values[0]
 
@@ -96,13 +96,14 @@ class ModernBert:
 
         return [call(layer, layer is stack[-1]) for layer in stack]
 
-    def packed(self, model: Any, values: Tensor, packing: Packing) -> Tensor:
-        values, positions = values[None], packing.position[None]
-        for layer in self.stack(model):
+    def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
+        values, positions, stack = values[None], packing.position[None], self.stack(model)
+        for layer in stack[part]:
             rotary = model.rotary_emb(values, positions, layer.attention_type)
             reach = model.config.sliding_window if layer.attention_type == "sliding_attention" else None
             values = layer(values, position_embeddings=rotary, packing=packing, reach=reach)
-        return model.final_norm(values)[0]
+            values = model.final_norm(values) if layer is stack[-1] else values
+        return values[0]
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
         return model.embeddings(inputs_embeds=values)

@@ -15,6 +15,7 @@ from mmbert.layers.masked import hide
 from mmbert.trunk.attention import use_own_attention
 from mmbert.trunk.families import family_of
 from mmbert.trunk.packing import plan_packing
+from mmbert.trunk.store import TokenStore
 from mmbert.trunk.vocabulary import Vocabulary
 from mmbert.types import Present, Tokens
 
@@ -33,6 +34,9 @@ class HuggingFaceTrunk(Trunk):
         texts: the names of the text inputs. With two or more, each gets a facet: a zero-initialised embedding.
         tune: what learns: ``full``, ``frozen``, or ``top<k>`` for the last k layers. Frozen parts run in eval mode.
         packing: whether rows are packed; the result is the same.
+
+    ``cut`` is how many layers lie below the lowest one that learns (None: the embeddings learn). Where ``store`` is
+    set, ``embed`` gives the tokens at the cut, out of it or computed, and ``forward`` runs the layers above the cut.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class HuggingFaceTrunk(Trunk):
         if self._family:
             use_own_attention(model)
         self._tune(tune)
+        self.store: TokenStore | None = None
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -71,28 +76,24 @@ class HuggingFaceTrunk(Trunk):
         return self.model.config.max_position_embeddings - offset
 
     def embed(self, texts: Mapping[str, Present], size: int) -> Tokens:
-        ids, unit, mask = self._sequence(texts, size)
-        values = self.model.get_input_embeddings()(ids)
-        if self.facet is not None:
-            facet = self.facet(unit.clamp(min=0) // STRIDE)
-            values = values + torch.where(unit[..., None] >= 0, facet, 0.0 * facet)
-        if self._family:
-            values = self._family.embed(self.model, values)
+        ids, unit, mask = self.sequence(texts, size)
+        values = self._embedded(ids, unit) if self.store is None else self._stored(self.store, ids, mask)
         return Tokens(values, mask, unit)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        mask = tokens.mask
-        if self._family and self.packing and not bool(mask.all()):
-            packing = plan_packing(mask)
-            packed = self._family.packed(self.model, packing.pack(tokens.values), packing)
-            return tokens._replace(values=packing.unpack(packed, tokens.values.shape))
-        values = hide(tokens.values, mask)
-        if not self._family:
-            values = self.model(inputs_embeds=values, attention_mask=mask.long()).last_hidden_state
-            return tokens._replace(values=hide(values, mask))
-        for layer in self.layers:
-            values = layer(values, mask)
-        return tokens._replace(values=hide(values, mask))
+        return self._through(slice(0 if self.store is None else self.cut, None), tokens)
+
+    @torch.no_grad()
+    def below(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """The tokens at the cut [rows, length, dim] of sequences of ids [rows, length]; zero where masked."""
+        with torch.autocast(ids.device.type, enabled=False):  # the store holds full precision
+            unit = torch.full_like(ids, -1)
+            return self._through(slice(self.cut), Tokens(self._embedded(ids, unit), mask, unit)).values
+
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """All that ``below`` computes with, by name."""
+        learning = {id(one) for module in self._learning for one in module.state_dict(keep_vars=True).values()}
+        return {name: one for name, one in self.model.state_dict(keep_vars=True).items() if id(one) not in learning}
 
     def split(self, tokens: Tokens) -> dict[str, Tokens]:
         """The stream of each text out of the joined sequence [batch, length, dim], with units of its own."""
@@ -124,7 +125,42 @@ class HuggingFaceTrunk(Trunk):
                 parameter.requires_grad_(learns)
             self.train(training)
 
-    def _sequence(self, texts: Mapping[str, Present], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def _calls(self) -> Sequence[Layer]:
+        """The layers; of a model that shows none, its ``forward`` as the only one."""
+        return self.layers if self._family else [self._whole]
+
+    def _whole(self, values: Tensor, mask: Tensor) -> Tensor:
+        return self.model(inputs_embeds=values, attention_mask=mask.long()).last_hidden_state
+
+    def _through(self, part: slice, tokens: Tokens) -> Tokens:
+        """A part of the layers over padded tokens; masked places of the result are zero."""
+        mask = tokens.mask
+        if self._family and self.packing and not bool(mask.all()):
+            packing = plan_packing(mask)
+            packed = self._family.packed(self.model, packing.pack(tokens.values), packing, part)
+            return tokens._replace(values=packing.unpack(packed, tokens.values.shape))
+        values = hide(tokens.values, mask)
+        for layer in self._calls[part]:
+            values = layer(values, mask)
+        return tokens._replace(values=hide(values, mask))
+
+    def _embedded(self, ids: Tensor, unit: Tensor) -> Tensor:
+        values = self.model.get_input_embeddings()(ids)
+        if self.facet is not None:
+            facet = self.facet(unit.clamp(min=0) // STRIDE)
+            values = values + torch.where(unit[..., None] >= 0, facet, 0.0 * facet)
+        return self._family.embed(self.model, values) if self._family else values
+
+    def _stored(self, store: TokenStore, ids: Tensor, mask: Tensor) -> Tensor:
+        """The tokens at the cut; those of rows that the store has not are computed."""
+        values, found = store.read(ids, mask)
+        values = values.to(self.model.dtype)
+        if not bool(found.all()):
+            values[~found] = self.below(ids[~found], mask[~found]).to(values.dtype)
+        return values
+
+    def sequence(self, texts: Mapping[str, Present], size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Ids, units and mask [size, length] of [CLS] first [SEP] second [SEP] for each row."""
         cls, sep, pad = self.special
         device = self.model.get_input_embeddings().weight.device
@@ -153,6 +189,7 @@ class HuggingFaceTrunk(Trunk):
     def _tune(self, mode: str) -> None:
         """Freeze what does not learn; ``_learning`` are the modules that do."""
         self._learning = [self.model]
+        self.cut: int | None = None
         if mode == "full":
             return
         stack = list(self._family.stack(self.model)) if self._family else []
@@ -161,6 +198,7 @@ class HuggingFaceTrunk(Trunk):
             raise RecipeError(f"trunk.tune: '{mode}' needs {top} layers to tune; this trunk shows {len(stack)}")
         head = self._family.head(self.model) if self._family and top else None
         self._learning = stack[len(stack) - top :] + ([head] if head is not None else [])
+        self.cut = len(stack) - top if self._family else 1
         self.model.requires_grad_(False)
         for module in self._learning:
             module.requires_grad_(True)

@@ -119,6 +119,7 @@ NEEDS = {  # what else must be there for an option to matter
     "train.input_dropout": (WITH_TABLE,),
     "train.save_every": ("evaluate.every=100",),
     "train.patience": ("train.steps=12", "evaluate.every=0.1"),
+    "trunk.cache": ("trunk.tune=top1",),
     "trunk.vocabulary": (FILES,),
 }
 

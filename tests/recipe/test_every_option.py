@@ -21,6 +21,7 @@ from mmbert.model import MMBert
 from mmbert.recipe.schema import TEXT, Recipe
 from mmbert.registry import options
 from mmbert.train import trackers
+from mmbert.trunk.store import TokenStore
 from tasks import TASKS
 
 # What is observed -> option -> two of its values. Options of parts stand behind the part's name.
@@ -183,6 +184,7 @@ CHANGES = {
 # They change speed or memory: option -> two of its values -> what is read of each; a run writes the same.
 CHANGES_NOTHING = {
     "trunk.packing": {"true": ("packed", {True}), "false": ("packed", {False})},
+    "trunk.cache": {"true": ("texts of the cache", {True}), "false": ("texts of the cache", {False})},
     "train.accumulate": {1: ("rows of a micro-batch", {8}), 4: ("rows of a micro-batch", {2})},
     "train.workers": {0: ("workers", {0}), 2: ("workers", {2})},
     "train.trackers": {"[]": ("trackers", {False}), "[wandb, mlflow]": ("trackers", {"wandb", "mlflow"})},
@@ -278,7 +280,9 @@ def test_it_is_read_and_changes_nothing(option, monkeypatch):
     spy(trackers, "Mirror", "trackers", lambda name, *_: name)
     for name in ("mlflow", "wandb"):
         monkeypatch.setitem(trackers.LOGGER_TYPE_TO_CLASS, name, None)  # nothing leaves this machine
+    spy(TokenStore, "read", "texts of the cache", lambda store, ids, mask: True)
     exact = ["train.precision=fp64", "train.dropout=0", "train.steps=2", "evaluate.every=1", seen.WITH_TABLE]
+    exact += seen.NEEDS.get(option, ())
     written = []
     for value, (what, expected) in CHANGES_NOTHING[option].items():
         counted.clear()

@@ -31,8 +31,8 @@ def test_the_example_of_two_problems_at_once(write):
         "broken.yaml",
     )
     assert problems(path="broken.yaml") == [
-        "trunk.hiden_size (broken.yaml:4): unknown key. Did you mean 'hidden_size'? Valid: checkpoint, family, heads, "
-        "hidden_size, layers, max_positions, packing, tune, vocabulary",
+        "trunk.hiden_size (broken.yaml:4): unknown key. Did you mean 'hidden_size'? Valid: cache, checkpoint, family, "
+        "heads, hidden_size, layers, max_positions, packing, tune, vocabulary",
         "inputs.photo.type (broken.yaml:6): no encoder is called 'vitt'. Did you mean 'vit'? Valid: graph, text, vit",
     ]
 
@@ -64,6 +64,7 @@ def test_the_example_of_two_problems_at_once(write):
         ("train.select=prise/rmse", "train.select (--set): no task is called 'prise'. Did you mean 'price'?"),
         ("train.select=price", "train.select (--set): expected skill or task/metric, found 'price'"),
         ("trunk.tune=top0", "trunk.tune (--set): expected full, frozen or top<k>"),
+        ("trunk.cache=true", "trunk.cache (--set): only what is frozen can be computed once, but trunk.tune is full"),
         ("trunk.layers=2", "trunk.layers (--set): belongs to a trunk from a config, but the checkpoint is minilm"),
         (
             "trunk={checkpoint: null, heads: 3}",
@@ -100,6 +101,16 @@ def test_a_wrong_override_is_told_with_its_path(write, override, problem):
             load_recipe("recipe.yaml", [override])
     else:
         assert [line[: len(problem)] for line in problems(override)] == [problem]
+
+
+def test_two_texts_cannot_be_cached(write):
+    two = ["trunk={cache: true, tune: top2}", "inputs.label={type: text}"]
+    message = (
+        "the texts label, title are told apart by a facet, which learns below all layers: keep one, or remove this"
+    )
+    assert problems(*two) == [f"trunk.cache (--set): {message}"]
+    assert load_recipe("recipe.yaml", [*two, "trunk.cache=false"]).recipe.trunk.tune == "top2"
+    assert load_recipe("recipe.yaml", two[:1]).recipe.trunk.cache
 
 
 @pytest.mark.parametrize(
@@ -230,7 +241,7 @@ def test_one_form_of_a_choice_replaces_the_other_of_an_earlier_layer(write):
     write("extends: recipe.yaml\ntrunk: {checkpoint: null, layers: 2, packing: false}\n", "small.yaml")
     assert resolved(path="small.yaml")["trunk"]["layers"] == 2
     trunk = resolved("trunk.checkpoint=minilm", path="small.yaml")["trunk"]
-    assert trunk == {"checkpoint": "minilm", "tune": "full", "packing": False}
+    assert trunk == {"checkpoint": "minilm", "tune": "full", "packing": False, "cache": False}
 
 
 def test_a_cycle_shows_the_chain(write):
