@@ -115,17 +115,15 @@ class HuggingFaceTrunk(Trunk):
     def _through(self, part: slice, tokens: Tokens) -> Tokens:
         """A part of the layers over padded tokens; masked places of the result are zero."""
         values, mask, layers = hide(tokens.values, tokens.mask), tokens.mask, self._calls[part]
-        if not layers:
-            return tokens._replace(values=values)
-        if not self._family or not self.packing or bool(mask.all()):
+        if layers and self._family and self.packing and not bool(mask.all()):
+            packing = plan_packing(mask)
+            packed, reads = packing.pack(values), packing.mask
             for layer in layers:
-                values = layer(values, mask)
-            return tokens._replace(values=hide(values, mask))
-        packing = plan_packing(mask)
-        packed, reads = packing.pack(values), packing.mask
+                packed = layer(packed, reads)
+            return tokens._replace(values=packing.unpack(packed, values.shape))
         for layer in layers:
-            packed = layer(packed, reads)
-        return tokens._replace(values=packing.unpack(packed, values.shape))
+            values = layer(values, mask)
+        return tokens._replace(values=hide(values, mask))
 
     def _embedded(self, ids: Tensor, unit: Tensor) -> Tensor:
         values = self.model.get_input_embeddings()(ids)
