@@ -2,10 +2,10 @@
 
     python -m benchmarks.multitask --json multitask.json --ledger results/multitask.csv
 
-takes less than 20 minutes on one core and prints two tables. With all inputs: one joint run of two tasks, the whole trunk
-tuned, against two runs of one task; the joint run with a frozen trunk, uncached and cached. With names alone: seconds an
-epoch, after the first (medians), under full tuning and, cached, ``top2`` and ``frozen``. Every row has both labels. A
-cache is filled anew, in a folder of its own.
+takes less than 20 minutes on one core and prints two tables. With all inputs: one joint run of two tasks, the whole
+trunk tuned, against two runs of one task; the joint run with a frozen trunk, uncached and cached. With names alone:
+seconds an epoch, after the first (medians), under full tuning and, cached, ``top2`` and ``frozen``. Every row has both
+labels. A cache is filled anew, in a folder of its own.
 """
 
 import argparse
