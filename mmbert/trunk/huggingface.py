@@ -136,7 +136,7 @@ class HuggingFaceTrunk(Trunk):
     def _through(self, part: slice, tokens: Tokens) -> Tokens:
         """A part of the layers over padded tokens; masked places of the result are zero."""
         mask = tokens.mask
-        if self._family and self.packing and not bool(mask.all()):
+        if self._family and self._calls[part] and self.packing and not bool(mask.all()):
             packing = plan_packing(mask)
             packed = self._family.packed(self.model, packing.pack(tokens.values), packing, part)
             return tokens._replace(values=packing.unpack(packed, tokens.values.shape))
