@@ -19,8 +19,8 @@ from mmbert.data.plan import StepPlan
 from mmbert.errors import IntegrityError, RecipeError
 from mmbert.features import cache_features
 from mmbert.recipe.load import load_recipe
-from mmbert.train.step import accumulate_gradients, count_units
 from mmbert.train.optimizer import make_optimizer
+from mmbert.train.step import accumulate_gradients, count_units
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.store import TokenStore
 

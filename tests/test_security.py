@@ -205,7 +205,7 @@ def test_a_name_that_a_spreadsheet_would_run_is_text_in_the_ledger(tmp_path, mon
     assert row["value"] == "-0.5"  # a number stays one
 
 
-def test_a_plain_name_stays_as_it_is_in_the_ledger(tmp_path):
-    common = {"study": "s", "arm": "image + text, =all", "split": "test", "recipe": "1", "seed": 0}
+def test_a_plain_name_stays_in_one_line_of_the_ledger(tmp_path):
+    common = {"study": "s", "arm": "image +\rtext,\n=all", "split": "test", "recipe": "1", "seed": 0}
     ledger.append_results(tmp_path / "ledger.csv", {"price": {"rmse": 1.0}}, **common)
     assert ',"image + text, =all",0,price,rmse,1,test,' in (tmp_path / "ledger.csv").read_text()
