@@ -10,18 +10,17 @@ from accelerate import Accelerator
 from mmbert.bad_values import bad_values
 from mmbert.build import Built, build, facts
 from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.plan import StepPlan
 from mmbert.errors import DataError
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.evaluate.evaluator import evaluate as evaluate_model
 from mmbert.evaluate.ledger import append_results
-from mmbert.evaluate.results import Result, best, cached_baselines, compare, fingerprint, from_evaluation, primary
+from mmbert.evaluate.results import Result, best, cached_baselines, compare, from_evaluation, primary
 from mmbert.fetch import cache_folder
 from mmbert.predictor import load, open_run, predict
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.write import dump, recipe_hash
-from mmbert.samples import chained, count_rows
+from mmbert.samples import chained
 from mmbert.train.checkpoint import load_weights, save_checkpoint
 from mmbert.train.console import Console, count_parameters
 from mmbert.train.folder import RunFolder, environment
@@ -66,27 +65,31 @@ def train(
     total, every = steps_of(loaded, len(built.items("train")))
     loaded = _in_steps(built.recipe, total)
     identity = recipe_hash(loaded)
-    data = _fingerprint(built)
+    data = built.survey.fingerprint
     folder.clear()
     folder.write("recipe.yaml", dump(loaded))
     folder.write("env.json", environment(accelerator.num_processes))
-    folder.write("data.json", {"fingerprint": data, "rows": count_rows(built.splits)})
+    folder.write("data.json", {"fingerprint": data, "rows": built.survey.rows})
+    built.bad.keep_in(folder)
     console.banner(f"mmbert: {loaded.name}", _facts(built, accelerator, folder, total))
+    console.say(*(f"warning: {warning}" for warning in built.survey.warnings))
     model = built.model.to(accelerator.device)
     share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-    loading = {**share, "workers": loaded.train.workers, "pin_memory": accelerator.device.type == "cuda"}
+    loading = {**share, "workers": loaded.train.workers, "pin_memory": accelerator.device.type == "cuda",
+               "on_bad": built.bad.add}  # fmt: skip
 
     def evaluation(split: str, without: Sequence[str] = ()) -> Evaluation:
         batches = evaluation_batches(built.items(split), loaded.evaluate.batch_size, **loading)
-        return evaluate_model(model, batches, device=accelerator.device, without=without)
+        found = evaluate_model(model, batches, device=accelerator.device, without=without)
+        built.bad.share()
+        return found
 
     def keep() -> None:
         parts = {f"inputs.{name}": part for name, part in built.processors.items()}
         parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
         save_checkpoint(folder.checkpoint, model, parts, facts(model))
 
-    plan = StepPlan(loaded.train.seed, len(built.items("train")), loaded.train.batch_size)
-    steps = batches(plan, built.items("train"), steps=total, accumulate=loaded.train.accumulate, **loading)
+    steps = batches(built.plan(total), built.items("train"), steps=total, accumulate=loaded.train.accumulate, **loading)
     console.start(total)
     try:
         progress = fit(
@@ -136,7 +139,7 @@ def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, flo
     built = open_run(run, data=True)
     accelerator = Accelerator()
     share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-    batches = evaluation_batches(built.items(split), built.recipe.evaluate.batch_size, **share)
+    batches = evaluation_batches(built.items(split), built.recipe.evaluate.batch_size, **share, on_bad=built.bad.add)
     found = evaluate_model(built.model.to(accelerator.device), batches, device=accelerator.device)
     Console(speaks=accelerator.is_main_process).results([from_evaluation("mmbert", found)], {}, split=split)
     return found.scores
@@ -149,7 +152,7 @@ def baseline(
     loaded = load_recipe(recipe, overrides).recipe
     built = build(loaded)
     console = Console(speaks=True)
-    data = _fingerprint(built)
+    data = built.survey.fingerprint
     results = _baselines(built, data, console)
     console.results(results, {})
     if ledger:
@@ -183,7 +186,7 @@ def steps_of(recipe: Recipe, rows: int) -> tuple[int, int]:
 
 
 def _facts(built: Built, accelerator: Accelerator, folder: RunFolder, total: int) -> dict[str, str]:
-    rows = count_rows(built.splits)
+    rows = built.survey.rows
     present = {
         name: " / ".join(str(rows[split].get(name, 0)) for split in rows)
         for name in ("rows", *sorted(built.processors), *sorted(built.labels))
@@ -200,8 +203,8 @@ def _facts(built: Built, accelerator: Accelerator, folder: RunFolder, total: int
 
 def _baselines(built: Built, data: str, console: Console) -> list[Result]:
     console.say("", "baselines on the same split ...")
-    splits = {split: list(chained(built.splits, split)) for split in built.splits}
-    rows = count_rows(built.splits)  # a baseline is fitted, chosen and scored
+    splits = {split: built.good_samples(split) for split in built.splits}
+    rows = built.survey.rows  # a baseline is fitted, chosen and scored
     tasks = {name: task.cpu() for name, task in built.model.tasks.items() if all(rows[one].get(name) for one in rows)}
     parts = {**built.recipe.inputs, **built.recipe.tasks}
     options = {name: part.model_dump(mode="json") for name, part in parts.items()}
@@ -209,17 +212,12 @@ def _baselines(built: Built, data: str, console: Console) -> list[Result]:
     return cached_baselines(cache_folder() / "baselines", *given, data=data, options=options)
 
 
-def _fingerprint(built: Built) -> str:
-    files = {name for name, processor in built.processors.items() if processor.reads_files}
-    return fingerprint({split: chained(built.splits, split) for split in built.splits}, files)
-
-
 def _differences(
     built: Built, ours: Result, beside: Sequence[Result], found: Evaluation
 ) -> dict[str, tuple[str, dict[str, float]]]:
     """For each task: the best baseline, and the difference of the primary metric to it with its 95 % interval."""
     differences = {}
-    groups = {sample.id: sample.attributes["group"] for sample in chained(built.splits, "test")
+    groups = {sample.id: sample.attributes["group"] for sample in chained(built.splits, "test", ())
               if "group" in sample.attributes}  # fmt: skip
     for name in ours.scores:
         if not any(name in one.scores for one in beside):

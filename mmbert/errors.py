@@ -50,6 +50,12 @@ class NumericalError(MMBertError):
     exit_code = 4
 
 
+class ResourceError(MMBertError):
+    """Memory, disk or a process gave out."""
+
+    exit_code = 5
+
+
 class IntegrityError(MMBertError):
     """A run folder, a model folder or an archive is not what it claims to be."""
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmbert.contracts import Processor, Task
+from mmbert.data.fingerprint import Fingerprint
 from mmbert.evaluate.baselines import Row, run_baselines
 from mmbert.evaluate.bootstrap import Difference, paired_bootstrap
 from mmbert.evaluate.evaluator import Evaluation
@@ -75,26 +75,11 @@ def _plain(row: Row) -> dict[str, Any]:
 
 def fingerprint(splits: Mapping[str, Iterable[Sample]], files: Collection[str] = ()) -> str:
     """A hash of all raw values of all splits; of the inputs in ``files`` a path counts by its file's name and size."""
-    digest = hashlib.blake2b(digest_size=12)
+    seen = Fingerprint(files)
     for split, samples in splits.items():
         for sample in samples:
-            for values in (sample.inputs, sample.targets):
-                for name in sorted(values):
-                    value = values[name]
-                    if name in files and isinstance(value, str):
-                        value = Path(value)
-                    content = [split, sample.id, name, value]
-                    digest.update(json.dumps(content, default=_described).encode())
-    return digest.hexdigest()
-
-
-def _described(value: Any) -> Any:
-    """What JSON cannot say of a raw value; ``repr`` would shorten a long array."""
-    if isinstance(value, Path):
-        return f"{value.name} {value.stat().st_size}"
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes()).hexdigest()}"
-    return value.tolist() if isinstance(value, np.ndarray) else repr(value)
+            seen.add(split, sample)
+    return seen.hexdigest()
 
 
 def compare(

@@ -16,7 +16,11 @@ from mmbert.recipe.conflicts import CONFIG_KEYS
 from mmbert.recipe.schema import Recipe
 
 # keys that change neither the weights nor the scores of a run
-OPERATIONAL = (("name",), ("train", "workers"), ("evaluate", "batch_size"), ("evaluate", "baselines"))
+OPERATIONAL = (
+    ("name",),
+    ("train", "workers"),
+    *(("evaluate", key) for key in ("batch_size", "baselines", "on_leak")),
+)
 
 
 def resolve(recipe: Recipe) -> dict[str, Any]:

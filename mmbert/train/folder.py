@@ -33,7 +33,7 @@ class RunFolder:
         """Remove what an earlier run left: once data and model are ready, so that a mistake there costs no results."""
         if not self.writes:
             return
-        for stale in ("result.json", "metrics.jsonl"):
+        for stale in ("result.json", "metrics.jsonl", "bad_samples.jsonl"):
             (self.path / stale).unlink(missing_ok=True)
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)  # its weights are not those of this recipe
 
