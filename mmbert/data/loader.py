@@ -18,7 +18,7 @@ from mmbert.errors import ResourceError, SampleError
 from mmbert.types import Batch
 
 OnBad = Callable[[SampleError], None]  # is told of a bad sample, and may raise
-SHOWN = 8  # samples that an error names at most
+SHOWN = 16  # samples that an error names at most
 
 
 def batches(
@@ -121,7 +121,9 @@ def _loaded(
         if isinstance(one, Failure):
             if one.resource:
                 raise _gave_out(items, asked.waiting, str(one.error)) from one.error
-            raise one.error from (RuntimeError(f"in a worker:\n{one.told}") if one.told else None)
+            if one.told:
+                raise one.error from RuntimeError(f"in a worker:\n{one.told}")
+            raise one.error
         asked.waiting.popleft()
         for bad in one.bad:
             cast(OnBad, on_bad)(bad)
