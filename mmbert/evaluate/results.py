@@ -25,7 +25,7 @@ class Result:
 
     arm: str
     scores: dict[str, dict[str, float]]  # task -> metric -> value
-    predictions: dict[str, dict[int, Tensor]]  # task -> sample id -> prediction
+    predictions: Mapping[str, Mapping[int, Tensor]]  # task -> sample id -> prediction
 
 
 def from_evaluation(arm: str, found: Evaluation) -> Result:
@@ -59,10 +59,12 @@ def cached_baselines(
         temporary.write_text(json.dumps([_plain(row) for row in rows]))
         temporary.replace(path)
     by_arm: dict[str, Result] = {}
+    predictions: dict[str, dict[str, dict[int, Tensor]]] = {}
     for row in json.loads(path.read_text()):
-        one = by_arm.setdefault(row["arm"], Result(row["arm"], {}, {}))
+        own = predictions.setdefault(row["arm"], {})
+        one = by_arm.setdefault(row["arm"], Result(row["arm"], {}, own))
         one.scores[row["task"]] = row["metrics"]
-        one.predictions[row["task"]] = {int(key): torch.tensor(value) for key, value in row["predictions"].items()}
+        own[row["task"]] = {int(key): torch.tensor(value) for key, value in row["predictions"].items()}
     return list(by_arm.values())
 
 
