@@ -54,13 +54,15 @@ class GraphProcessor(Processor):
         self.molecules = True
 
     def fit(self, values: Iterable[str | Mapping[str, Any]]) -> None:
-        values = list(values)
-        kinds = {isinstance(value, str) for value in values}
+        kinds, graphs = set[bool](), []
+        for value in values:
+            kinds.add(isinstance(value, str))
+            if not isinstance(value, str):
+                graphs.append(_parts(value))
         if len(kinds) != 1:
             raise DataError("graphs must be all SMILES strings or all dicts, with one or more in the training split")
         self.molecules = kinds.pop()
         if not self.molecules:
-            graphs = [_parts(value) for value in values if not isinstance(value, str)]
             self.node_fields = fit_fields("node", [row for nodes, _, _ in graphs for row in nodes])
             self.edge_fields = fit_fields("edge", [row for _, _, features in graphs for row in features])
 

@@ -1,6 +1,7 @@
 """Tables: a row of named cells, numbers and categories, as one token a cell."""
 
 import warnings
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -64,29 +65,29 @@ class TableProcessor(Processor):
         self.ignored: list[str] = []  # columns already warned of
 
     def fit(self, values: Iterable[Mapping[str, Any]]) -> None:
-        rows = [_row(value) for value in values]
-        columns = sorted({column for row in rows for column in row})
+        cells: dict[str, _Cells] = {}
+        for value in values:
+            row = _row(value)
+            for column in row:
+                cells.setdefault(column, _Cells()).add(column, cell_of(row, column), column in self.categorical)
         for column in self.categorical:
-            if column not in columns:
-                raise DataError(f"the table has no column '{column}', a categorical one. {nearest(column, columns)}")
+            if column not in cells:
+                raise DataError(f"the table has no column '{column}', a categorical one. {nearest(column, cells)}")
         self.grids, self.categories, self.ignored, transformed = {}, {}, [], []
-        for column in columns:
-            cells = [cell_of(row, column) for row in rows]
-            cells = [cell for cell in cells if cell is not None]
-            numbers = [number_of(column, cell) for cell in cells if is_number(cell)]
-            if not cells:
+        for column, found in sorted(cells.items()):
+            if not found.numbers and not found.counts:
                 warnings.warn(f"the table column '{column}' is left out: no training row has a value", stacklevel=2)
                 self.ignored.append(column)
-            elif column in self.categorical or not numbers:
-                counts = Counter(category_of(column, cell) for cell in cells)
-                kept = sorted(category for category, count in counts.items() if count >= self.minimum_count)
+            elif not found.numbers:
+                kept = sorted(category for category, count in found.counts.items() if count >= self.minimum_count)
                 self.categories[column] = {category: index for index, category in enumerate(kept, start=UNKNOWN + 1)}
-            elif len(numbers) == len(cells):
+            elif not found.counts:
+                numbers = np.array(found.numbers)
                 self.grids[column] = np.quantile(numbers, np.linspace(0, 1, GRID)).tolist()
-                transformed.append(self._shape(column, np.array(numbers)))
+                transformed.append(self._shape(column, numbers))
             else:
-                word = next(cell for cell in cells if not is_number(cell))
-                raise DataError(f"the table column '{column}' mixes numbers, such as {numbers[0]:g}, with {word!r}")
+                mixed = f"mixes numbers, such as {found.numbers[0]:g}, with {found.word!r}"
+                raise DataError(f"the table column '{column}' {mixed}")
         if not self.grids and not self.categories:
             raise DataError("a table needs a column with a value in the training split, found none")
         self.mean = [float(column.mean()) for column in transformed]
@@ -153,6 +154,22 @@ class TableProcessor(Processor):
         # tied quantiles make a step: a number on it takes the step's middle
         below, above = np.interp(numbers, grid, ranks), 1 - np.interp(-numbers, -grid[::-1], ranks)
         return ndtri(((below + above) / 2).clip(1e-3, 1 - 1e-3))
+
+
+class _Cells:
+    """The cells of a column as ``fit`` sees them: 8 bytes a number, and how often there is each category."""
+
+    def __init__(self):
+        self.numbers, self.counts, self.word = array("d"), Counter[str](), None
+
+    def add(self, column: str, cell: Any, is_category: bool) -> None:
+        if cell is None:
+            return
+        if is_number(cell) and not is_category:
+            self.numbers.append(number_of(column, cell))
+            return
+        self.counts[category_of(column, cell)] += 1
+        self.word = cell if self.word is None else self.word
 
 
 def _row(value: Any) -> Mapping[str, Any]:

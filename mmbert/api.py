@@ -9,7 +9,7 @@ from accelerate import Accelerator
 
 from mmbert.bad_values import bad_values
 from mmbert.build import build
-from mmbert.comparison import baselines, data_fingerprint
+from mmbert.comparison import baselines
 from mmbert.data.loader import evaluation_batches
 from mmbert.errors import DataError
 from mmbert.evaluate.evaluator import evaluate as evaluate_model
@@ -81,7 +81,7 @@ def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, flo
     built = open_run(run, data=True)
     accelerator = Accelerator()
     share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-    batches = evaluation_batches(built.items(split), built.recipe.evaluate.batch_size, **share)
+    batches = evaluation_batches(built.items(split), built.recipe.evaluate.batch_size, **share, on_bad=built.bad.add)
     found = evaluate_model(built.model.to(accelerator.device), batches, device=accelerator.device)
     Console(speaks=accelerator.is_main_process).results([from_evaluation("mmbert", found)], {}, split=split)
     return found.scores
@@ -94,8 +94,7 @@ def baseline(
     loaded = load_recipe(recipe, overrides).recipe
     built = build(loaded)
     console = Console(speaks=True)
-    data = data_fingerprint(built)
-    results = baselines(built, data, console)
+    results = baselines(built, console)
     console.results(results, {})
     if ledger:
         for one in results:

@@ -1,15 +1,15 @@
 """Finding every bad value of a recipe's data before training."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from mmbert.contracts import Processor
 from mmbert.errors import DataError, SampleError
-from mmbert.processors import Kind, fitting, make_labels, make_processors, misaligned, refused
+from mmbert.processors import fit, fitting, make_labels, make_processors, refused
 from mmbert.recipe.schema import Recipe
-from mmbert.samples import Splits, chained, open_splits, present_inputs, training_values
+from mmbert.samples import Kind, Splits, Values, count, open_splits
+from mmbert.survey import present_inputs, survey
+from mmbert.train.bad_samples import BadSamples
 from mmbert.trunk.vocabulary import train_vocabulary
-from mmbert.types import Sample
 
 SMALLEST = 100  # vocabulary: whether a value is text depends on none
 
@@ -20,49 +20,25 @@ def bad_values(recipe: Recipe) -> tuple[list[SampleError], int]:
     Raises ``DataError`` where the data cannot be used as a whole: no such file or column, no label, no input.
     """
     found: list[SampleError] = []
-    opened = open_splits(recipe)
-    splits: Splits = {split: [_readable(rows, found) for rows in sources] for split, sources in opened.items()}
-    values, targets = training_values(recipe, splits)
-    recipe = present_inputs(recipe, values)
-    samples = [sample for split in splits for sample in chained(splits, split)]
+    splits, seen = survey(recipe, open_splits(recipe), found.append)
+    recipe = present_inputs(recipe, seen.rows["train"])
     for name, processor in make_processors(recipe, train_vocabulary((), SMALLEST)).items():
-        found += _field(processor, "input", name, values[name], samples)
+        found += _field(processor, "input", name, splits)
     for name, label in make_labels(recipe).items():
-        found += _field(label, "task", name, targets[name], samples)
-    found += misaligned(recipe, samples)
-    return found, sum(len(rows) for sources in opened.values() for rows in sources)
+        found += _field(label, "task", name, splits)
+    each = {(error.row, error.field): error for error in reversed(found)}
+    return [*reversed(each.values())], seen.total
 
 
-def _readable(rows: Sequence[Sample], found: list[SampleError]) -> list[Sample]:
-    """The samples that can be read at all; the errors of the others go to ``found``."""
-    samples = []
-    for row in range(len(rows)):
-        try:
-            samples.append(rows[row])
-        except SampleError as error:
-            found.append(error)
-    return samples
-
-
-def _field(
-    processor: Processor, kind: Kind, name: str, training: Sequence[Any], samples: Sequence[Sample]
-) -> Iterable[SampleError]:
+def _field(processor: Processor, kind: Kind, name: str, splits: Splits) -> Iterator[SampleError]:
     """The bad values of one input or task."""
-    reads = fitting(processor)
+    reads, whole = fitting(processor), []
+    bad = BadSamples(count(splits), 1.0)  # in this field: one that is bad in another is read all the same
     try:
-        try:
-            processor.fit(training)
-        except SampleError:
-            processor.fit([value for value in training if _good(value, reads)])
+        fit(processor, kind, name, Values(splits, "train", kind, name, bad), bad.add)
+        reads = processor
     except DataError as error:  # the good values are too few, or not good together
-        whole = SampleError(str(error), "the training split", f"{kind} '{name}'")
-        return [*refused(samples, kind, name, reads), whole]
-    return refused(samples, kind, name, processor)
-
-
-def _good(value: Any, reads: Any) -> bool:
-    try:
-        reads(value)
-    except SampleError:
-        return False
-    return True
+        whole.append(SampleError(str(error.__cause__ or error), "the training split", f"{kind} '{name}'"))
+    for split in splits:
+        yield from refused(Values(splits, split, kind, name).of_samples(), kind, name, reads)
+    yield from whole

@@ -1,9 +1,9 @@
 """From a recipe to live objects, and from a run folder back to them: the one file that sees every room."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,75 +11,57 @@ import torch
 from torch import Tensor, nn
 
 from encoders import ENCODERS
+from mmbert.built import Built, text_names
 from mmbert.contracts import Encoder, Processor
 from mmbert.data.collate import encode_sample
-from mmbert.data.items import Items
-from mmbert.errors import DataError, RecipeError, nearest
+from mmbert.errors import DataError, RecipeError, SampleError, nearest
 from mmbert.features import check_cache
 from mmbert.fusion import FUSIONS
 from mmbert.layers.dropout import set_dropout
 from mmbert.model import MMBert
-from mmbert.processors import check_labels, fit, make_labels, make_processors, naming_the_row, own_options
+from mmbert.processors import check_labels, fit, make_labels, make_processors, own_options
 from mmbert.recipe.schema import Recipe
-from mmbert.samples import Splits, chained, open_splits, present_inputs, training_values, with_labels
+from mmbert.samples import Values, count, open_splits
+from mmbert.survey import present_inputs, survey
+from mmbert.train.bad_samples import BadSamples
 from mmbert.train.processor_state import read_facts, restore_processor
 from mmbert.train.training_state import load_weights
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
-from mmbert.trunk.vocabulary import Vocabulary, checked_text, train_vocabulary
+from mmbert.trunk.vocabulary import Vocabulary, train_vocabulary
 from mmbert.trunk.weights import fresh_config, from_config, load_checkpoint
 from tasks import TASKS
-
-
-@dataclass(frozen=True)
-class Built:
-    """A recipe's live objects."""
-
-    recipe: Recipe
-    model: MMBert
-    processors: dict[str, Processor]  # by input
-    labels: dict[str, Processor]  # by task
-    splits: Splits  # empty where a trained model was loaded without data
-
-    def items(self, split: str) -> Items:
-        """The samples of a split as tensors."""
-        train = self.recipe.train
-        options = {"seed": train.seed, "input_dropout": train.input_dropout}
-        return Items(self.splits[split], self.processors, self.labels, **options)
-
-    @property
-    def texts(self) -> list[str]:
-        """The names of the text inputs."""
-        return text_names(self.recipe)
 
 
 def build(recipe: Recipe) -> Built:
     """Open the data, fit the processors on the training split and make a model ready to train.
 
-    Raises ``DataError`` where an input or a task finds no value in the training split, ``SampleError`` where fitting
-    meets a bad value or any label is bad, ``RecipeError`` where parts do not fit each other.
+    Bad values count as ``train.max_bad_fraction`` says: at 0 the first is raised as ``SampleError``. Raises
+    ``DataError`` where the data cannot be used as a whole (see ``survey``), ``RecipeError`` where parts do not fit each
+    other.
     """
     check_cache(recipe)
-    splits = with_labels(open_splits(recipe))
-    values, targets = training_values(recipe, splits)
-    recipe = present_inputs(recipe, values)
+    opened = open_splits(recipe)
+    bad = BadSamples(count(opened), recipe.train.max_bad_fraction)
+    splits, seen = survey(recipe, opened, bad.add)
+    recipe = present_inputs(recipe, seen.rows["train"])
     texts = text_names(recipe)
-    for name in texts:
-        with naming_the_row("input", name, checked_text, splits):
-            values[name] = [checked_text(value) for value in values[name]]
-    trunk, vocabulary = _fresh_trunk(recipe, (text for name in texts for text in values[name]))
+    values = {name: Values(splits, "train", "input", name, bad) for name in recipe.inputs}
+    trunk, vocabulary = _fresh_trunk(recipe, [values[name] for name in texts])
     processors, labels = make_processors(recipe, vocabulary), make_labels(recipe)
     for name, processor in processors.items():
-        fit(processor, "input", name, values[name], splits)
+        fit(processor, "input", name, values[name], bad.add)
     for name, label in labels.items():
-        fit(label, "task", name, targets[name], splits)
-    check_labels(recipe, labels, splits)
-    stand_ins = {name: _stand_in(name, part, splits) for name, part in processors.items() if name not in texts}
+        fit(label, "task", name, Values(splits, "train", "task", name, bad), bad.add)
+    check_labels(labels, splits, bad, bad.add)
+    stand_ins = {
+        name: _stand_in(part, name, values[name], bad) for name, part in processors.items() if name not in texts
+    }
     model = _model(recipe, trunk, vocabulary, processors, labels, stand_ins=stand_ins)
     for name, encoder in model.encoders.items():
         encoder.load_pretrained()
         _tune(f"inputs.{name}", encoder, recipe.inputs[name].tune)
-    return Built(recipe, model.train(), processors, labels, splits)
+    return Built(recipe, model.train(), processors, labels, splits, bad, seen)
 
 
 def load(folder: Path, recipe: Recipe, *, data: bool = False) -> Built:
@@ -97,7 +79,9 @@ def load(folder: Path, recipe: Recipe, *, data: bool = False) -> Built:
     }
     model = _model(recipe, from_config(facts["trunk"]), vocabulary, processors, labels, stand_ins={})
     load_weights(folder, model)
-    return Built(recipe, model.eval(), processors, labels, open_splits(recipe) if data else {})
+    splits = open_splits(recipe) if data else {}
+    bad = BadSamples(count(splits), recipe.train.max_bad_fraction)
+    return Built(recipe, model.eval(), processors, labels, splits, bad)
 
 
 def facts(model: MMBert) -> dict[str, Any]:
@@ -106,15 +90,14 @@ def facts(model: MMBert) -> dict[str, Any]:
     return {"trunk": trunk.model.config.to_dict(), "vocabulary": vars(trunk.vocabulary)}
 
 
-def text_names(recipe: Recipe) -> list[str]:
-    return [name for name, part in recipe.inputs.items() if part.type == "text"]
-
-
-def _stand_in(name: str, processor: Processor, splits: Splits) -> dict[str, Tensor]:
+def _stand_in(processor: Processor, name: str, values: Values, bad: BadSamples) -> dict[str, Tensor]:
     """The first training value of an input that holds anything, as a batch of one."""
-    for sample in chained(splits, "train"):
-        if item := encode_sample(sample, {name: processor}, {}).inputs.get(name):
-            return processor.collate([item])
+    for sample, _ in values.of_samples():
+        try:
+            if item := encode_sample(sample, {name: processor}, {}).inputs.get(name):
+                return processor.collate([item])
+        except SampleError as error:
+            bad.add(error)
     raise DataError(f"inputs.{name}: every value of the training split is empty")
 
 
@@ -127,11 +110,21 @@ def _keyed(seed: int, name: str) -> Iterator[None]:
         yield
 
 
-def _fresh_trunk(recipe: Recipe, texts: Iterable[Any]) -> tuple[nn.Module, Vocabulary]:
+class _Joined:
+    """Iterables one after another, as often as it is iterated."""
+
+    def __init__(self, parts: Sequence[Iterable[Any]]):
+        self._parts = parts
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(self._parts)
+
+
+def _fresh_trunk(recipe: Recipe, texts: Sequence[Iterable[Any]]) -> tuple[nn.Module, Vocabulary]:
     trunk = recipe.trunk
     if trunk.checkpoint is not None:
         return load_checkpoint(trunk.checkpoint)
-    vocabulary = train_vocabulary(texts, trunk.vocabulary)
+    vocabulary = train_vocabulary(_Joined(texts), trunk.vocabulary)
     config = fresh_config(
         family=trunk.family,
         layers=trunk.layers,

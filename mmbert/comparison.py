@@ -2,28 +2,24 @@
 
 from collections.abc import Sequence
 
-from mmbert.build import Built
+from mmbert.built import Built
 from mmbert.evaluate.evaluator import Evaluation
-from mmbert.evaluate.results import Result, best, cached_baselines, compare, fingerprint, primary
+from mmbert.evaluate.results import Result, best, cached_baselines, compare, primary
 from mmbert.fetch import cache_folder
-from mmbert.samples import chained, count_rows
+from mmbert.samples import chained
 from mmbert.train.console import Console
 
 
-def baselines(built: Built, data: str, console: Console) -> list[Result]:
+def baselines(built: Built, console: Console) -> list[Result]:
+    """What cheap models reach on the test split of a recipe's data."""
     console.say("", "baselines on the same split ...")
-    splits = {split: list(chained(built.splits, split)) for split in built.splits}
-    rows = count_rows(built.splits)  # a baseline is fitted, chosen and scored
+    splits = {split: built.good_samples(split) for split in built.splits}
+    rows = built.survey.rows  # a baseline is fitted, chosen and scored
     tasks = {name: task.cpu() for name, task in built.model.tasks.items() if all(rows[one].get(name) for one in rows)}
     parts = {**built.recipe.inputs, **built.recipe.tasks}
     options = {name: part.model_dump(mode="json") for name, part in parts.items()}
     given = (splits, built.processors, built.texts, tasks, built.labels)
-    return cached_baselines(cache_folder() / "baselines", *given, data=data, options=options)
-
-
-def data_fingerprint(built: Built) -> str:
-    files = {name for name, processor in built.processors.items() if processor.reads_files}
-    return fingerprint({split: chained(built.splits, split) for split in built.splits}, files)
+    return cached_baselines(cache_folder() / "baselines", *given, data=built.survey.fingerprint, options=options)
 
 
 def differences(
@@ -31,7 +27,7 @@ def differences(
 ) -> dict[str, tuple[str, dict[str, float]]]:
     """For each task: the best baseline, and the difference of the primary metric to it with its 95 % interval."""
     found_differences = {}
-    groups = {sample.id: sample.attributes["group"] for sample in chained(built.splits, "test")
+    groups = {sample.id: sample.attributes["group"] for sample in chained(built.splits, "test", ())
               if "group" in sample.attributes}  # fmt: skip
     for name in ours.scores:
         if not any(name in one.scores for one in beside):

@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Iterable
+from typing import Any
 
 from accelerate import Accelerator
 
 from mmbert.build import Built, build
 from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.plan import StepPlan
 from mmbert.recipe.length import steps_of
 from mmbert.recipe.load import load_recipe
 from mmbert.train.console import Console
@@ -25,12 +25,12 @@ def outlook(built: Built, accelerator: Accelerator, *, total: int, every: int) -
     where the trunk is tuned fully and the run is long. Raises on all where one cannot read its rows.
     """
     recipe = built.recipe
-    share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    share: dict[str, Any] = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    share["on_bad"] = built.bad.add
     items = built.items("train")
-    plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
     read, times, error = [], [], None
     try:
-        made = batches(plan, items, steps=STEPS, accumulate=recipe.train.accumulate, **share)
+        made = batches(built.plan(total), items, steps=STEPS, accumulate=recipe.train.accumulate, **share)
         for _ in range(STEPS):
             start = time.perf_counter()
             read.append(next(made))

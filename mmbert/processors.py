@@ -2,25 +2,22 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal, TypeGuard
-
-import numpy as np
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Any
 
 from encoders import ENCODERS
 from mmbert.contracts import Processor
-from mmbert.data.collate import encode_sample, row_of
+from mmbert.data.collate import row_of
 from mmbert.errors import DataError, SampleError
 from mmbert.recipe.schema import InputPart, Part, Recipe, TaskPart
 from mmbert.registry import Registry, keyword_only
-from mmbert.samples import Splits, chained
+from mmbert.samples import Kind, Splits, Values
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.vocabulary import Vocabulary
 from mmbert.types import Sample
 from tasks import TASKS
 
-Kind = Literal["input", "task"]
+OnBad = Callable[[SampleError], None]
 Reads = Callable[[Any], Any]  # raises SampleError on a bad raw value
 
 
@@ -42,25 +39,32 @@ def own_options(cls: type, part: Part) -> dict[str, Any]:
     return {name: part.options[name] for name in keyword_only(cls)}
 
 
-def fit(processor: Processor, kind: Kind, name: str, values: Iterable[Any], splits: Splits) -> None:
-    """Fit a processor on the training values of an input or a task, which are those in ``splits``.
+def fit(processor: Processor, kind: Kind, name: str, values: Values, on_bad: OnBad) -> None:
+    """Fit a processor on the training values of an input or a task.
 
-    Raises ``SampleError``, naming the row, on a bad value; ``DataError``, naming the field, on values that are no good
-    together.
+    Bad values are handed, with their rows, to ``on_bad``, which may raise; ``values`` must then pass over them. Raises
+    ``DataError``, naming the field, on values that are no good together.
     """
-    with naming_the_row(kind, name, fitting(processor), splits):
-        processor.fit(values)
-
-
-@contextmanager
-def naming_the_row(kind: Kind, name: str, reads: Reads, splits: Splits) -> Iterator[None]:
-    """Errors raised inside tell the training row of the bad value: the first that ``reads`` refuses as well."""
     try:
-        yield
-    except SampleError as error:
-        raise next(refused(chained(splits, "train"), kind, name, reads), error) from error
+        try:
+            processor.fit(values)
+        except SampleError as error:
+            if not _tell(refused(values.of_samples(), kind, name, fitting(processor)), on_bad):
+                raise error  # bad together with others
+            processor.fit(values)
+    except SampleError:
+        raise
     except DataError as error:
         raise DataError(f"{kind}s.{name}: {error}") from error
+
+
+def _tell(errors: Iterable[SampleError], on_bad: OnBad) -> bool:
+    """Whether there was any."""
+    found = False
+    for error in errors:
+        found = True
+        on_bad(error)
+    return found
 
 
 def fitting(processor: Processor) -> Reads:
@@ -80,53 +84,51 @@ def fitting(processor: Processor) -> Reads:
     return read
 
 
-def refused(samples: Iterable[Sample], kind: Kind, name: str, reads: Reads) -> Iterator[SampleError]:
+def refused(values: Iterable[tuple[Sample, Any]], kind: Kind, name: str, reads: Reads) -> Iterator[SampleError]:
     """The errors, with their rows, of the values of an input or a task that ``reads`` refuses."""
-    for sample in samples:
-        values = sample.inputs if kind == "input" else sample.targets
-        if name in values:
-            try:
-                reads(values[name])
-            except SampleError as error:
-                yield error.at(row_of(sample), f"{kind} '{name}'")
+    for sample, value in values:
+        try:
+            reads(value)
+        except SampleError as error:
+            yield error.at(row_of(sample), f"{kind} '{name}'")
 
 
-def misaligned(recipe: Recipe, samples: Iterable[Sample]) -> Iterator[SampleError]:
-    """The errors, with their rows, of lists of tags that are not as long as the list of words that they label."""
+def reads_files(recipe: Recipe) -> set[str]:
+    """The inputs whose values may be paths."""
+    return {
+        name
+        for name, part in recipe.inputs.items()
+        if part.type != "text" and ENCODERS.get(part.type).processor.reads_files
+    }
+
+
+def tagged_texts(recipe: Recipe) -> dict[str, str]:
+    """The text input that each task labels word by word; the units of other inputs are known to their encoder alone."""
     texts = [name for name, part in recipe.inputs.items() if part.type == "text"]
     tagged = {
         task: texts[0] if of == "text" and len(texts) == 1 else of
         for task, part in recipe.tasks.items()
         if (of := part.options.get("of")) and TASKS.get(part.type).processor.one_a_unit
     }
-    for sample in samples if {*tagged.values()} & {*texts} else ():  # other units are known to their encoder alone
-        for task, stream in tagged.items():
-            words, tags = sample.inputs.get(stream), sample.targets.get(task)
-            if stream in texts and _is_list(words) and _is_list(tags) and len(words) != len(tags):
-                message = f"expected a tag for each of the {len(words)} words of '{stream}', found {len(tags)} tags"
-                yield SampleError(message).at(row_of(sample), f"task '{task}'")
+    return {task: text for task, text in tagged.items() if text in texts}
 
 
-def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, list | tuple | np.ndarray)
+def check_labels(labels: Mapping[str, Processor], splits: Splits, bad: Container[Sample], on_bad: OnBad) -> None:
+    """Read the labels of validation and test now, rather than after hours of training.
 
-
-def check_labels(recipe: Recipe, labels: Mapping[str, Processor], splits: Splits) -> None:
-    """Read the labels of validation and test now, rather than after hours of training, and compare lengths.
-
-    Raises ``SampleError``, naming the row, on a bad one (a class that the training split does not have) and on tags
-    that are not as many as the words; ``DataError`` where no row of the validation split has any label: the best
-    checkpoint is chosen by them.
+    Bad ones (a class that the training split does not have) are handed to ``on_bad``, which may raise. Raises
+    ``DataError`` where no row of the validation split has any label: the best checkpoint is chosen by them.
     """
-    labelled = {
-        split: sum(bool(encode_sample(sample, {}, labels).targets) for sample in chained(splits, split))
-        for split in ("validation", "test")
-    }
+    labelled = {"validation": False, "test": False}
+    for split in labelled:
+        for name, label in labels.items():
+            for sample, value in Values(splits, split, "task", name, bad).of_samples():
+                try:
+                    labelled[split] |= bool(label(value))
+                except SampleError as error:
+                    on_bad(error.at(row_of(sample), f"task '{name}'"))
     if not labelled["validation"]:
         raise DataError("no row of the validation split has a label, by which the best checkpoint is chosen")
-    samples = (sample for split in splits for sample in chained(splits, split))
-    if error := next(misaligned(recipe, samples), None):
-        raise error
 
 
 def _made(table: Registry, part: InputPart | TaskPart) -> Processor:

@@ -10,9 +10,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from mmbert.build import build, facts
-from mmbert.comparison import baselines, data_fingerprint, differences
+from mmbert.comparison import baselines, differences
 from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.plan import StepPlan
 from mmbert.errors import Preempted
 from mmbert.evaluate.evaluator import Evaluation, evaluate
 from mmbert.evaluate.ledger import append_results
@@ -22,7 +21,6 @@ from mmbert.outlook import outlook
 from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.write import dump, resolve
-from mmbert.samples import count_rows
 from mmbert.train.average import WeightAverage
 from mmbert.train.checkpoint import Content, read_trainer, save
 from mmbert.train.console import Console, count_parameters
@@ -62,9 +60,8 @@ class Run:
         self.built = self._agreed(lambda: build(recipe))
         if recipe.trunk.cache:
             self._agreed(lambda: cache_features(self.built, accelerator.device))
-        self.data = self._agreed(lambda: data_fingerprint(self.built))
         self.total, self.every = steps_of(recipe, len(self.built.items("train")))
-        self.identity = Identity(in_steps(self.built.recipe, self.total), self.data)
+        self.identity = Identity(in_steps(self.built.recipe, self.total), self.built.survey.fingerprint)
         self.train, self.optim = self.identity.recipe.train, recipe.optim
         self._failed_saves = FailedSaves(console.warn)
         self._share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
@@ -72,6 +69,7 @@ class Run:
             **self._share,
             "workers": self.train.workers,
             "pin_memory": accelerator.device.type == "cuda",
+            "on_bad": self.built.bad.add,
         }
 
     def begin(self, resume: str) -> TrainingState:
@@ -92,17 +90,18 @@ class Run:
                 self.folder.adopt(found.parent.parent, [found.name, best])
             self.folder.rewind(state.progress.step)
         self.folder.write("recipe.yaml", dump(self.identity.recipe))
-        self.folder.write("data.json", {"fingerprint": self.data, "rows": count_rows(self.built.splits)})
+        self.folder.write("data.json", {"fingerprint": self.identity.data, "rows": self.built.survey.rows})
+        self.built.bad.keep_in(self.folder)
         self._write_environment(found, state.progress.step)
         self.console.banner(f"mmbert: {self.identity.recipe.name}", self._facts(found))
+        for warning in self.built.survey.warnings:
+            self.console.warn(warning)
         return state
 
     def fit(self, state: TrainingState) -> None:
         """Train to the last step, or until the run is told to stop."""
-        items = self.built.items("train")
-        plan = StepPlan(self.train.seed, len(items), self.train.batch_size)
         options = {"steps": self.total, "start": state.progress.step, "accumulate": self.train.accumulate}
-        steps = batches(plan, items, **options, **self._loading)
+        steps = batches(self.built.plan(self.total), self.built.items("train"), **options, **self._loading)
         if self.total - state.progress.step >= LONG:
             with in_words("the forecast"):
                 found = outlook(self.built, self.accelerator, total=self.total - state.progress.step, every=self.every)
@@ -134,7 +133,7 @@ class Run:
         if not self.accelerator.is_main_process:
             return {}
         with self.signals.breakable():
-            beside = baselines(self.built, self.data, self.console) if self.built.recipe.evaluate.baselines else []
+            beside = baselines(self.built, self.console) if self.built.recipe.evaluate.baselines else []
             compared = differences(self.built, ours, beside, found)
         result = {
             "recipe": self.identity.hash,
@@ -189,7 +188,7 @@ class Run:
             facts=facts(state.model),
             trainer=asdict(progress),
             recipe=dump(self.identity.recipe),
-            identity={"recipe": self.identity.hash, "data": self.data},
+            identity={"recipe": self.identity.hash, "data": self.identity.data},
         )
         reason = None
         if self.accelerator.is_main_process:
@@ -203,7 +202,9 @@ class Run:
         rows = evaluation_batches(self.built.items(split), self.built.recipe.evaluate.batch_size, **self._loading)
         asked = lambda: self.signals.asked  # noqa: E731
         with in_words(f"evaluation of {split}"):
-            return evaluate(self.built.model, rows, device=self.accelerator.device, without=without, asked=asked)
+            found = evaluate(self.built.model, rows, device=self.accelerator.device, without=without, asked=asked)
+        self.built.bad.share()
+        return found
 
     def _write_environment(self, checkpoint: Path | None, step: int) -> None:
         """Tell and record with what the run begins, or goes on."""
@@ -221,7 +222,7 @@ class Run:
 
     def _facts(self, checkpoint: Path | None) -> dict[str, str]:
         built, accelerator = self.built, self.accelerator
-        rows = count_rows(built.splits)
+        rows = built.survey.rows
         present = {
             name: " / ".join(str(rows[split].get(name, 0)) for split in rows)
             for name in ("rows", *sorted(built.processors), *sorted(built.labels))

@@ -1,21 +1,24 @@
-"""From a recipe's data section to samples: sources opened, training values collected, rows counted."""
+"""From a recipe's data section to samples: sources opened, and views of their values that read when iterated."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
 
 from encoders import ENCODERS
 from mmbert.contracts import Field, Source
 from mmbert.data import SOURCES
-from mmbert.data.splits import SPLITS
+from mmbert.data.splits import SPLITS, Split
 from mmbert.datasets import DATASETS
-from mmbert.errors import DataError
+from mmbert.errors import DataError, SampleError
 from mmbert.recipe.schema import InputPart, Recipe, TaskPart
 from mmbert.registry import keyword_only
 from mmbert.trunk.text import TextProcessor
 from mmbert.types import Sample
 from tasks import TASKS
 
-Splits = dict[str, list[Sequence[Sample]]]  # split -> the samples of each source
+Splits = dict[str, list[Split]]  # split -> the samples of each source
+Kind = Literal["input", "task"]
 
 
 def open_splits(recipe: Recipe) -> Splits:
@@ -24,69 +27,51 @@ def open_splits(recipe: Recipe) -> Splits:
     Raises ``DataError`` where no source has the column of a task, or of an input that is not optional.
     """
     sources = _sources(recipe)
-    return {split: [source.split(split) for source in sources] for split in SPLITS}
+    return {split: [_as_split(source.split(split)) for source in sources] for split in SPLITS}
 
 
-def chained(splits: Splits, split: str) -> Iterator[Sample]:
-    """The samples of a split, of all sources."""
-    for samples in splits[split]:
-        yield from samples
+def _as_split(samples: Sequence[Sample]) -> Split:
+    return samples if isinstance(samples, Split) else Split(samples.__getitem__, np.arange(len(samples)))
 
 
-class Chosen(Sequence[Sample]):
-    """Some samples of a sequence, by their positions."""
-
-    def __init__(self, samples: Sequence[Sample], positions: Sequence[int]):
-        self._samples, self._positions = samples, positions
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, index: Any) -> Any:
-        positions = self._positions[index]
-        return Chosen(self._samples, positions) if isinstance(index, slice) else self._samples[positions]
+def count(splits: Splits) -> int:
+    """The rows of all splits."""
+    return sum(len(samples) for sources in splits.values() for samples in sources)
 
 
-def with_labels(splits: Splits) -> Splits:
-    """The splits without those training rows that have no label, which would teach nothing."""
-    return {**splits, "train": [_with_labels(samples) for samples in splits["train"]]}
+def chained(splits: Splits, split: str, names: Collection[str] | None = None) -> Iterator[Sample]:
+    """The samples of a split, of all sources; with the inputs and targets in ``names``, if they are given.
 
-
-def _with_labels(samples: Sequence[Sample]) -> Sequence[Sample]:
-    positions = [position for position, sample in enumerate(samples) if sample.targets]
-    return samples if len(positions) == len(samples) else Chosen(samples, positions)
-
-
-def training_values(recipe: Recipe, splits: Splits) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
-    """The raw values of the training split by input and by task, in one pass.
-
-    Raises ``DataError`` where a task has no label, or an input that is not optional no value.
+    Raises ``SampleError`` at one that cannot be read.
     """
-    values: dict[str, list[Any]] = {name: [] for name in recipe.inputs}
-    targets: dict[str, list[Any]] = {name: [] for name in recipe.tasks}
-    for sample in chained(splits, "train"):
-        for name, value in sample.inputs.items():
-            values[name].append(value)
-        for name, value in sample.targets.items():
-            targets[name].append(value)
-    for name, found in targets.items():
-        if not found:
-            raise DataError(f"tasks.{name}: no row of the training split has a label for it")
-    for name, found in values.items():
-        if not found and not recipe.inputs[name].optional:
-            raise DataError(f"inputs.{name}: absent in every row of the training split; 'optional: true' allows that")
-    return values, targets
+    for samples in splits[split]:
+        for sample in samples.read(names):
+            if isinstance(sample, SampleError):
+                raise sample
+            yield sample
 
 
-def count_rows(splits: Splits) -> dict[str, dict[str, int]]:
-    """Rows of each split, and how many of them have each input and each label."""
-    counts: dict[str, dict[str, int]] = {}
-    for split in splits:
-        found = counts.setdefault(split, {"rows": 0})
-        for sample in chained(splits, split):
-            for name in ("rows", *sample.inputs, *sample.targets):
-                found[name] = found.get(name, 0) + 1
-    return counts
+class Values:
+    """The raw values of one input or task in a split, read from the source each time they are iterated.
+
+    ``bad`` are samples to pass over; those that cannot be read are passed over as well.
+    """
+
+    def __init__(self, splits: Splits, split: str, kind: Kind, name: str, bad: Container[Sample] = ()):
+        self.kind, self.name = kind, name
+        self._sources, self._bad = splits[split], bad
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self.of_samples())
+
+    def of_samples(self) -> Iterator[tuple[Sample, Any]]:
+        """Each value with its sample, which may hold this value alone."""
+        for samples in self._sources:
+            for sample in samples.read({self.name}):
+                if not isinstance(sample, SampleError) and sample not in self._bad:
+                    values = sample.inputs if self.kind == "input" else sample.targets
+                    if self.name in values:
+                        yield sample, values[self.name]
 
 
 def _sources(recipe: Recipe) -> list[Source]:
@@ -114,13 +99,3 @@ def _sources(recipe: Recipe) -> list[Source]:
 def _column(name: str, part: InputPart | TaskPart) -> str | tuple[str, ...]:
     column = name if part.column is None else part.column
     return column if isinstance(column, str) else tuple(column)
-
-
-def present_inputs(recipe: Recipe, values: Mapping[str, Iterable[Any]]) -> Recipe:
-    """The recipe without those optional inputs that no training row has."""
-    kept = {name: part for name, part in recipe.inputs.items() if values[name]}
-    train = recipe.train
-    if isinstance(train.input_dropout, dict):
-        rates = {name: rate for name, rate in train.input_dropout.items() if name in kept}
-        train = train.model_copy(update={"input_dropout": rates})
-    return recipe.model_copy(update={"inputs": kept, "train": train})

@@ -1,8 +1,9 @@
 """From samples to batches: the processors' work on one sample, and joining what they return."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +58,22 @@ def collate(items: Sequence[Item], processors: Processors, labels: Processors) -
     )
 
 
+def check_tags(sample: Sample, tagged: Mapping[str, str]) -> None:
+    """Raise ``SampleError`` where a list of tags is not as long as the list of words that it labels.
+
+    ``tagged`` maps tasks to the text inputs whose words they label.
+    """
+    for task, text in tagged.items():
+        words, tags = sample.inputs.get(text), sample.targets.get(task)
+        if _is_list(words) and _is_list(tags) and len(words) != len(tags):
+            message = f"expected a tag for each of the {len(words)} words of '{text}', found {len(tags)} tags"
+            raise SampleError(message).at(row_of(sample), f"task '{task}'")
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, list | tuple | np.ndarray)
+
+
 def row_of(sample: Sample) -> str:
     """The source and the row of a sample, as errors name it."""
     return f"{sample.source} ({sample.attributes.get('where', f'id {sample.id}')})"
@@ -73,6 +90,8 @@ def _encoded(
             tensors = processors[name](values[name], rng)
         except SampleError as error:
             raise error.at(*place) from error
+        except OSError as error:  # a file that was there when the row was read
+            raise SampleError(f"cannot be read: {error}").at(*place) from error
         except Exception as error:
             error.add_note(f"while reading {', '.join(place)}")
             raise

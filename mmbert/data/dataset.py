@@ -63,9 +63,11 @@ class DatasetSource(Source):
         split: str | dict[str, float] | None = None,
         split_seed: int = 0,
         group: str | None = None,
+        attributes: list[str] | None = None,
     ):
         self._name, self._fields, self._builder = name, (inputs, targets), builder
-        self._options = {"columns": columns or {}, "split": split, "split_seed": split_seed}
+        self._options = {"columns": columns or {}, "split": split, "split_seed": split_seed,
+                         "attributes": attributes or ()}  # fmt: skip
         self._group = group or builder.group
 
     @property

@@ -33,6 +33,7 @@ class FilesSource(Source):
             validation split, a tenth of the training groups are held out.
         split_seed: another seed gives another hash split, the same in every source.
         group: the column whose values never straddle two splits; by default the key.
+        attributes: columns that each sample keeps beside its values, such as a language: for ``train.mixing``.
         media: the folder that paths in the rows are relative to; by default that of the (first) file.
 
     ``split("all")`` gives every row in the order of the files. Raises ``DataError`` where a file or column is missing,
@@ -51,12 +52,14 @@ class FilesSource(Source):
         split: str | dict[str, float] | None = None,
         split_seed: int = 0,
         group: str | None = None,
+        attributes: list[str] | None = None,
         media: str | None = None,
     ):
         self._name, self._fields = name, (inputs, targets)
         self._paths = [path] if isinstance(path, str) else path
         self._media = media
-        self._options = {"columns": columns or {}, "key": key, "split": split, "split_seed": split_seed, "group": group}
+        self._options = {"columns": columns or {}, "key": key, "split": split, "split_seed": split_seed, "group": group,
+                         "attributes": attributes or ()}  # fmt: skip
 
     @property
     def fields(self) -> frozenset[str]:

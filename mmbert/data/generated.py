@@ -1,8 +1,9 @@
 """The source that makes its samples up: for tests, dry runs and examples that need no data."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
 
+import numpy as np
 from annotated_types import Ge, Lt
 
 from mmbert.contracts import Field, Source
@@ -41,12 +42,17 @@ class GeneratedSource(Source):
         return frozenset({*self._inputs, *self._targets})
 
     def split(self, name: str) -> Split:
-        return Split(self.sample, rows_in(name, self._splits))
+        return Split(self.sample, rows_in(name, self._splits), self._samples)
 
-    def sample(self, row: int) -> Sample:
-        """The sample of a row, counted from 0."""
+    def _samples(self, rows: np.ndarray, names: Collection[str] | None) -> Iterator[Sample]:
+        return (self.sample(row, names) for row in rows.tolist())
+
+    def sample(self, row: int, names: Collection[str] | None = None) -> Sample:
+        """The sample of a row, counted from 0, with the inputs and targets in ``names``, by default all."""
         inputs = survivors(self._inputs, self._absent, self._seed, row, "inputs")
         targets = {name for name in self._targets if uniform(self._seed, row, "targets", name) >= self._absent}
+        if names is not None:
+            inputs, targets = inputs & {*names}, targets & {*names}
         return Sample(
             id=sample_id(self._name, str(row + 1)),
             source=self._name,

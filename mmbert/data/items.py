@@ -1,9 +1,9 @@
 """The samples of one or more sources as the tensors that the processors make of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmbert.data.chance import Rate
-from mmbert.data.collate import Item, Processors, collate, encode_sample
+from mmbert.data.collate import Item, Processors, check_tags, collate, encode_sample
 from mmbert.types import Batch, Sample
 
 Draw = tuple[int, int | None]  # the position of a sample, and the epoch it is drawn in (None in evaluation)
@@ -13,7 +13,8 @@ class Items:
     """Random access to items, picklable for data workers.
 
     ``splits`` are the samples of one or more sources, counted through: position 0 is the first sample of the first. An
-    item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``encode_sample``.
+    item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``encode_sample``, ``tagged`` at
+    ``check_tags``.
 
     >>> items = Items([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
     >>> items[0, None]  # as evaluation sees the first sample; items[0, 2] is how the third epoch sees it, augmented
@@ -28,9 +29,10 @@ class Items:
         *,
         seed: int = 0,
         input_dropout: Rate = 0.0,
+        tagged: Mapping[str, str] | None = None,
     ):
         self.splits, self.processors, self.labels = list(splits), dict(processors), dict(labels)
-        self.seed, self.input_dropout = seed, input_dropout
+        self.seed, self.input_dropout, self.tagged = seed, input_dropout, dict(tagged or {})
 
     def __len__(self) -> int:
         return sum(map(len, self.splits))
@@ -48,8 +50,13 @@ class Items:
         position, epoch = draw
         key = None if epoch is None else (self.seed, epoch)
         sample = self.sample(position)
+        check_tags(sample, self.tagged)
         return encode_sample(sample, self.processors, self.labels, key, input_dropout=self.input_dropout)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """The items of some draws, joined in their order."""
-        return collate([self[draw] for draw in draws], self.processors, self.labels)
+        return self.joined([self[draw] for draw in draws])
+
+    def joined(self, items: Sequence[Item]) -> Batch:
+        """Some items as a batch, in their order."""
+        return collate(items, self.processors, self.labels)

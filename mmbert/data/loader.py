@@ -1,15 +1,25 @@
 """Batches made ahead by data workers: for training after a step plan, for evaluation over a split."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
+from mmbert.data.collate import row_of
 from mmbert.data.items import Draw, Items
 from mmbert.data.plan import StepPlan
-from mmbert.errors import DataError
+from mmbert.data.whole import Failure, WholeBatches
+from mmbert.errors import ResourceError, SampleError
 from mmbert.types import Batch
+
+OnBad = Callable[[SampleError], None]  # is told of a bad sample, and may raise
+SHOWN = 16  # samples that an error names at most
 
 
 def batches(
@@ -23,30 +33,41 @@ def batches(
     accumulate: int = 1,
     workers: int = 0,
     pin_memory: bool = False,
+    on_bad: OnBad | None = None,
 ) -> Iterator[list[Batch]]:
     """The micro-batches of this process, ``accumulate`` in a list, for each step from ``start`` up to ``steps``.
 
     To resume is to give another ``start``. What is read does not depend on ``workers``. Raises ``RecipeError`` where
-    the batch cannot be shared, and ``SampleError`` at the step that reads a bad value.
+    the batch cannot be shared, and ``ResourceError`` where a worker dies.
+
+    A bad sample is raised as ``SampleError`` at the step that reads it or, where ``on_bad`` is given, handed to that:
+    the sample keeps its place in the batch, without inputs and labels, so that processes stay in step.
     """
     plan.micro_batches(start, rank, world, accumulate)  # raises now rather than at the first step
     share = _Share(plan, range(start, steps), rank, world, accumulate)
-    made = _loaded(items, share, workers, pin_memory)
+    made = _loaded(items, share, workers, pin_memory, on_bad)
     return ([next(made) for _ in range(accumulate)] for _ in range(start, steps))
 
 
 def evaluation_batches(
-    items: Items, batch_size: int, *, rank: int = 0, world: int = 1, workers: int = 0, pin_memory: bool = False
+    items: Items,
+    batch_size: int,
+    *,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    pin_memory: bool = False,
+    on_bad: OnBad | None = None,
 ) -> Iterator[Batch]:
     """The items of this process in order, without randomness: over all ranks each item is there exactly once.
 
     Process ``rank`` reads the positions rank, rank + world, ...: none is padded or repeated, so one process may have a
-    batch more than another, or none.
+    batch more than another, or none. Bad samples and dead workers are told as by ``batches``.
     """
     positions = range(rank, len(items), world)
     starts = range(0, len(positions), batch_size)
-    draws: list[list[Draw]] = [[(position, None) for position in positions[at : at + batch_size]] for at in starts]
-    return _loaded(items, draws, workers, pin_memory)
+    draws = ([(position, None) for position in positions[at : at + batch_size]] for at in starts)
+    return _loaded(items, draws, workers, pin_memory, on_bad)
 
 
 class _Share:
@@ -63,34 +84,93 @@ class _Share:
             yield from self.plan.micro_batches(step, self.rank, self.world, self.accumulate)
 
 
-class _Batches(Dataset):
-    """A whole batch for an index: what a worker makes in one go."""
+class _Asked:
+    """Draws on their way to the workers, which remembers those that have not come back."""
 
-    def __init__(self, items: Items):
-        self.items = items
+    def __init__(self, draws: Iterable[Sequence[Draw]]):
+        self.draws, self.waiting = draws, deque[Sequence[Draw]]()
 
-    def __getitem__(self, draws: Sequence[Draw]) -> Batch | DataError:
-        try:
-            return self.items.batch(draws)
-        except DataError as error:
-            return error  # raised again in the main process, without the worker's traceback in its message
+    def __iter__(self) -> Iterator[Sequence[Draw]]:
+        for draws in self.draws:
+            self.waiting.append(draws)
+            yield draws
 
 
-def _loaded(items: Items, draws: Any, workers: int, pin_memory: bool) -> Iterator[Batch]:
+def _loaded(
+    items: Items, draws: Iterable[Sequence[Draw]], workers: int, pin_memory: bool, on_bad: OnBad | None
+) -> Iterator[Batch]:
+    asked = _Asked(draws)
     loader = DataLoader(
-        _Batches(items),
-        sampler=draws,
+        WholeBatches(items, tolerant=on_bad is not None),
+        sampler=cast(Any, asked),
         batch_size=None,
         collate_fn=_unchanged,
+        worker_init_fn=_apart if workers else None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # of its own: the loader would draw a seed from the global one
     )
-    for made in loader:
-        if isinstance(made, DataError):
-            raise made
-        yield made
+    with _no_interruption():
+        made = iter(loader)
+    while True:
+        try:
+            one = next(made, None)
+        except (RuntimeError, OSError) as error:  # what reading raises comes as a Failure
+            raise _gave_out(items, asked.waiting, str(error)) from error
+        if one is None:
+            return
+        if isinstance(one, Failure):
+            if one.resource:
+                raise _gave_out(items, asked.waiting, str(one.error)) from one.error
+            if one.told:
+                raise one.error from RuntimeError(f"in a worker:\n{one.told}")
+            raise one.error
+        asked.waiting.popleft()
+        for bad in one.bad:
+            cast(OnBad, on_bad)(bad)
+        yield one.batch
+
+
+@contextmanager
+def _no_interruption() -> Iterator[None]:
+    """Leaves the handler of SIGCHLD as it was.
+
+    The loader's own would raise the death of a worker anywhere in the training step; where a batch is waited for, the
+    loader sees it by itself within five seconds.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def _apart(_: int) -> None:
+    """A worker's process group of its own: a signal to the launcher's group would end it before its run has stopped."""
+    os.setpgrp()
+
+
+def _gave_out(items: Items, waiting: Iterable[Sequence[Draw]], reason: str) -> ResourceError:
+    asked = [draw for draws in waiting for draw in draws]
+    names = []
+    for position, _ in asked[:SHOWN]:
+        try:
+            sample = items.sample(position)
+            names.append(f"{sample.id} of {row_of(sample)}")
+        except SampleError as error:
+            names.append(error.row)
+    more = f" and {len(asked) - SHOWN} more" if len(asked) > SHOWN else ""
+    reason = reason.strip().partition("\n")[0]
+    return ResourceError(
+        f"a process that loads data gave out: {reason}\n"
+        f"The samples asked for last, by id: {', '.join(names)}{more}\n"
+        "It may have been out of memory, or of shared memory: `--set train.workers=0` needs neither; "
+        "`df -h /dev/shm` shows the latter, which containers limit (docker run --shm-size=8g)"
+    )
 
 
 def _unchanged(made: Any) -> Any:

@@ -1,14 +1,15 @@
 """Which split a row belongs to: by a stable hash of its group, or by a published column."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
 
 from mmbert.data.chance import uniform
-from mmbert.errors import DataError, RecipeError, nearest
-from mmbert.types import Sample
+from mmbert.errors import DataError, RecipeError, SampleError, nearest
+from mmbert.types import Sample, sample_id
 
 SPLITS = ("train", "validation", "test")
 SPELLINGS = {
@@ -20,11 +21,14 @@ FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
 HELD_OUT = 0.1  # of the training rows, for validation, where no validation split is given
 
 
-class Split(Sequence[Sample]):
-    """Some rows of a source, each read by ``sample(row)`` when it is asked for."""
+Readings = Callable[[np.ndarray, Collection[str] | None], Iterator[Sample | SampleError]]
 
-    def __init__(self, sample: Callable[[int], Sample], rows: np.ndarray):
-        self._sample, self._rows = sample, rows
+
+class Split(Sequence[Sample]):
+    """Some rows of a source, each read by ``sample(row)`` when it is asked for, or one after another by ``samples``."""
+
+    def __init__(self, sample: Callable[[int], Sample], rows: np.ndarray, samples: Readings | None = None):
+        self._sample, self._rows, self._samples = sample, rows, samples
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -32,10 +36,27 @@ class Split(Sequence[Sample]):
     @overload
     def __getitem__(self, index: int) -> Sample: ...
     @overload
-    def __getitem__(self, index: slice) -> "Split": ...
-    def __getitem__(self, index: int | slice) -> "Sample | Split":
+    def __getitem__(self, index: slice | np.ndarray) -> "Split": ...
+    def __getitem__(self, index: int | slice | np.ndarray) -> "Sample | Split":
         rows = self._rows[index]
-        return Split(self._sample, rows) if isinstance(index, slice) else self._sample(int(rows))
+        many = isinstance(index, slice | np.ndarray)
+        return Split(self._sample, rows, self._samples) if many else self._sample(int(rows))
+
+    def read(self, names: Collection[str] | None = None) -> Iterator[Sample | SampleError]:
+        """Every sample in order, or the error in place of one that cannot be read, in constant memory.
+
+        ``names`` are the inputs and targets that are needed; by default all. Others may be there besides.
+        """
+        yield from self._one_by_one() if self._samples is None else self._samples(self._rows, names)
+
+    def _one_by_one(self) -> Iterator[Sample | SampleError]:
+        for row in self._rows.tolist():
+            try:
+                sample = self._sample(row)
+            except SampleError as error:
+                yield error
+            else:
+                yield sample
 
 
 def rows_in(name: str, parts: np.ndarray) -> np.ndarray:
@@ -47,11 +68,12 @@ def rows_in(name: str, parts: np.ndarray) -> np.ndarray:
     return np.flatnonzero(parts == SPLITS.index(name))
 
 
-def by_hash(groups: Sequence[str], fractions: Mapping[str, float], seed: int) -> np.ndarray:
+def by_hash(groups: Iterable[str], fractions: Mapping[str, float], seed: int) -> np.ndarray:
     """The split of each row [rows] as an index into ``SPLITS``: a pure function of (seed, the row's group).
 
     Rows of one group share a split, in every source and recipe. Without a validation fraction, a tenth of the training
-    groups are held out for it. Raises ``RecipeError`` on an unknown name or fractions that do not add up to 1.
+    groups are held out for it. ``groups`` are iterated twice. Raises ``RecipeError`` on an unknown name or fractions
+    that do not add up to 1.
     """
     for name, fraction in fractions.items():
         if name not in SPLITS:
@@ -61,32 +83,38 @@ def by_hash(groups: Sequence[str], fractions: Mapping[str, float], seed: int) ->
     if not math.isclose(sum(fractions.values()), 1, abs_tol=1e-6):
         raise RecipeError(f"the fractions of the splits must add up to 1, however: {dict(fractions)}")
     edges = np.cumsum([fractions.get(name, 0.0) for name in SPLITS])[:-1]
-    places = np.array([uniform(seed, group) for group in groups])
+    places = np.fromiter((uniform(seed, group) for group in groups), float)
     return _held_out(np.searchsorted(edges, places, side="right"), groups, seed)
 
 
-def by_column(values: Sequence[Any], groups: Sequence[str], seed: int, where: Callable[[int], str]) -> np.ndarray:
+def by_column(values: Iterable[Any], groups: Iterable[str], seed: int, where: Callable[[int], str]) -> np.ndarray:
     """The split of each row [rows] from what a column says; ``where`` names a row in errors.
 
     Accepted in any case: train, training; validation, valid, val, dev, development; test, testing. Without validation
-    rows, a tenth of the training groups are held out. Raises ``DataError`` on another value, or on a group in two
-    splits.
+    rows, a tenth of the training groups are held out. ``groups`` are iterated several times. Raises ``DataError`` on
+    another value, or on a group in two splits.
     """
-    first: dict[str, tuple[str, int]] = {}  # group -> its split and the first row that said so
-    for row, (value, group) in enumerate(zip(values, groups, strict=True)):
-        split = SPELLINGS.get(str(value).strip().lower())
-        if split is None:
-            raise DataError(f"{where(row)}: no split is called {value!r}. {nearest(str(value), SPELLINGS)}")
-        other, earlier = first.setdefault(group, (split, row))
-        if other != split:
-            raise DataError(f"'{group}' is in {other} ({where(earlier)}) and in {split} ({where(row)}): choose one")
-    parts = np.array([SPLITS.index(first[group][0]) for group in groups], dtype=np.int64)
+    parts = np.fromiter((_part(value, row, where) for row, value in enumerate(values)), np.int64)
+    digests = np.fromiter((sample_id("", group) for group in groups), np.int64)
+    first, inverse = np.unique(digests, return_index=True, return_inverse=True)[1:]  # the first row of each group
+    if (wrong := np.flatnonzero(parts != parts[first[inverse]])).size:
+        row, earlier = int(wrong[0]), int(first[inverse[wrong[0]]])
+        group = next(islice(groups, row, None))
+        one, other = SPLITS[parts[earlier]], SPLITS[parts[row]]
+        raise DataError(f"'{group}' is in {one} ({where(earlier)}) and in {other} ({where(row)}): choose one")
     return _held_out(parts, groups, seed)
 
 
-def _held_out(parts: np.ndarray, groups: Sequence[str], seed: int) -> np.ndarray:
+def _part(value: Any, row: int, where: Callable[[int], str]) -> int:
+    split = SPELLINGS.get(str(value).strip().lower())
+    if split is None:
+        raise DataError(f"{where(row)}: no split is called {value!r}. {nearest(str(value), SPELLINGS)}")
+    return SPLITS.index(split)
+
+
+def _held_out(parts: np.ndarray, groups: Iterable[str], seed: int) -> np.ndarray:
     if (parts == SPLITS.index("validation")).any() or not len(parts):
         return parts
     # drawn under another key than by_hash's, else the training rows would all lie on one side
-    chosen = np.array([uniform(seed, "validation", group) < HELD_OUT for group in groups])
+    chosen = np.fromiter((uniform(seed, "validation", group) < HELD_OUT for group in groups), bool)
     return np.where(chosen & (parts == SPLITS.index("train")), SPLITS.index("validation"), parts)

@@ -1,7 +1,7 @@
 """Exact evaluation: every row of a split once, whatever the number of processes."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from mmbert.errors import IntegrityError
+from mmbert.evaluate.by_row import ByRow
 from mmbert.model import MMBert
 from mmbert.types import Batch
 from mmbert.world import together
@@ -22,8 +23,8 @@ class Evaluation:
     loss: dict[str, float]  # mean over labelled units
     skill: dict[str, float]  # 1 - loss / loss of the best constant predictor; 0 is no better, 1 is perfect
     scores: dict[str, dict[str, float]]  # task -> metric -> value
-    predictions: dict[str, dict[int, Tensor]]  # task -> sample id -> prediction, for labelled rows
-    targets: dict[str, dict[int, dict[str, Tensor]]]  # task -> sample id -> target, for the same rows
+    predictions: dict[str, Mapping[int, Tensor]]  # task -> sample id -> prediction, for labelled rows
+    targets: dict[str, Mapping[int, dict[str, Tensor]]]  # task -> sample id -> target, for the same rows
 
     @property
     def mean_skill(self) -> float:
@@ -37,7 +38,9 @@ class _Part(NamedTuple):
     loss: float
     constant: float
     units: int  # labelled
-    rows: list[tuple[int, Tensor, dict[str, Tensor]]]  # sample id, prediction, target
+    ids: Tensor  # [rows] int64
+    prediction: Tensor  # [rows, ...]
+    target: dict[str, Tensor]  # [rows, ...] each
 
 
 @torch.no_grad()
@@ -94,14 +97,10 @@ def _parts(model: MMBert, batch: Batch) -> list[_Part]:
         task = model.tasks[name]
         at = fused.at(target.rows)
         output = task(at)
-        ids = batch.ids[target.rows].tolist()
         labels = {key: tensor.cpu() for key, tensor in target.tensors.items()}
-        rows = [
-            (sample, prediction, {key: tensor[index] for key, tensor in labels.items()})
-            for index, (sample, prediction) in enumerate(zip(ids, task.predict(output).cpu(), strict=True))
-        ]
+        rows = batch.ids[target.rows].cpu(), task.predict(output).cpu(), labels
         loss, constant = task.loss(output, target.tensors), task.loss(task.constant(at), target.tensors)
-        parts.append(_Part(name, float(loss), float(constant), int(task.count(target.tensors)), rows))
+        parts.append(_Part(name, float(loss), float(constant), int(task.count(target.tensors)), *rows))
     return parts
 
 
@@ -115,10 +114,10 @@ def _summarise(model: MMBert, parts: list[_Part]) -> Evaluation:
         loss, constant = math.fsum(part.loss for part in own), math.fsum(part.constant for part in own)
         result.loss[name] = loss / count
         result.skill[name] = 1 - loss / constant if constant else 0.0
-        rows = sorted((row for part in own for row in part.rows), key=lambda row: row[0])
-        result.scores[name] = task.score([row[1] for row in rows], [row[2] for row in rows])
-        result.predictions[name] = {row[0]: row[1] for row in rows}
-        result.targets[name] = {row[0]: row[2] for row in rows}
-        if len(result.predictions[name]) != len(rows):
-            raise IntegrityError(f"task '{name}': {len(rows)} rows were evaluated, of which some twice")
+        predictions = ByRow([(part.ids, part.prediction) for part in own])
+        targets = ByRow([(part.ids, part.target) for part in own])
+        result.scores[name] = task.score(predictions.rows(), targets.rows())
+        result.predictions[name], result.targets[name] = predictions, targets
+        if not predictions.distinct:
+            raise IntegrityError(f"task '{name}': {len(predictions)} rows were evaluated, of which some twice")
     return result

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mmbert.contracts import Processor, Task
+from mmbert.data.fingerprint import Fingerprint
 from mmbert.evaluate.baselines import Row, run_baselines
 from mmbert.evaluate.bootstrap import Difference, paired_bootstrap
 from mmbert.evaluate.evaluator import Evaluation
@@ -25,7 +25,7 @@ class Result:
 
     arm: str
     scores: dict[str, dict[str, float]]  # task -> metric -> value
-    predictions: dict[str, dict[int, Tensor]]  # task -> sample id -> prediction
+    predictions: Mapping[str, Mapping[int, Tensor]]  # task -> sample id -> prediction
 
 
 def from_evaluation(arm: str, found: Evaluation) -> Result:
@@ -59,10 +59,12 @@ def cached_baselines(
         temporary.write_text(json.dumps([_plain(row) for row in rows]))
         temporary.replace(path)
     by_arm: dict[str, Result] = {}
+    predictions: dict[str, dict[str, dict[int, Tensor]]] = {}
     for row in json.loads(path.read_text()):
-        one = by_arm.setdefault(row["arm"], Result(row["arm"], {}, {}))
+        own = predictions.setdefault(row["arm"], {})
+        one = by_arm.setdefault(row["arm"], Result(row["arm"], {}, own))
         one.scores[row["task"]] = row["metrics"]
-        one.predictions[row["task"]] = {int(key): torch.tensor(value) for key, value in row["predictions"].items()}
+        own[row["task"]] = {int(key): torch.tensor(value) for key, value in row["predictions"].items()}
     return list(by_arm.values())
 
 
@@ -75,26 +77,11 @@ def _plain(row: Row) -> dict[str, Any]:
 
 def fingerprint(splits: Mapping[str, Iterable[Sample]], files: Collection[str] = ()) -> str:
     """A hash of all raw values of all splits; of the inputs in ``files`` a path counts by its file's name and size."""
-    digest = hashlib.blake2b(digest_size=12)
+    seen = Fingerprint(files)
     for split, samples in splits.items():
         for sample in samples:
-            for values in (sample.inputs, sample.targets):
-                for name in sorted(values):
-                    value = values[name]
-                    if name in files and isinstance(value, str):
-                        value = Path(value)
-                    content = [split, sample.id, name, value]
-                    digest.update(json.dumps(content, default=_described).encode())
-    return digest.hexdigest()
-
-
-def _described(value: Any) -> Any:
-    """What JSON cannot say of a raw value; ``repr`` would shorten a long array."""
-    if isinstance(value, Path):
-        return f"{value.name} {value.stat().st_size}"
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return f"{value.dtype} {value.shape} {hashlib.blake2b(value.tobytes()).hexdigest()}"
-    return value.tolist() if isinstance(value, np.ndarray) else repr(value)
+            seen.add(split, sample)
+    return seen.hexdigest()
 
 
 def compare(

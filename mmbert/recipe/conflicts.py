@@ -15,7 +15,7 @@ CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_po
 def conflicts(given: Mapping[str, Any]) -> dict[Path, str]:
     """Messages by path. ``given`` holds the keys that were given, and may be wrong in any other way."""
     found: dict[Path, str] = {}
-    for check in (_data, _trunk, _cache, _inputs, _train, _input_dropout, _select):
+    for check in (_data, _trunk, _cache, _inputs, _train, _mixing, _input_dropout, _select):
         found.update(check(given))
     return found
 
@@ -88,6 +88,15 @@ def _train(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     rows, parts = train.get("batch_size", 32), train.get("accumulate", 1)
     if isinstance(rows, int) and isinstance(parts, int) and parts > 0 and rows % parts:
         yield ("train", "accumulate"), f"expected a divisor of train.batch_size ({rows}), found {parts}"
+
+
+def _mixing(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    if not isinstance(mixing := _mapping(given.get("train")).get("mixing"), Mapping):
+        return
+    if mixing.get("weights") is None and mixing.get("alpha") is None:
+        yield ("train", "mixing", "weights"), "missing: give train.mixing.weights or train.mixing.alpha"
+    elif mixing.get("weights") is not None and mixing.get("alpha") is not None:
+        yield ("train", "mixing", "alpha"), "train.mixing.weights is given too: remove one"
 
 
 def _input_dropout(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from types import UnionType
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -140,7 +141,8 @@ def _short(context: Mapping[str, Any]) -> dict[str, Any]:
 def keys_of(model: Any, path: Path) -> list[str]:
     """The keys that a model, or the model inside it at a path, knows; a map's entries share one model."""
     for key in path:
-        model = model.model_fields[key].annotation if _is_model(model) else model.__args__[-1]
+        model = model.model_fields[key].annotation if _is_model(model) else get_args(model)[-1]
+        model = next(filter(_is_model, get_args(model)), model) if isinstance(model, UnionType) else model
     return list(model.model_fields) if _is_model(model) else []
 
 

@@ -17,6 +17,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Alpha = Annotated[float, Field(ge=0)]
 
 
 class LearningRates(BaseModel):
@@ -51,6 +52,19 @@ class Optim(BaseModel):
     """the largest norm of the gradient; null: no limit"""
 
 
+class Mixing(BaseModel):
+    """In which shares groups of samples are drawn. Exactly one of weights and alpha is given."""
+
+    model_config = CLOSED
+
+    by: str = "source"
+    """what groups the samples: source, task (the set of a row's labels), or an attribute that a source keeps"""
+    weights: Annotated[dict[str, Rate], Field(min_length=1)] | None = None
+    """the share of each group; all are named"""
+    alpha: Alpha | tuple[Alpha, Alpha] | None = None
+    """shares proportional to size ** alpha: 1 proportional, 0 all equal; [start, end]: linear over the epochs"""
+
+
 class Train(BaseModel):
     """The training loop. Exactly one of epochs and steps is given."""
 
@@ -64,6 +78,8 @@ class Train(BaseModel):
     """optimiser steps, instead of epochs"""
     batch_size: Count = 32
     """rows a step, over all processes"""
+    mixing: Mixing | None = None
+    """groups of samples drawn in shares of their own; null: every sample once an epoch"""
     accumulate: Count = 1
     """micro-batches a step; changes memory, not results"""
     workers: Annotated[int, Field(ge=0)] = 0
@@ -80,6 +96,8 @@ class Train(BaseModel):
     """steps between checkpoints; null: one at each evaluation. The best is kept in any case"""
     max_bad_steps: Annotated[int, Field(ge=0)] = 0
     """steps with a loss or gradient that is not finite to pass over before training stops"""
+    max_bad_fraction: Fraction = 0.0
+    """the fraction of all rows that may be bad, which are left out and listed; 0: the first bad value stops"""
     patience: Count | None = None
     """evaluations without a better score before training stops; null: train to the end"""
     select: str = "skill"
@@ -99,3 +117,5 @@ class Evaluate(BaseModel):
     """rows of a batch; changes speed, not results"""
     baselines: bool = True
     """whether the cheap baselines of the same split stand in the result table"""
+    on_leak: Literal["warn", "fail"] = "warn"
+    """what is done where two splits have rows with the same inputs"""

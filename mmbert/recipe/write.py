@@ -21,8 +21,7 @@ OPERATIONAL = (
     ("train", "workers"),
     ("train", "trackers"),
     ("train", "save_every"),
-    ("evaluate", "batch_size"),
-    ("evaluate", "baselines"),
+    *(("evaluate", key) for key in ("batch_size", "baselines", "on_leak")),
 )
 
 

@@ -37,7 +37,7 @@ class RunFolder:
         """Remove what an earlier run left: once data and model are ready, so that a mistake there costs no results."""
         if not self.writes:
             return
-        for stale in ("result.json", "metrics.jsonl", "events.jsonl"):
+        for stale in ("result.json", "metrics.jsonl", "events.jsonl", "bad_samples.jsonl"):
             (self.path / stale).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # its weights are not those of this recipe
 

@@ -1,6 +1,6 @@
 """The vocabulary that all texts of a model share: a fast tokenizer as a string, and its special tokens."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -47,13 +47,13 @@ def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
     """Learn a lower-case WordPiece vocabulary of at most ``size`` entries from training texts (Wu et al. 2016).
 
     The result depends on the words and their counts alone: not on the order of the texts, the run or the process.
+    ``texts`` are iterated twice, and not kept.
     """
-    listed = [text if isinstance(text, str) else " ".join(text) for text in map(checked_text, texts)]
     learner = _word_pieces(models.WordPiece(unk_token="[UNK]"))
     # the library numbers the continuations of words in another order each time, and ties are broken by number
-    first = [*SPECIAL, *(f"##{letter}" for letter in _continuing(learner, listed))]
+    first = [*SPECIAL, *(f"##{letter}" for letter in _continuing(learner, _plain(texts)))]
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
-    learner.train_from_iterator(listed, trainer)
+    learner.train_from_iterator(_plain(texts), trainer)
     tokenizer = _word_pieces(models.WordPiece(learner.get_vocab(), unk_token="[UNK]"))
     tokenizer.add_special_tokens(list(SPECIAL))
     pad, _, cls, sep, _ = (cast(int, tokenizer.token_to_id(token)) for token in SPECIAL)
@@ -68,6 +68,10 @@ def checked_text(value: Any) -> str | list[str]:
     if listed and all(isinstance(word, str) for word in value):
         return list(value)
     raise SampleError(f"expected a text or a list of words, found {type(value).__name__}: {str(value)[:40]!r}")
+
+
+def _plain(texts: Iterable[Any]) -> Iterator[str]:
+    return (text if isinstance(text, str) else " ".join(text) for text in map(checked_text, texts))
 
 
 def _word_pieces(model: models.WordPiece) -> Tokenizer:

@@ -12,6 +12,8 @@ def test_the_plan_is_stable():
     """Golden: another order would change every published run, and break resuming one."""
     assert [position for position, _ in StepPlan(0, 10, 10).batch(0)] == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
     assert StepPlan(7, 1_000_003, 2).batch(123_456) == [(468228, 0), (724147, 0)]
+    assert StepPlan(3, 7, 5).batch(2) == [(1, 1), (3, 1), (4, 1), (5, 1), (4, 2)]
+    assert StepPlan(11, 100, 6).batch(40) == [(43, 2), (49, 2), (9, 2), (1, 2), (6, 2), (63, 2)]
 
 
 def test_an_epoch_draws_each_sample_once():

@@ -52,6 +52,7 @@ def write_files(folder: Path) -> None:
             "fold": ["train", "test", "validation", "train"] * (ROWS // 4),
             "author": [row % 12 for row in range(ROWS)],
             "photo": "photo.png",
+            "rare": ["gone.png" if row == 9 else "photo.png" for row in range(ROWS)],
         }
     )
     frame.to_csv(folder / "rows.csv", index=False)
@@ -88,6 +89,7 @@ class Other(One):
 
 FILES = "data.made={type: files, path: rows.csv}"
 WITH_TABLE = "inputs.x={type: table, width: 8, layers: 1}"
+MORE = "data.more={type: generated, rows: 12}"
 PARTS = {  # the smallest of each kind, under the name x, y or made
     "inputs.text": "inputs.x={type: text}",
     "inputs.audio": "inputs.x={type: audio, layers: 1, width: 16, heads: 2, mels: 8}",
@@ -115,6 +117,11 @@ NEEDS = {  # what else must be there for an option to matter
     "tasks.tagging.of": (PARTS["inputs.series"],),
     "data.files.media": ("inputs.x={type: vit, column: photo}",),
     "optim.schedule": ("train.steps=4",),
+    "evaluate.on_leak": (FILES, "inputs.text=null", "inputs.x={type: table, column: [photo], width: 8, layers: 1}"),
+    "train.max_bad_fraction": (FILES, PARTS["inputs.vit"], "inputs.x.column=rare"),
+    "train.mixing.by": (MORE, "train.mixing.alpha=0.5"),
+    "train.mixing.weights": (MORE,),
+    "train.mixing.alpha": (MORE,),
     "train.epochs": ("train.steps=null",),
     "train.input_dropout": (WITH_TABLE,),
     "train.save_every": ("evaluate.every=100",),

@@ -135,6 +135,9 @@ CHANGES = {
         "train.steps": (2, 3),
         "train.batch_size": (8, 4),
         "train.patience": ("null", 1),
+        "train.mixing.by": ("source", "group"),
+        "train.mixing.weights": ("{made: 1, more: 1}", "{made: 9, more: 1}"),
+        "train.mixing.alpha": (0, "[0.2, 1]"),
     },
     seen.kept: {"train.ema": (0, 0.5)},
     seen.saved: {"train.save_every": ("null", 2)},
@@ -149,6 +152,8 @@ CHANGES = {
         "inputs.timm.max_pixels": (100, 1_000_000),
         "inputs.vit.max_pixels": (100, 1_000_000),
         "train.select": ("skill", "price/accuracy"),
+        "train.max_bad_fraction": (0, 0.1),
+        "evaluate.on_leak": ("warn", "fail"),
     },
     seen.samples: {
         "data.type": ("generated", "{type: files, path: rows.csv}"),
@@ -164,6 +169,7 @@ CHANGES = {
                 "split": ("null", "fold"),
                 "split_seed": (0, 1),
                 "group": ("null", "author"),
+                "attributes": ("[]", "[author]"),
             }.items()
         },
         "data.files.path": ("rows.csv", "other.csv"),
@@ -219,7 +225,8 @@ def fields_of(model: type[BaseModel], path: str = "") -> set[str]:
     """The dotted names of a section's own keys; the entries of a map share theirs."""
     found = set()
     for name, field in model.model_fields.items():
-        kind = (get_args(field.annotation) or [field.annotation])[-1]  # the value's of a map
+        kinds = [kind for kind in get_args(field.annotation) or [field.annotation] if kind is not type(None)]
+        kind = kinds[-1]  # the value's of a map
         nested = isinstance(kind, type) and issubclass(kind, BaseModel)
         found |= fields_of(kind, f"{path}{name}.") if nested else {f"{path}{name}"}
     return found

@@ -1,0 +1,159 @@
+"""Data workers that die or raise: told within seconds, with the samples that were asked for; never a hang."""
+
+import os
+import resource
+import signal
+import time
+
+import pytest
+import torch
+from data_parts import Number
+
+from mmbert.contracts import Processor
+from mmbert.data.items import Items
+from mmbert.data.loader import batches, evaluation_batches
+from mmbert.data.plan import StepPlan
+from mmbert.errors import ResourceError, SampleError
+from mmbert.types import Sample
+
+MAIN = os.getpid()
+
+
+class Dies(Number):
+    """A number; what happens to the worker that reads 9 is told by ``how``."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __call__(self, value, rng=None):
+        if value == 9 and os.getpid() != MAIN:
+            self.how()
+        return super().__call__(value, rng)
+
+
+def killed():
+    time.sleep(0.3)  # what was made before has been sent
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def no_shared_memory():
+    """From now on this process can make no shared memory, as where /dev/shm is full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def unexpected():
+    raise ZeroDivisionError("nine is too many")
+
+
+def unsendable():
+    raise ZeroDivisionError(lambda: 9)
+
+
+def samples(rows=24):
+    return [Sample(100 + row, "shop", {"size": row}, {}, {"where": f"row {row}"}) for row in range(rows)]
+
+
+def read(how, workers=1):
+    items = Items([samples()], {"size": Dies(how)}, {})
+    return evaluation_batches(items, 4, workers=workers)
+
+
+@pytest.mark.parametrize("how", [killed, no_shared_memory])
+def test_a_worker_that_gives_out_is_told_with_the_samples_asked_for(how):
+    start = time.monotonic()
+    with pytest.raises(ResourceError, match="a process that loads data gave out") as told:
+        [*read(how)]
+    assert time.monotonic() - start < 15
+    assert told.value.exit_code == 5
+    assert "109 of shop (row 9)" in str(told.value)
+    assert "--set train.workers=0" in str(told.value)
+    assert "/dev/shm" in str(told.value)
+
+
+def test_a_dead_worker_does_not_interrupt_what_else_the_process_does():
+    before = signal.getsignal(signal.SIGCHLD)
+    found = read(killed)
+    assert next(found).ids.tolist() == [100, 101, 102, 103]
+    time.sleep(0.6)  # the worker has read ahead and died: no error comes here
+    assert signal.getsignal(signal.SIGCHLD) is before
+    found.close()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unexpected_error_keeps_its_type_and_names_the_row(workers, monkeypatch):
+    if not workers:
+        monkeypatch.setitem(globals(), "MAIN", 0)
+    with pytest.raises(ZeroDivisionError, match="nine is too many") as told:
+        [*read(unexpected, workers)]
+    assert told.value.__notes__ == ["while reading shop (row 9), input 'size'"]
+    if workers:
+        assert "in unexpected" in str(told.value.__cause__)  # the worker's traceback, before the error itself
+
+
+def test_an_error_that_cannot_be_sent_is_told_all_the_same():
+    with pytest.raises(RuntimeError, match="ZeroDivisionError") as told:
+        [*read(unsendable)]
+    assert told.value.__notes__ == ["while reading shop (row 9), input 'size'"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_sample_keeps_its_place_without_inputs_and_labels(workers):
+    rows = samples(8)
+    rows[2] = Sample(102, "shop", {"size": "two"}, {"price": 2.0}, {"where": "row 2"})
+    rows[5] = Sample(105, "shop", {"size": 5}, {"price": "much"}, {"where": "row 5"})
+    rows[6] = Sample(106, "shop", {"size": 6}, {"price": 6.0}, {"where": "row 6"})
+    items, found = Items([rows], {"size": Number()}, {"price": Number()}), []
+    made = [*evaluation_batches(items, 4, workers=workers, on_bad=found.append)]
+    assert [batch.ids.tolist() for batch in made] == [[100, 101, 102, 103], [104, 105, 106, 107]]
+    assert [batch.inputs["size"].rows.tolist() for batch in made] == [[0, 1, 3], [0, 2, 3]]
+    assert ["price" in batch.targets for batch in made] == [False, True]
+    assert made[1].targets["price"].rows.tolist() == [2]
+    assert [(error.row, error.field) for error in found] == [
+        ("shop (row 2)", "input 'size'"), ("shop (row 5)", "task 'price'")
+    ]  # fmt: skip
+
+
+def test_bad_samples_of_training_keep_ranks_in_step():
+    rows = samples(16)
+    rows[3] = Sample(103, "shop", {"size": "three"}, {}, {"where": "row 3"})
+    items, found = Items([rows], {"size": Number()}, {}), []
+    plan = StepPlan(0, 16, 8)
+    shares = [[*batches(plan, items, steps=4, rank=rank, world=2, on_bad=found.append)] for rank in range(2)]
+    assert all(len(batch) == 4 for share in shares for (batch,) in share)
+    assert [error.row for error in found] == ["shop (row 3)"] * 2  # once an epoch: listing it once is another's work
+    with pytest.raises(SampleError, match="expected a number"):
+        [*batches(plan, items, steps=4)]
+
+
+def test_a_sample_that_cannot_be_read_keeps_its_place():
+    class Gone(list):
+        def __getitem__(self, index):
+            if index == 1:
+                raise SampleError("there is no file").at("shop (row 1)", "input 'photo'")
+            return super().__getitem__(index)
+
+    found = []
+    (batch,) = evaluation_batches(Items([Gone(samples(3))], {"size": Number()}, {}), 4, on_bad=found.append)
+    assert batch.ids.tolist() == [100, -1, 102]
+    assert [error.row for error in found] == ["shop (row 1)"]
+
+
+class Disk(Processor):
+    """The first byte of a file."""
+
+    reads_files = True
+
+    def __call__(self, value, rng=None):
+        with open(value, "rb") as file:
+            return {"byte": torch.tensor(file.read(1)[0])}
+
+    @classmethod
+    def example(cls, rng):
+        raise NotImplementedError
+
+
+def test_a_file_that_goes_away_while_it_is_read_is_a_bad_sample(tmp_path):
+    rows = [Sample(1, "shop", {"photo": str(tmp_path / "a.png")}, {}, {"where": "row 1"})]
+    with pytest.raises(SampleError, match=r"shop \(row 1\), input 'photo': cannot be read: .*No such file") as told:
+        [*evaluation_batches(Items([rows], {"photo": Disk()}, {}), 4)]
+    assert isinstance(told.value.__cause__, FileNotFoundError)
