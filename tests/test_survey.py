@@ -235,5 +235,5 @@ def test_bad_tags_are_left_out_as_well(shop):
     assert train("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}", "train.steps=6") == 0
     assert [one["row"] for one in listed()] == ["shop (rows.jsonl row 5)"]
     built = build(recipe_of("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}"))
-    with pytest.raises(SampleError, match="row 5.*found 1 tags"):  # also where it is read again, in training
+    with pytest.raises(SampleError, match=r"row 5.*found 1 tags"):  # also where it is read again, in training
         built.items("train")[4, 0]
