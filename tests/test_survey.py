@@ -10,7 +10,7 @@ from mmbert import cli
 from mmbert.build import build
 from mmbert.contracts import Source
 from mmbert.data import SOURCES
-from mmbert.errors import DataError, RecipeError
+from mmbert.errors import DataError, RecipeError, SampleError
 from mmbert.recipe.load import load_recipe
 from mmbert.types import Sample, sample_id
 
@@ -234,3 +234,6 @@ def test_bad_tags_are_left_out_as_well(shop):
     shop({5: {"tags": ["B-a"]}}, title=["one", "two"], tags=["B-a", "O"])
     assert train("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}", "train.steps=6") == 0
     assert [one["row"] for one in listed()] == ["shop (rows.jsonl row 5)"]
+    built = build(recipe_of("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}"))
+    with pytest.raises(SampleError, match=r"row 5.*found 1 tags"):  # also where it is read again, in training
+        built.items("train")[4, 0]

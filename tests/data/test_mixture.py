@@ -131,7 +131,7 @@ def test_a_rare_group_waits_for_its_turn():
 @pytest.mark.parametrize(
     ("weights", "told"),
     [
-        ({"large": 1, "midle": 1, "small": 1}, "no training row is of a group 'midle'. Did you mean 'middle'?"),
+        ({"large": 1, "middl": 1, "small": 1}, "no training row is of a group 'middl'. Did you mean 'middle'?"),
         ({"large": 1, "middle": 1}, "the group 'small' needs a weight too; 3 groups: large, middle, small"),
     ],
 )
