@@ -153,9 +153,9 @@ def test_a_whole_run_equals_the_uncached_one_and_its_model_needs_no_cache(tune, 
     def run(cache):
         settings = [*SMALL, f"trunk.tune={tune}", f"trunk.cache={cache}", "train.dropout=null", "train.ema=0.9"]
         out = tmp_path / cache
-        mmbert.train(DEBUG, overrides=settings, out=out)
+        best = mmbert.train(DEBUG, overrides=settings, out=out)["best_step"]
         lines = [json.loads(line)["value"] for line in (out / "metrics.jsonl").read_text().splitlines()]
-        return out, lines, load_file(out / "checkpoints" / "best" / "model.safetensors")
+        return out, lines, load_file(out / "checkpoints" / f"step-{best}" / "model.safetensors")
 
     (fast, found, weights), (plain, expected, wanted) = run("true"), run("false")
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)

@@ -156,7 +156,7 @@ def test_a_pickle_in_the_place_of_packaged_weights_is_not_executed(tmp_path, exe
 
 
 def test_a_run_folder_whose_checkpoint_is_a_pickle_is_refused(tmp_path, executed):
-    from mmbert.train.checkpoint import read_facts
+    from mmbert.train.processor_state import read_facts
 
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "parts.json").write_bytes(pickle.dumps(Evil(executed)))

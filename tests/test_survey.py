@@ -83,7 +83,7 @@ def test_one_id_in_train_and_test_names_both_rows(monkeypatch, capsys):
     error = capsys.readouterr().err
     assert "two rows must not have one id" in error
     assert "shop (train.csv row 0) in train and shop (validation.csv row 0) in validation" in error
-    assert not Path("run").exists()
+    assert not Path("run", "recipe.yaml").exists()
 
 
 def test_one_key_in_two_published_splits_names_both_rows(shop, capsys):
@@ -142,7 +142,7 @@ def test_a_data_set_of_one_row_says_what_is_missing(shop, capsys):
     shop(rows=[0])
     assert train() == 3
     assert "tasks.price: expected different values in the training split, found [0.5]" in capsys.readouterr().err
-    assert not Path("run").exists()
+    assert not Path("run", "recipe.yaml").exists()
 
 
 def test_three_rows_train_and_are_evaluated_exactly(shop):

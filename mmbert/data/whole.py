@@ -1,9 +1,9 @@
 """What a data worker makes in one go: a whole batch with the errors of its bad samples, or why there is none."""
 
-import pickle
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.reduction import ForkingPickler
 
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
@@ -77,7 +77,7 @@ def _failure(error: Exception, *, resource: bool) -> Failure:
     if get_worker_info() is None:
         return Failure(error, resource)
     try:
-        pickle.loads(pickle.dumps(error))
+        ForkingPickler.loads(ForkingPickler.dumps(error))
         sent = error
     except Exception:  # it holds what cannot be sent
         sent = RuntimeError(f"{type(error).__name__}: {error}")

@@ -47,8 +47,9 @@ def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
     """Learn a lower-case WordPiece vocabulary of at most ``size`` entries from training texts (Wu et al. 2016).
 
     The result depends on the words and their counts alone: not on the order of the texts, the run or the process.
-    ``texts`` are iterated twice, and not kept.
+    ``texts`` are iterated twice, and not kept unless they can be iterated only once.
     """
+    texts = list(texts) if iter(texts) is texts else texts
     learner = _word_pieces(models.WordPiece(unk_token="[UNK]"))
     # the library numbers the continuations of words in another order each time, and ties are broken by number
     first = [*SPECIAL, *(f"##{letter}" for letter in _continuing(learner, _plain(texts)))]

@@ -40,13 +40,13 @@ def spoil(owner, name, at, fault):
     setattr(owner, name, call)
 
 
-def nan_label(real, items, draws):
-    batch = real(items, draws)
+def nan_label(real, items, made):
+    batch = real(items, made)
     batch.targets["amount"].tensors["target"][0] = float("nan")
     return batch
 
 
-def bad_sample(real, items, draws):
+def bad_sample(real, items, draw):
     raise SampleError("expected a number, found 'x'").at("shop (rows.csv row 7)", "task 'amount'")
 
 
@@ -63,16 +63,21 @@ def dies(real, *positional, **named):
     os._exit(9)
 
 
+def worker_dies(real, items, made):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def full_disk(real, *positional, **named):
     raise OSError(28, "No space left on device")
 
 
 FAULTS = {  # name -> the rank it hits, what is spoiled at which call, by what; settings
-    "nan": (1, Items, "batch", 3, nan_label, []),
-    "nan passed over": (1, Items, "batch", 3, nan_label, ["train.max_bad_steps=1"]),
-    "bad sample": (1, Items, "batch", 3, bad_sample, []),
+    "nan": (1, Items, "joined", 3, nan_label, []),
+    "nan passed over": (1, Items, "joined", 3, nan_label, ["train.max_bad_steps=1"]),
+    "bad sample": (1, Items, "__getitem__", 9, bad_sample, []),
     "memory": (1, MMBert, "forward", 3, out_of_memory, []),
-    "stop in a step": (1, MMBert, "forward", 2, told_to_stop, []),
+    "worker": (1, Items, "joined", 2, worker_dies, ["train.workers=1"]),
+    "stop in a step": (1, MMBert, "forward", 2, told_to_stop, ["train.precision=fp64", "train.dropout=0"]),
     "stop in an evaluation": (1, evaluator, "_parts", 1, told_to_stop, []),
     "stop before step 1": (1, api, "Run", 1, told_to_stop, []),
     "rank 1 dies": (1, MMBert, "forward", 3, dies, []),
@@ -86,7 +91,7 @@ def run(name: str, folder: str) -> None:
     mine = PartialState(cpu=True).process_index
     if mine == rank:
         spoil(owner, function, at, fault)
-    failures.LAST_WORD = 0.5
+    failures.LAST_WORD = 1.0
     seen = {"code": 0, "error": "", "kind": ""}
     place = Path(folder) / name.replace(" ", "_")
     start = time.monotonic()
@@ -94,7 +99,7 @@ def run(name: str, folder: str) -> None:
         api.train(RECIPE, overrides=[*SMALL, *settings], out=place / "run")
     except Exception as error:
         seen = {"code": exit_code(error), "error": str(error), "kind": type(error).__name__}
-    seen["seconds"] = time.monotonic() - start
+    seen["seconds"], seen["ended"] = time.monotonic() - start, time.time()
     (place / f"{mine}.json").write_text(json.dumps(seen))
 
 

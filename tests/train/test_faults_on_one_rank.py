@@ -1,13 +1,16 @@
 """A fault on one of two processes: both take the same decision, none hangs, and the cause is told."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import faulty_worlds
 import pytest
 from test_two_processes import ENVIRONMENT, ROOT
 
+from mmbert import api
 from mmbert.train.folder import read_log
 
 
@@ -74,6 +77,19 @@ def test_out_of_memory_on_one_rank_ends_both_with_advice(ended):
     assert status["state"] == "failed"
 
 
+def test_a_data_worker_that_is_killed_ends_both_with_the_samples_named(ended):
+    ranks, _, _ = ended("worker")
+    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("Elsewhere", 5), ("ResourceError", 5)]
+    assert "The samples asked for last, by id: " in ranks[1]["error"]
+    assert "train.workers=0" in ranks[1]["error"]
+
+
+@pytest.mark.parametrize("fault", ["worker", "bad sample", "memory"])
+def test_the_first_error_is_read_last(ended, fault):
+    ranks, _, _ = ended(fault)
+    assert ranks[1]["ended"] > ranks[0]["ended"]  # when it reaches the command line, which prints it
+
+
 def test_a_rank_that_dies_ends_the_other(ended):
     (survivor,), status, _ = ended("rank 1 dies")
     assert (survivor["kind"], survivor["code"], status["state"]) == ("ProcessGone", 5, "failed")
@@ -102,3 +118,14 @@ def test_a_save_that_fails_on_the_main_rank_stops_neither(ended, folder):
     assert checkpoints == {"step-6"}  # the one at step 3 failed
     (event,) = (event for event in events(folder, "save fails once") if event["event"] == "not saved")
     assert (event["step"], "No space left" in event["reason"]) == (3, True)
+
+
+def test_one_process_goes_on_where_two_stopped(ended, folder, tmp_path):
+    ended("stop in a step")
+    run = shutil.copytree(folder / "stop_in_a_step" / "run", tmp_path / "run")
+    settings = [*faulty_worlds.SMALL, *faulty_worlds.FAULTS["stop in a step"][-1]]
+    for out in (run, tmp_path / "whole"):
+        api.train(faulty_worlds.RECIPE, overrides=settings, out=out)
+    resumed, whole = read_log(run), read_log(tmp_path / "whole")
+    assert [line["step"] for line in resumed] == [line["step"] for line in whole]
+    assert [line["value"] for line in resumed] == pytest.approx([line["value"] for line in whole], rel=1e-9, abs=1e-9)

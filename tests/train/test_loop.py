@@ -115,6 +115,16 @@ def test_a_gradient_that_is_not_finite_stops_too(built, monkeypatch):
     same(weights_of(built.model), before)
 
 
+def test_a_weight_that_is_not_finite_is_named():
+    built = fresh()
+    with torch.no_grad():
+        built.model.tasks["amount"].head[-1].bias.fill_(float("nan"))
+    with pytest.raises(
+        NumericalError, match=r"the weights \['tasks\.amount\.head\.1\.bias'\] are not finite, from before"
+    ):
+        trained(built, [])
+
+
 def losses_and_weights(*settings, workers=0):
     """Of a run in which everything is random: images, dropout, which inputs are hidden."""
     image = "inputs.image={type: vit, size: 16, width: 16, augment: true}"

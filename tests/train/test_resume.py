@@ -129,7 +129,7 @@ def test_a_signal_does_not_wait_for_data_that_never_come(monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(600)
 
-    monkeypatch.setattr(loader.Items, "batch", never)
+    monkeypatch.setattr(loader.Items, "joined", never)
     with pytest.raises(Preempted):
         train()
     assert not list(Path("run").glob("checkpoints/*"))

@@ -181,7 +181,7 @@ def test_a_training_is_the_same_with_any_tracker(use, tmp_path, monkeypatch, cap
         api.train(DEBUG, out=tmp_path / name, overrides=[*SMALL, "train.steps=2", f"train.trackers={trackers}"])
         written[name] = [{**line, "time": 0} for line in lines(tmp_path / name)]
         written[name].append(Path(tmp_path, name, "result.json").read_text())
-        written[name].append(Path(tmp_path, name, "checkpoints", "best", "model.safetensors").read_bytes())
+        written[name].append(Path(tmp_path, name, "checkpoints", "step-2", "model.safetensors").read_bytes())
     assert written["with"] == written["without"]
     said = capsys.readouterr().out
     assert said.count("warning: the tracker wandb") == (kind == "raising")
