@@ -143,12 +143,12 @@ def main() -> int:
     parser.add_argument("--ledger", help="a CSV file to append all figures to")
     parser.add_argument("--rows", type=int, default=8000, help="rows of each kind of text that batches are drawn from")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=12, help="steps of an arm in each repeat")
+    parser.add_argument("--steps", type=int, default=10, help="steps of an arm in each repeat")
     parser.add_argument("--only", nargs="+", choices=TEXTS, default=TEXTS)
     parser.add_argument("--arms", nargs="+", choices=[*ARMS], default=[*ARMS])
     arguments = parser.parse_args()
     print(
-        f"{arguments.repeats} repeats of {arguments.steps} steps of {BATCH} rows out of {arguments.rows}, arms in turns; "
+        f"{arguments.repeats} repeats of {arguments.steps} steps of {BATCH} rows of {arguments.rows}, arms in turns; "
         "medians.\nGrouped batches are not random: each has texts of one length, and their loss is of other rows."
     )
     told = {}
