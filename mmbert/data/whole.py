@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
+from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
@@ -77,7 +78,8 @@ def _failure(error: Exception, *, resource: bool) -> Failure:
     if get_worker_info() is None:
         return Failure(error, resource)
     try:
-        ForkingPickler.loads(ForkingPickler.dumps(error))
+        pickler: Any = ForkingPickler  # as the queue to the main process uses it
+        pickler.loads(pickler.dumps(error))
         sent = error
     except Exception:  # it holds what cannot be sent
         sent = RuntimeError(f"{type(error).__name__}: {error}")

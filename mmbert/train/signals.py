@@ -31,16 +31,20 @@ class Interruption:
         self._owner = os.getpid()  # data workers inherit the handlers
         self._before: dict[signal.Signals, object] = {}
         self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {one: signal.signal(one, self._handle) for one in SIGNALS}
             if self._launched:
-                threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True).start()
+                self._watcher = threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True)
+                self._watcher.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        if self._watcher:
+            self._watcher.join()
         for one, handler in self._before.items():
             signal.signal(one, handler)  # pyright: ignore[reportArgumentType]
 

@@ -16,8 +16,8 @@ from mmbert.train.folder import read_log
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 GOLDEN = Path(__file__).with_name("golden.json")
-SETTINGS = ["trunk.hidden_size=32", "train.steps=20", "train.precision=fp64", "train.input_dropout=0.2", "train.ema=0.9",
-            "train.batch_size=12", "train.accumulate=2", "evaluate.every=1"]  # fmt: skip
+SETTINGS = ["trunk.hidden_size=32", "train.steps=20", "train.precision=fp64", "train.input_dropout=0.2",
+            "train.ema=0.9", "train.batch_size=12", "train.accumulate=2", "evaluate.every=1"]  # fmt: skip
 
 
 def losses(folder: Path) -> dict[str, float]:
