@@ -21,7 +21,7 @@ from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
 from mmbert.run import Run
 from mmbert.train.console import Console
-from mmbert.train.failures import in_words, last_word
+from mmbert.train.failures import in_words
 from mmbert.train.folder import RunFolder
 from mmbert.train.launch import make_accelerator
 from mmbert.train.resume import finished
@@ -66,7 +66,7 @@ def train(
     folder = RunFolder(Path(out) if out else RUNS / f"{loaded.name}-{recipe_hash(loaded)[:8]}", writes=main)
     console.say(f"preparing data and model of {recipe} ...")
     interruption = Interruption(launched="WORLD_SIZE" in os.environ)
-    with last_word(), interruption as signals, occupied(folder) as status, in_words("the run"):
+    with interruption as signals, occupied(folder) as status, in_words("the run"):
         run = Run(loaded, accelerator, folder, status, signals, console)
         if str(resume) == "auto" and (result := finished(folder.path, run.identity)):
             console.say(f"'{folder.path}' is finished; --resume never trains it again")

@@ -1,5 +1,6 @@
 """What all processes of a run decide together: to go on, to stop, or to fail with one error."""
 
+import time
 from typing import NamedTuple, cast
 
 import torch
@@ -8,6 +9,8 @@ from accelerate.utils import gather_object, reduce
 from torch import Tensor
 
 from mmbert.errors import Elsewhere, Preempted, exit_code
+
+LAST_WORD = 2.0  # seconds in which the other processes say that this one has failed: the cause is then read last
 
 
 class Round(NamedTuple):
@@ -50,6 +53,8 @@ def _first(error: Exception | None) -> Exception:
     said = None if error is None else (f"{error}" or type(error).__name__, exit_code(error))
     messages = gather_object([said]) if PartialState().num_processes > 1 else [said]
     if error is not None:
+        if len(messages) > 1:
+            time.sleep(LAST_WORD)
         return error
     rank, (message, code) = next((rank, one) for rank, one in enumerate(messages) if one is not None)
     return Elsewhere(f"process {rank}: {message}", code)

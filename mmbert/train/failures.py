@@ -1,20 +1,16 @@
 """What a failing library call means to a person: memory that gave out, a process that has gone."""
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from accelerate import PartialState
 
-from mmbert.errors import SHARED, ResourceError
+from mmbert.errors import ResourceError
 
 MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
 WORKER = re.compile(r"DataLoader worker.*(killed|exited)", re.IGNORECASE)
 GONE = re.compile(r"closed by peer|connection (reset|refused|closed)|gloo|nccl|broken pipe", re.IGNORECASE)
-
-LAST_WORD = 3.0  # seconds in which the other processes notice that one has failed, and say so
 
 
 class ProcessGone(ResourceError):
@@ -49,18 +45,3 @@ def _out_of_memory(where: str, error: BaseException) -> ResourceError:
         f"{where}: out of memory ({said}). Try twice the train.accumulate (same results, half the memory of a "
         "micro-batch), shorter texts (max_length), or trunk.tune=top2"
     )
-
-
-@contextmanager
-def last_word() -> Iterator[None]:
-    """Where this process fails first, let the others fail and speak before it: the cause is then read last."""
-    try:
-        yield
-    except (*SHARED, ProcessGone):
-        raise
-    except Exception:
-        if PartialState().num_processes > 1:
-            if str(PartialState().device) == "cpu":
-                torch.distributed.destroy_process_group()  # closes the connections, which the others notice
-            time.sleep(LAST_WORD)
-        raise
