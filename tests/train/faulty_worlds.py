@@ -94,6 +94,7 @@ def run(name: str, folder: str) -> None:
     world.LAST_WORD = 0.5
     seen = {"code": 0, "error": "", "kind": ""}
     place = Path(folder) / name.replace(" ", "_")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher of tests is impatient: what is seen must be written
     start = time.monotonic()
     try:
         api.train(RECIPE, overrides=[*SMALL, *settings], out=place / "run")
