@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
 
 from mmbert.build import build
@@ -29,10 +30,10 @@ from mmbert.evaluate.ledger import append_results
 from mmbert.features import cache_features
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
-from mmbert.samples import Chosen, chained
+from mmbert.samples import chained
 from mmbert.train.launch import make_accelerator
-from mmbert.train.loop import accumulate_gradients
 from mmbert.train.optimizer import make_optimizer
+from mmbert.train.step import accumulate_gradients, count_units
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
 PLAIN = ["train.input_dropout=0", "train.workers=0", "train.batch_size=32"]
@@ -61,7 +62,7 @@ class Arm:
         self.accelerator: Accelerator = make_accelerator(self.recipe.train)
         built = build(self.recipe)
         chosen = [
-            Chosen(samples, [position for position, sample in enumerate(samples) if sample.id in ids])
+            samples[np.array([position for position, sample in enumerate(samples) if sample.id in ids])]
             for samples in built.splits["train"]
         ]
         self.built = replace(built, splits={"train": chosen})
@@ -85,7 +86,8 @@ class Arm:
         start = time.perf_counter()
         plan = StepPlan(train.seed, len(items), train.batch_size)
         for step, batch in enumerate(batches(plan, items, steps=done + each, start=done), done):
-            accumulate_gradients(self.model, batch, weights, self.accelerator, seed=(train.seed, step))
+            units = count_units(self.model, batch, self.accelerator.device)
+            accumulate_gradients(self.model, batch, units, weights, self.accelerator, seed=(train.seed, step))
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.optim.clip or float("inf"))
             self.optimizer.step()
             self.optimizer.zero_grad()

@@ -22,12 +22,13 @@ from mmbert.layers.head import head
 from mmbert.layers.masked import masked_mean
 from mmbert.model import MMBert
 from mmbert.recipe.training import Optim
-from mmbert.train.loop import accumulate_gradients
 from mmbert.train.optimizer import make_optimizer
+from mmbert.train.step import accumulate_gradients, count_units
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.weights import load_checkpoint
 from mmbert.types import Sample
+from mmbert.world import together
 from tasks.regression import Regression, RegressionLabel
 
 BATCH = 32
@@ -78,11 +79,12 @@ class MMBertArm:
         start = time.perf_counter()
         made = batches(self.plan, self.items, start=first, steps=first + steps)
         for step, micro in enumerate(made, first):
-            found = accumulate_gradients(self.wrapped, micro, weights, self.accelerator, seed=(SEED, step))
+            units = together(count_units(self.model, micro, self.accelerator.device)).sums
+            found = accumulate_gradients(self.wrapped, micro, units, weights, self.accelerator, seed=(SEED, step))
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), OPTIM.clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
-            counts.losses.append(found["target"])
+            counts.losses.append(found.losses["target"])
             counts.lengths += (micro[0].inputs["text"].tensors["mask"].sum(1) + 2).tolist()
         counts.seconds = time.perf_counter() - start
         counts.computed = sum(counts.lengths)  # packed: the layers see real tokens alone
