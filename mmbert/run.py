@@ -28,7 +28,7 @@ from mmbert.train.environment import environment
 from mmbert.train.failures import in_words
 from mmbert.train.folder import RunFolder, read_environment
 from mmbert.train.loop import fit
-from mmbert.train.manifest import checkpoint_name
+from mmbert.train.manifest import checkpoint_name, verify
 from mmbert.train.optimizer import make_optimizer
 from mmbert.train.resume import Identity, checkpoint_to_resume
 from mmbert.train.saver import FailedSaves, attempt
@@ -85,7 +85,7 @@ class Run:
             self._agreed(lambda: load_training(found, model, state.optimizer, state.average))
             told = read_trainer(found)
             state.progress = Progress(**{one.name: told[one.name] for one in fields(Progress)})
-            if found.parent != self.folder.checkpoints:
+            if found.resolve().parent != self.folder.checkpoints.resolve():
                 best = checkpoint_name(state.progress.best_step, evaluated=True)
                 self.folder.adopt(found.parent.parent, [found.name, best])
             self.folder.rewind(state.progress.step)
@@ -117,6 +117,9 @@ class Run:
                 self.accelerator, self.signals, self.folder, self.console,
                 train=self.train, optim=self.optim, total=self.total, every=self.every,
             )  # fmt: skip
+        except BaseException:
+            self.folder.trackers.finish()
+            raise
         finally:
             self.console.stop()
             self.status.step = state.progress.step
@@ -124,7 +127,7 @@ class Run:
     def score(self, best_step: int, ledger: str | Path | None, arm: str) -> dict[str, Any]:
         """The best checkpoint on the test split beside the baselines, written down; what ``result.json`` holds."""
         best = self.folder.checkpoints / checkpoint_name(best_step, evaluated=True)
-        self._agreed(lambda: load_weights(best, self.built.model))
+        self._agreed(lambda: verify(best) and load_weights(best, self.built.model))
         found = self._evaluate("test")
         ours = from_evaluation("mmbert", found)
         inputs = sorted(self.built.processors) if len(self.built.processors) > 1 else []

@@ -51,7 +51,8 @@ def verify(path: Path) -> dict[str, Any]:
 
 def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
     """The newest verified checkpoint in a folder; ``tell`` hears why a newer one is passed over."""
-    for path in sorted(steps(folder), key=lambda path: (steps(folder)[path], EARLY not in path.name), reverse=True):
+    found = steps(folder)
+    for path in sorted(found, key=lambda path: (found[path], EARLY not in path.name), reverse=True):
         try:
             verify(path)
         except IntegrityError as error:

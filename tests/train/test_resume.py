@@ -226,7 +226,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(stopped, whole, capsys)
 
 def test_a_path_names_the_checkpoint(stopped, whole):
     shutil.copytree("run", "other")
-    train(resume="run/checkpoints/step-4")
+    train(resume=Path("run/checkpoints/step-4").resolve())  # by whatever name, it is the folder's own
     same("run", whole)
     train(resume="other", out="elsewhere")
     same("elsewhere", whole)
