@@ -26,6 +26,7 @@ import torch
 from benchmarks.text_arms import ARMS, BATCH, Arm, Counts
 from benchmarks.text_rows import samples
 from mmbert.evaluate.ledger import append_results
+from mmbert.train.memory import keep_freed_memory
 
 TEXTS = ("names", "reviews", "both")
 LAYERS, WIDTH, INNER = 6, 384, 1536  # of MiniLM
@@ -107,6 +108,7 @@ def with_memory(run: Callable[[], Counts]) -> tuple[Counts, float]:
 def measure(kind: str, rows: int, repeats: int, steps: int, chosen: Sequence[str]) -> tuple[dict[str, Any], float]:
     """All arms in turns on one kind of text: the figures of each, and the GEMM peak of this run."""
     data = samples(kind, rows)
+    keep_freed_memory()  # of the process, and so of all arms
     arms: dict[str, Arm] = {name: ARMS[name](data) for name in chosen}
     memory = {}
     for name, arm in arms.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from mmbert.bad_values import bad_values
 from mmbert.build import build
@@ -65,15 +66,19 @@ def train(
     console = Console(speaks=main)
     folder = RunFolder(Path(out) if out else RUNS / f"{loaded.name}-{recipe_hash(loaded)[:8]}", writes=main)
     console.say(f"preparing data and model of {recipe} ...")
-    interruption = Interruption(launched="WORLD_SIZE" in os.environ)
-    with interruption as signals, occupied(folder) as status, in_words("the run"):
+    launched = any(name in os.environ for name in ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"))
+    with Interruption(launched=launched) as signals, occupied(folder) as status, in_words("the run"):
         run = Run(loaded, accelerator, folder, status, signals, console)
-        if str(resume) == "auto" and (result := finished(folder.path, run.identity)):
-            console.say(f"'{folder.path}' is finished; --resume never trains it again")
+        result = broadcast_object_list([finished(folder.path, run.identity) if str(resume) == "auto" else None])[0]
+        if result is not None:
+            console.say(f"'{folder.path}' is finished, nothing is trained or written; --resume never trains it again")
             return result
         state = run.begin(str(resume))
-        run.fit(state)
-        return run.score(state.progress.best_step, ledger, arm)
+        try:
+            run.fit(state)
+            return run.score(state.progress.best_step, ledger, arm)
+        finally:
+            folder.trackers.finish()
 
 
 def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, float]]:

@@ -52,7 +52,8 @@ def cache_features(built: "Built", device: torch.device | str = "cpu") -> Path:
         built: of a recipe with ``trunk.cache``.
         device: what the frozen layers are computed on; the trunk is moved there.
 
-    Raises ``RecipeError`` where the disk has not the room, and ``IntegrityError`` where a file in the cache is damaged.
+    Raises ``RecipeError`` where the disk has not the room, and ``IntegrityError`` where a file in the cache is not as
+    long as it was.
     """
     trunk = cast(HuggingFaceTrunk, built.model.trunk).to(device)
     assert trunk.cut is not None, "the recipe was checked"
@@ -84,7 +85,7 @@ def _sequences(built: "Built", trunk: HuggingFaceTrunk) -> Iterator[tuple[Tensor
     yield ids, mask
     processors = {name: built.processors[name] for name in built.texts}
     items = Items([samples for sources in built.splits.values() for samples in sources], processors, {})
-    for batch in evaluation_batches(items, ROWS, workers=built.recipe.train.workers):
+    for batch in evaluation_batches(items, ROWS, workers=built.recipe.train.workers, on_bad=built.bad.add):
         ids, _, mask = trunk.sequence(batch.to(ids.device).inputs, len(batch))
         yield ids, mask
 

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from mmbert.build import Built, build
 from mmbert.data.loader import batches, evaluation_batches
+from mmbert.features import cache_features
 from mmbert.recipe.length import steps_of
 from mmbert.recipe.load import load_recipe
 from mmbert.train.console import Console
@@ -59,6 +60,8 @@ def tell(path: str, overrides: Iterable[str]) -> None:
     recipe = load_recipe(path, overrides).recipe
     accelerator = make_accelerator(recipe.train)
     built = build(recipe)
+    if recipe.trunk.cache:
+        cache_features(built, accelerator.device)
     total, every = steps_of(recipe, len(built.items("train")))
     found = outlook(built, accelerator, total=total, every=every)
     Console(speaks=accelerator.is_main_process).say(f"{path}: {total} steps of {found.step:.2g} s, {found.sentence()}")

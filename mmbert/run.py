@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from mmbert.build import build, facts
 from mmbert.comparison import baselines, differences
 from mmbert.data.loader import batches, evaluation_batches
-from mmbert.errors import Preempted
+from mmbert.errors import NumericalError, Preempted
 from mmbert.evaluate.evaluator import Evaluation, evaluate
 from mmbert.evaluate.ledger import append_results
 from mmbert.evaluate.results import from_evaluation
@@ -24,11 +25,12 @@ from mmbert.recipe.write import dump, resolve
 from mmbert.train.average import WeightAverage
 from mmbert.train.checkpoint import Content, read_trainer, save
 from mmbert.train.console import Console, count_parameters
-from mmbert.train.environment import environment
+from mmbert.train.environment import environment, other_versions
 from mmbert.train.failures import in_words
 from mmbert.train.folder import RunFolder, read_environment
 from mmbert.train.loop import fit
 from mmbert.train.manifest import checkpoint_name, verify
+from mmbert.train.memory import keep_freed_memory
 from mmbert.train.optimizer import make_optimizer
 from mmbert.train.resume import Identity, checkpoint_to_resume
 from mmbert.train.saver import FailedSaves, attempt
@@ -57,6 +59,8 @@ class Run:
     ):
         self.accelerator, self.folder, self.status = accelerator, folder, status
         self.signals, self.console = signals, console
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         self.built = self._agreed(lambda: build(recipe))
         if recipe.trunk.cache:
             self._agreed(lambda: cache_features(self.built, accelerator.device))
@@ -79,24 +83,35 @@ class Run:
         found = broadcast_object_list([found])[0]
         model = self.built.model.to(self.accelerator.device)
         state = TrainingState(model, make_optimizer(model, self.optim), WeightAverage(model, self.train.ema))
-        if found is None:
-            self.folder.clear()
-        else:
+        if found is not None:
             self._agreed(lambda: load_training(found, model, state.optimizer, state.average))
             told = read_trainer(found)
             state.progress = Progress(**{one.name: told[one.name] for one in fields(Progress)})
-            if found.resolve().parent != self.folder.checkpoints.resolve():
-                best = checkpoint_name(state.progress.best_step, evaluated=True)
-                self.folder.adopt(found.parent.parent, [found.name, best])
-            self.folder.rewind(state.progress.step)
-        self.folder.write("recipe.yaml", dump(self.identity.recipe))
-        self.folder.write("data.json", {"fingerprint": self.identity.data, "rows": self.built.survey.rows})
-        self.built.bad.keep_in(self.folder)
-        self._write_environment(found, state.progress.step)
+        self._agreed(lambda: self._write_beginning(found, state.progress), breakable=False)
         self.console.banner(f"mmbert: {self.identity.recipe.name}", self._facts(found))
         for warning in self.built.survey.warnings:
             self.console.warn(warning)
         return state
+
+    def _write_beginning(self, checkpoint: Path | None, progress: Progress) -> None:
+        """Make the run folder fit the state that training begins with."""
+        folder = self.folder
+        if checkpoint is None:
+            folder.clear()
+        else:
+            if checkpoint.resolve().parent != folder.checkpoints.resolve():
+                names = {
+                    checkpoint.name,
+                    *([checkpoint_name(progress.best_step, evaluated=True)] * (progress.best_step > 0)),
+                }
+                folder.adopt(checkpoint.parent.parent, names)
+            folder.rewind(progress.step, evaluated=progress.evaluated)
+        folder.write("recipe.yaml", dump(self.identity.recipe))
+        folder.write("data.json", {"fingerprint": self.identity.data, "rows": self.built.survey.rows})
+        self.built.bad.keep_in(folder)
+        self._write_environment(checkpoint, progress.step)
+        self.status.step, self.status.begun = progress.step, True
+        self.status.write(folder)
 
     def fit(self, state: TrainingState) -> None:
         """Train to the last step, or until the run is told to stop."""
@@ -117,15 +132,14 @@ class Run:
                 self.accelerator, self.signals, self.folder, self.console,
                 train=self.train, optim=self.optim, total=self.total, every=self.every,
             )  # fmt: skip
-        except BaseException:
-            self.folder.trackers.finish()
-            raise
         finally:
             self.console.stop()
             self.status.step = state.progress.step
 
     def score(self, best_step: int, ledger: str | Path | None, arm: str) -> dict[str, Any]:
         """The best checkpoint on the test split beside the baselines, written down; what ``result.json`` holds."""
+        if not best_step:
+            raise NumericalError("no evaluation gave a finite score with a checkpoint that could be saved")
         best = self.folder.checkpoints / checkpoint_name(best_step, evaluated=True)
         self._agreed(lambda: verify(best) and load_weights(best, self.built.model))
         found = self._evaluate("test")
@@ -148,8 +162,6 @@ class Run:
             "against_best_baseline": {name: {"baseline": other, **one} for name, (other, one) in compared.items()},
         }
         self.folder.log(best_step, "test", ours.scores)
-        self.folder.trackers.finish()
-        self.folder.write("result.json", result)
         self.console.results([ours, *hidden, *beside], compared)
         if ledger:
             name = self.identity.recipe.name
@@ -158,16 +170,17 @@ class Run:
             lines[f"{arm} against the best baseline"] = {name: one for name, (_, one) in compared.items()}
             for line, scores in lines.items():
                 append_results(ledger, scores, arm=line, **common)
+        self.folder.write("result.json", result)  # last: what has it is finished
         path = shlex.quote(str(self.folder.path))
         self.console.say("", f"run folder: {self.folder.path}")
         self.console.say(f"next: python -m mmbert predict {path} --split test --output predictions.jsonl")
         return result
 
-    def _agreed(self, work: Callable[[], T]) -> T:
+    def _agreed(self, work: Callable[[], T], *, breakable: bool = True) -> T:
         """What ``work`` makes, unless it fails or is interrupted on any process: then all of them raise."""
         made, error = None, None
         try:
-            with self.signals.breakable(), in_words("preparing"):
+            with self.signals.breakable() if breakable else nullcontext(), in_words("preparing"):
                 made = work()
         except Preempted:
             pass  # told below
@@ -215,9 +228,7 @@ class Run:
         if checkpoint is None:
             self.folder.event("begun", step)
         else:
-            before = read_environment(self.folder.path).get("versions", now["versions"])
-            changed = {name: f"{before.get(name)} then, {here} now" for name, here in now["versions"].items()
-                       if before.get(name) != here}  # fmt: skip
+            changed = other_versions(read_environment(self.folder.path), now)
             if changed:
                 self.console.warn(f"other versions than before: {', '.join(f'{k} {v}' for k, v in changed.items())}")
             self.folder.event("resumed", step, checkpoint=checkpoint.name, versions=changed)

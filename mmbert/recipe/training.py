@@ -81,7 +81,7 @@ class Train(BaseModel):
     mixing: Mixing | None = None
     """groups of samples drawn in shares of their own; null: every sample once an epoch"""
     accumulate: Count = 1
-    """micro-batches a step; changes memory, not results"""
+    """micro-batches a step; changes memory, and no result but by the masks of dropout"""
     workers: Annotated[int, Field(ge=0)] = 0
     """processes that load data, besides the main one; changes speed, not results"""
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"

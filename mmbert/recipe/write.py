@@ -21,6 +21,7 @@ OPERATIONAL = (
     ("train", "workers"),
     ("train", "trackers"),
     ("train", "save_every"),
+    ("train", "max_bad_steps"),
     *(("evaluate", key) for key in ("batch_size", "baselines", "on_leak")),
 )
 

@@ -57,8 +57,10 @@ class BadSamples:
         known, self._found = self._found, {}
         path = folder.path / FILE
         if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                one = json.loads(line)
+            text = path.read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1]  # a killed job may have left half a line
+            folder.write(FILE, whole)
+            for one in map(json.loads, whole.splitlines()):
                 self._found[one["row"]] = SampleError(one["reason"], one["row"], one["field"])
         self._file = path
         new = [error for row, error in known.items() if row not in self._found]

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,15 @@ def dirty_diff(folder: Path) -> str:
         return redact(content.decode("utf-8", "replace"))
     whole, _, _ = content[:LARGEST_DIFF].rpartition(b"\n")  # half a line may hold half a secret
     return redact(whole.decode("utf-8", "replace")) + f"\n(cut off after {LARGEST_DIFF} bytes)"
+
+
+def other_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """The libraries whose versions two environments give differently, each with both.
+
+    >>> other_versions({"versions": {"torch": "2.10"}}, {"versions": {"torch": "2.14"}})
+    {'torch': '2.10 then, 2.14 now'}
+    """
+    old = before.get("versions", now["versions"])
+    return {
+        name: f"{old.get(name)} then, {here} now" for name, here in now["versions"].items() if old.get(name) != here
+    }

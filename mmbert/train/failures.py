@@ -9,7 +9,6 @@ import torch
 from mmbert.errors import ResourceError
 
 MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
-WORKER = re.compile(r"DataLoader worker.*(killed|exited)", re.IGNORECASE)
 GONE = re.compile(r"closed by peer|connection (reset|refused|closed)|gloo|nccl|broken pipe", re.IGNORECASE)
 
 
@@ -27,14 +26,10 @@ def in_words(where: str) -> Iterator[None]:
     except RuntimeError as error:
         if MEMORY.search(str(error)):
             raise _out_of_memory(where, error) from error
-        if WORKER.search(str(error)):
-            raise ResourceError(
-                f"{where}: {str(error).splitlines()[0]} Try train.workers=0, or more shared memory (/dev/shm)"
-            ) from error
         if GONE.search(str(error)):
             raise ProcessGone(
-                f"{where}: another process of this run has gone. Its message, or that of the system, says why; "
-                "the run goes on from its last checkpoint when it is started again"
+                f"{where}: another process of this run has gone ({str(error).splitlines()[0][:200]}). Its message, or "
+                "that of the system, says why; the run goes on from its last checkpoint when it is started again"
             ) from error
         raise
 
@@ -42,6 +37,6 @@ def in_words(where: str) -> Iterator[None]:
 def _out_of_memory(where: str, error: BaseException) -> ResourceError:
     said = (str(error) or "no memory left").splitlines()[0][:200]
     return ResourceError(
-        f"{where}: out of memory ({said}). Try twice the train.accumulate (same results, half the memory of a "
-        "micro-batch), shorter texts (max_length), or trunk.tune=top2"
+        f"{where}: out of memory ({said}). Try twice the train.accumulate (half the memory of a micro-batch), shorter "
+        "texts (max_length), or trunk.tune=top2, in another --out or with --resume never"
     )

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,7 @@ class RunFolder:
     """``runs/<name>-<hash8>/`` or ``--out DIR``; only the main process writes.
 
     ``metrics.jsonl`` holds one object a line: step, time, split, task, metric, value; ``events.jsonl`` what happened
-    besides. ``result.json`` exists only when the run has finished. The folder is made with its first file. Raises
-    ``IntegrityError`` where it holds something else than a run.
+    besides. ``result.json`` exists only when the run has finished. The folder is made with its first file.
     """
 
     def __init__(self, path: Path, *, writes: bool):
@@ -25,9 +25,13 @@ class RunFolder:
         self.writes = writes
         self._start = time.monotonic()
         self.trackers = Trackers()  # mirrors of metrics.jsonl, set by whoever trains
+        self._waiting: dict[str, str] = {}  # lines that the disk did not take yet, by file
+
+    def check(self) -> None:
+        """Raise ``IntegrityError`` where the folder holds something else than a run."""
         own = ("recipe.yaml", "status.json")
-        if writes and path.exists() and any(path.iterdir()) and not any((path / name).exists() for name in own):
-            raise IntegrityError(f"--out '{path}' must be empty or hold a run; it holds other files")
+        if self.path.exists() and any(self.path.iterdir()) and not any((self.path / name).exists() for name in own):
+            raise IntegrityError(f"--out '{self.path}' must be empty or hold a run; it holds other files")
 
     @property
     def checkpoints(self) -> Path:
@@ -42,21 +46,28 @@ class RunFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # its weights are not those of this recipe
 
     def adopt(self, other: Path, checkpoints: Iterable[str]) -> None:
-        """Take over the log and some checkpoints of another run of the same recipe and data."""
+        """Take over the log and some checkpoints of another run of the same recipe and data, in place of our own."""
         if not self.writes:
             return
-        self.clear()
+        taken = self.path / ".adopted"
+        shutil.rmtree(taken, ignore_errors=True)
         for name in checkpoints:
-            if (other / "checkpoints" / name).is_dir():
-                shutil.copytree(other / "checkpoints" / name, self.checkpoints / name, dirs_exist_ok=True)
-        if (other / "metrics.jsonl").exists():
-            shutil.copyfile(other / "metrics.jsonl", self.path / "metrics.jsonl")
+            shutil.copytree(other / "checkpoints" / name, taken / name)
+        log = read_log(other)
+        self.clear()
+        os.replace(taken, self.checkpoints)
+        self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log))
 
-    def rewind(self, step: int) -> None:
-        """Cut the log back to what training knew after ``step``; time goes on from there."""
+    def rewind(self, step: int, *, evaluated: bool) -> None:
+        """Cut the log back to what training knew after ``step``; time goes on from there.
+
+        ``evaluated``: whether an evaluation that is due at that step is done.
+        """
         if not self.writes:
             return
-        lines = [line for line in read_log(self.path) if line["step"] <= step and line["split"] != "test"]
+        (self.path / "result.json").unlink(missing_ok=True)
+        last = {"train": step, "validation": step if evaluated else step - 1}
+        lines = [line for line in read_log(self.path) if line["step"] <= last.get(line["split"], -1)]
         self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         self._start = time.monotonic() - (lines[-1]["time"] if lines else 0.0)
 
@@ -94,8 +105,17 @@ class RunFolder:
         if not self.writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / name, "a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        text = self._waiting.pop(name, "") + "".join(json.dumps(line) + "\n" for line in lines)
+        size = None
+        try:
+            with open(self.path / name, "ab") as file:
+                size = file.tell()
+                file.write(text.encode())
+        except OSError:  # a full disk ends no run: the lines are written when there is room again
+            self._waiting[name] = text
+            if size is not None:
+                with suppress(OSError):
+                    os.truncate(self.path / name, size)
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

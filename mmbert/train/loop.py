@@ -70,6 +70,7 @@ def fit(
             saved = save()
             if better and not saved:  # what is not on the disk cannot be the best
                 progress.best_step, progress.best_score = before.best_step, before.best_score
+                progress.waited = before.waited
 
     def due() -> bool:
         return train.save_every is not None and progress.step % train.save_every == 0

@@ -10,7 +10,7 @@ from mmbert.errors import IntegrityError, RecipeError
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.write import OPERATIONAL, recipe_hash, resolve
-from mmbert.train.manifest import newest, verify
+from mmbert.train.manifest import newest, steps, verify
 
 
 @dataclass(frozen=True)
@@ -33,26 +33,36 @@ def checkpoint_to_resume(folder: Path, mode: str, identity: Identity, tell: Call
             checkpoint (``.../checkpoints/step-N``) or of a run folder, whose newest is taken.
         tell: takes a sentence for each checkpoint that is passed over.
 
-    Raises ``IntegrityError`` where the recipe or the data differ, naming the differences, and where a path holds no
-    verified checkpoint.
+    Raises ``IntegrityError`` where the recipe or the data differ, of the folder's run or of the checkpoint's, naming
+    the differences; and where there are checkpoints, or a path to one, but none is verified: nothing is then removed.
     """
     if mode == "never":
         return None
+    _check_recipe(folder / "recipe.yaml", identity)
+    _check_data(folder, identity)
     if mode == "auto":
-        _check_recipe(folder / "recipe.yaml", identity)
-        _check_data(folder, identity)
-        return newest(folder / "checkpoints", tell)
+        found = newest(folder / "checkpoints", tell)
+        if found is None and steps(folder / "checkpoints"):
+            raise IntegrityError(
+                f"'{folder}' holds checkpoints, but none that can be used. Restore one, or give --out another folder, "
+                "or --resume never to begin anew, which removes them"
+            )
+        return None if found is None else _of_this_run(found, identity)
     path = Path(mode)
     if (path / "checkpoints").is_dir():
         found = newest(path / "checkpoints", tell)
         if found is None:
             raise IntegrityError(f"--resume '{path}': the run holds no verified checkpoint")
         path = found
-    before = verify(path)["identity"]
-    _check_recipe(path / "recipe.yaml", identity)
+    return _of_this_run(path, identity)
+
+
+def _of_this_run(checkpoint: Path, identity: Identity) -> Path:
+    before = verify(checkpoint)["identity"]
+    _check_recipe(checkpoint / "recipe.yaml", identity)
     if before["data"] != identity.data:
-        raise _other_data(path, before["data"], identity.data)
-    return path
+        raise _other_data(checkpoint, before["data"], identity.data)
+    return checkpoint
 
 
 def finished(folder: Path, identity: Identity) -> dict[str, Any] | None:

@@ -14,6 +14,10 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 POLL = 1.0  # seconds between looks at whether the launcher is still there
 
 
+class _Asked(BaseException):
+    """Ends a wait; not an Exception, which whatever reads data might take for a bad value."""
+
+
 class Interruption:
     """Within it, SIGTERM, SIGUSR1 and SIGINT set ``asked`` instead of ending the process; a second SIGINT ends it.
 
@@ -28,6 +32,7 @@ class Interruption:
         self.asked = ""  # the reason
         self._launched = launched
         self._breakable = False
+        self._interrupts = 0
         self._owner = os.getpid()  # data workers inherit the handlers
         self._before: dict[signal.Signals, object] = {}
         self._over = threading.Event()
@@ -55,18 +60,21 @@ class Interruption:
         try:
             self._break()
             yield
+        except _Asked:
+            raise Preempted(self.asked) from None
         finally:
             self._breakable = False
 
     def _break(self) -> None:
         if self.asked and self._breakable:
             self._breakable = False  # once: what cleans up must not be broken again
-            raise Preempted(self.asked)
+            raise _Asked
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self._owner:
             return
-        if self.asked and number == signal.SIGINT:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
             raise KeyboardInterrupt
         self.asked = self.asked or f"told to stop by {signal.Signals(number).name}"
         self._break()

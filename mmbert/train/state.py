@@ -1,5 +1,6 @@
 """What training changes from step to step, and a checkpoint therefore keeps."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -24,9 +25,9 @@ class Progress:
     stopped: bool = False  # by patience
 
     def see(self, score: float, patience: int | None) -> bool:
-        """Count an evaluation; returns whether it is the best so far. The first of equals stays the best."""
+        """Count an evaluation; returns whether it is the best so far. The first of equals stays, NaN is never."""
         self.evaluated = True
-        better = not self.best_step or score > self.best_score
+        better = math.isfinite(score) and (not self.best_step or score > self.best_score)
         if better:
             self.best_step, self.best_score, self.waited = self.step, score, 0
         else:

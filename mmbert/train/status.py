@@ -5,7 +5,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 
 from filelock import FileLock, Timeout
@@ -28,41 +28,51 @@ class Status:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     started: str = field(default_factory=lambda: datetime.datetime.now().isoformat(timespec="seconds"))
+    begun: bool = False  # whether what an earlier job left is replaced
+
+    def write(self, folder: RunFolder) -> None:
+        folder.write("status.json", asdict(self))
 
 
 @contextmanager
 def occupied(folder: RunFolder) -> Iterator[Status]:
     """Hold a run folder against other jobs, and write into it how this job stands, last of all how it ended.
 
-    Called by all processes; the main one holds the lock. Raises ``IntegrityError`` on all of them where another job
-    holds it, naming that one's host, process and start.
+    Called by all processes; the main one holds the lock. A job that ends before it has ``begun`` leaves the word of one
+    that was done as it is. Raises ``IntegrityError`` on all processes where another job holds the folder, naming that
+    one's host, process and start, and where it holds something else than a run.
     """
-    status, lock, error = Status(), None, None
+    status, lock, error, before = Status(), None, None, ""
     if folder.writes:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.path / "lock")
         try:
-            _acquire(lock, folder)
-        except IntegrityError as caught:
-            lock, error = None, caught
+            folder.check()
+            folder.path.mkdir(parents=True, exist_ok=True)
+            lock = _acquired(folder)
+            before = (folder.path / "status.json").read_text("utf-8") if _holder(folder).get("state") == "done" else ""
+        except Exception as caught:
+            error = caught
     together(error=error)
     try:
-        folder.write("status.json", asdict(status))
-        try:
-            yield status
-            status.state, status.code = "done", 0
-        except BaseException as caught:
-            status.state = "preempted" if isinstance(caught, Preempted) else "failed"
-            status.code, status.reason = exit_code(caught), str(caught) or type(caught).__name__
-            raise
-        finally:
-            folder.write("status.json", asdict(status))
+        status.write(folder)
+        yield status
+        status.state, status.code = "done", 0
+        status.write(folder)
+    except BaseException as caught:
+        status.state = "preempted" if isinstance(caught, Preempted) else "failed"
+        status.code, status.reason = exit_code(caught), str(caught) or type(caught).__name__
+        with suppress(OSError):  # what went wrong first counts
+            status.write(folder)
+        raise
     finally:
+        if before and not status.begun:
+            with suppress(OSError):
+                folder.write("status.json", before)
         if lock is not None:
             lock.release()
 
 
-def _acquire(lock: FileLock, folder: RunFolder) -> None:
+def _acquired(folder: RunFolder) -> FileLock:
+    lock = FileLock(folder.path / "lock")
     try:
         lock.acquire(blocking=False)
     except Timeout:
@@ -75,6 +85,7 @@ def _acquire(lock: FileLock, folder: RunFolder) -> None:
                 f"'{folder.path}' is in use by another job: host {holder.get('host')}, process {holder.get('pid')}, "
                 f"started {holder.get('started')}. Wait for it, or give --out another folder"
             ) from None
+    return lock
 
 
 def _holder(folder: RunFolder) -> dict[str, object]:

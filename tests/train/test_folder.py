@@ -91,10 +91,54 @@ def test_a_mistake_in_the_data_costs_no_results(folder, monkeypatch):
 def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(IntegrityError, match=f"--out '{tmp_path}' must be empty or hold a run"):
-        RunFolder(tmp_path, writes=True)
+        RunFolder(tmp_path, writes=True).check()
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_an_empty_folder_is_fine(tmp_path):
+    RunFolder(tmp_path, writes=True).check()
     RunFolder(tmp_path, writes=True).write("recipe.yaml", "name: x\n")
-    RunFolder(tmp_path, writes=True)
+    RunFolder(tmp_path, writes=True).check()
+
+
+def test_lines_that_a_full_disk_did_not_take_are_written_later(folder, monkeypatch):
+    folder.log(1, "train", {"kind": {"loss": 0.1}})
+    before = (folder.path / "metrics.jsonl").read_bytes()
+
+    class Full:
+        """A file that takes some bytes before the disk is full."""
+
+        def __init__(self, path, mode):
+            self.file = path.open(mode)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def tell(self):
+            return self.file.tell()
+
+        def write(self, content):
+            self.file.write(content[:5])
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", Full)
+        folder.log(2, "train", {"kind": {"loss": 0.2}})
+        folder.log(3, "train", {"kind": {"loss": 0.3}})
+    assert (folder.path / "metrics.jsonl").read_bytes() == before
+    folder.log(4, "train", {"kind": {"loss": 0.4}})
+    assert [line["step"] for line in lines(folder)] == [1, 2, 3, 4]
+
+
+def test_rewinding_forgets_an_evaluation_that_is_still_due(folder):
+    for step in (1, 2, 3):
+        folder.log(step, "train", {"kind": {"loss": 0.1}})
+    folder.log(2, "validation", {"kind": {"accuracy": 0.5}})
+    folder.log(2, "test", {"kind": {"accuracy": 0.5}})
+    folder.rewind(2, evaluated=True)
+    assert [(line["step"], line["split"]) for line in lines(folder)] == [(1, "train"), (2, "train"), (2, "validation")]
+    folder.rewind(2, evaluated=False)
+    assert [(line["step"], line["split"]) for line in lines(folder)] == [(1, "train"), (2, "train")]

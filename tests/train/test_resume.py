@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 import mmbert.run
 from mmbert import api
+from mmbert.contracts import Processor
 from mmbert.data import loader
-from mmbert.errors import IntegrityError, Preempted
+from mmbert.errors import IntegrityError, Preempted, SampleError
 from mmbert.evaluate import evaluator
 from mmbert.train import disk
 from mmbert.train.console import Console
@@ -224,6 +225,64 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(stopped, whole, capsys)
     assert log("run") == log(whole)
 
 
+def test_checkpoints_of_which_none_can_be_used_are_kept_and_told(stopped):
+    for manifest in Path("run").glob("checkpoints/*/manifest.json"):
+        manifest.unlink()
+    before = {
+        path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file() and path.name != "status.json"
+    }
+    with pytest.raises(IntegrityError, match="holds checkpoints, but none that can be used"):
+        train()
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_path_does_not_replace_another_run(stopped, whole):
+    shutil.copytree("run", "other")
+    train("train.seed=5", "train.steps=2", out="mine")
+    before = {
+        path: path.read_bytes() for path in Path("mine").rglob("*") if path.is_file() and path.name != "status.json"
+    }
+    with pytest.raises(IntegrityError, match="of another recipe"):
+        train(resume="other", out="mine")
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_going_back_to_an_older_checkpoint_forgets_the_result(whole):
+    shutil.copytree(whole, "run")
+    older = min(Path("run", "checkpoints").iterdir(), key=lambda path: int(path.name[5:]))
+    shutil.copytree(older, "kept/checkpoints/" + older.name)
+    shutil.copyfile("run/metrics.jsonl", "kept/metrics.jsonl")
+    train(resume=f"kept/checkpoints/{older.name}")
+    same("run", whole)
+
+
+def test_a_refused_start_leaves_the_word_of_a_finished_run(whole):
+    shutil.copytree(whole, "run")
+    before = Path("run", "status.json").read_bytes()
+    with pytest.raises(IntegrityError):
+        train("train.seed=5")
+    train()
+    assert Path("run", "status.json").read_bytes() == before
+    assert status()["step"] == 9
+
+
+def test_a_signal_while_a_value_is_read_is_no_bad_value(whole, monkeypatch):
+    real = Processor.collate
+
+    def careless(processor, items):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception as error:
+            raise SampleError("cannot be read") from error
+        return real(processor, items)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Processor, "collate", careless)
+        with pytest.raises(Preempted):
+            train("train.max_bad_fraction=0.5")
+    assert not Path("run", "bad_samples.jsonl").exists()
+
+
 def test_a_path_names_the_checkpoint(stopped, whole):
     shutil.copytree("run", "other")
     train(resume=Path("run/checkpoints/step-4").resolve())  # by whatever name, it is the folder's own
@@ -238,7 +297,7 @@ def test_a_finished_run_is_not_trained_again(whole, capsys, monkeypatch):
     monkeypatch.setattr(mmbert.run, "fit", None)
     before = (whole / "metrics.jsonl").stat().st_mtime_ns
     assert train(out=whole) == json.loads((whole / "result.json").read_text())
-    assert "is finished; --resume never trains it again" in capsys.readouterr().out
+    assert "is finished, nothing is trained or written; --resume never trains it again" in capsys.readouterr().out
     assert (whole / "metrics.jsonl").stat().st_mtime_ns == before
 
 
