@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -78,8 +79,8 @@ class Run:
 
     def begin(self, resume: str) -> TrainingState:
         """The state of a checkpoint, or a fresh one; what the run folder holds fits it afterwards."""
-        main = self.accelerator.is_main_process
-        found = self._agreed(lambda: self._checkpoint(resume) if main else None)
+        choose = partial(checkpoint_to_resume, self.folder.path, resume, self.identity, self.console.warn)
+        found = self._agreed(lambda: choose() if self.accelerator.is_main_process else None)
         found = broadcast_object_list([found])[0]
         model = self.built.model.to(self.accelerator.device)
         state = TrainingState(model, make_optimizer(model, self.optim), WeightAverage(model, self.train.ema))
@@ -188,9 +189,6 @@ class Run:
             error = caught
         together(error=error, stop=self.signals.asked)
         return cast(T, made)
-
-    def _checkpoint(self, resume: str) -> Path | None:
-        return checkpoint_to_resume(self.folder.path, resume, self.identity, self.console.warn)
 
     def _save(self, state: TrainingState) -> bool:
         """A checkpoint; returns whether it is there. Where the disk fails, training goes on without it, twice."""

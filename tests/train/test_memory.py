@@ -15,7 +15,7 @@ if sys.argv[1] == "kept":
     assert keep_freed_memory()
 for _ in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    pieces = [torch.ones(1 << 24) for _ in range(2)]
+    pieces = [torch.ones(1 << 21) for _ in range(8)]
     del pieces
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
