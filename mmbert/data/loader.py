@@ -1,11 +1,13 @@
 """Batches made ahead by data workers: for training after a step plan, for evaluation over a split."""
 
+import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from typing import Any, cast
 
 import torch
@@ -107,6 +109,7 @@ def _loaded(
         collate_fn=_unchanged,
         worker_init_fn=_apart if workers else None,
         num_workers=workers,
+        multiprocessing_context=_server(items) if workers and torch.distributed.is_initialized() else None,
         prefetch_factor=4 if workers else None,
         pin_memory=pin_memory,
         generator=torch.Generator(),  # of its own: the loader would draw a seed from the global one
@@ -130,6 +133,18 @@ def _loaded(
         for bad in one.bad:
             cast(OnBad, on_bad)(bad)
         yield one.batch
+
+
+def _server(items: Items) -> BaseContext:
+    """Lets workers start from a process that does nothing else.
+
+    A process group has threads of its own, and a lock that one of them holds at the moment of a fork is never released
+    in the worker: it would wait for ever, and the run with it.
+    """
+    context = multiprocessing.get_context("forkserver")
+    parts = {type(part).__module__ for part in (*items.processors.values(), *items.labels.values())}
+    context.set_forkserver_preload([WholeBatches.__module__, *sorted(parts)])  # imported once, not by each worker
+    return context
 
 
 @contextmanager

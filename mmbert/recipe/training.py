@@ -114,7 +114,7 @@ class Evaluate(BaseModel):
     every: Rate = 1.0
     """epochs between evaluations; fractions are fine"""
     batch_size: Count = 64
-    """rows of a batch; changes speed, not results"""
+    """rows of a batch; changes speed, and results by rounding alone"""
     baselines: bool = True
     """whether the cheap baselines of the same split stand in the result table"""
     on_leak: Literal["warn", "fail"] = "warn"

@@ -9,8 +9,8 @@ MOST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Let the allocator of this process keep what is freed; returns whether it can (glibc does).
 
-    By default it gives large pieces back to the system, which hands them out again page by page, zeroed: about a tenth
-    of a training step on CPU. What a process holds at most does not change.
+    By default it gives large pieces back to the system, which hands them out again page by page, zeroed: some
+    hundredths of a training step on CPU.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

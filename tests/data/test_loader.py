@@ -2,6 +2,7 @@
 
 import pickle
 
+import psutil
 import pytest
 import torch
 from data_parts import Letters, Number, fields
@@ -113,3 +114,21 @@ def test_global_random_state_is_left_alone():
     before = torch.get_rng_state()
     [*batches(StepPlan(1, len(items), 8), items, steps=2), *evaluation_batches(items, 8)]
     same(torch.get_rng_state(), before)
+
+
+def test_beside_a_process_group_workers_come_from_a_process_without_threads():
+    items = made()
+    plan = StepPlan(0, len(items), 8)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        helped = batches(plan, items, steps=6, workers=1)
+        found = [next(helped)]
+        (server,) = (child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline()))
+        assert len(server.children()) == 1  # and none of ours was forked
+        found += helped
+    finally:
+        torch.distributed.destroy_process_group()
+    for one, other in zip(found, batches(plan, items, steps=6), strict=True):
+        for helped_batch, batch in zip(one, other, strict=True):
+            same(helped_batch.ids, batch.ids)
+            same(helped_batch.inputs["text"].tensors, batch.inputs["text"].tensors)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import torch
 from accelerate import PartialState, debug_launcher
 
@@ -63,8 +64,11 @@ def dies(real, *positional, **named):
     os._exit(9)
 
 
-def worker_dies(real, items, made):
-    os.kill(os.getpid(), signal.SIGKILL)
+def worker_dies(real, *positional, **named):
+    for server in psutil.Process().children():
+        for worker in server.children():
+            worker.kill()
+    return real(*positional, **named)
 
 
 def full_disk(real, *positional, **named):
@@ -76,7 +80,7 @@ FAULTS = {  # name -> the rank it hits, what is spoiled at which call, by what; 
     "nan passed over": (1, Items, "joined", 3, nan_label, ["train.max_bad_steps=1"]),
     "bad sample": (1, Items, "__getitem__", 9, bad_sample, []),
     "memory": (1, MMBert, "forward", 3, out_of_memory, []),
-    "worker": (1, Items, "joined", 2, worker_dies, ["train.workers=1"]),
+    "worker": (1, MMBert, "forward", 2, worker_dies, ["train.workers=1", "train.steps=99"]),
     "stop in a step": (1, MMBert, "forward", 2, told_to_stop, ["train.precision=fp64", "train.dropout=0"]),
     "stop in an evaluation": (1, evaluator, "_parts", 1, told_to_stop, []),
     "stop before step 1": (1, api, "Run", 1, told_to_stop, []),
