@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from mmbert.errors import ResourceError, SampleError
 from mmbert.types import Batch
 
 OnBad = Callable[[SampleError], None]  # is told of a bad sample, and may raise
+STOPPING = {signal.SIGTERM, signal.SIGUSR1}
 SHOWN = 16  # samples that an error names at most
 
 
@@ -144,6 +146,12 @@ def _server(items: Items) -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     parts = {type(part).__module__ for part in (*items.processors.values(), *items.labels.values())}
     context.set_forkserver_preload([WholeBatches.__module__, *sorted(parts)])  # imported once, not by each worker
+    resource_tracker.ensure_running()  # the server would start it now, which unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # which the server inherits: see _apart
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -165,8 +173,10 @@ def _no_interruption() -> Iterator[None]:
 
 
 def _apart(_: int) -> None:
-    """A worker's process group of its own: a signal to the launcher's group would end it before its run has stopped."""
+    """Keep a worker out of what its launcher tells the whole group: it would end before its run has stopped."""
     os.setpgrp()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # the loader ends it by SIGTERM
 
 
 def _gave_out(items: Items, waiting: Iterable[Sequence[Draw]], reason: str) -> ResourceError:

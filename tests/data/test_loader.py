@@ -1,6 +1,7 @@
 """Batches for training and evaluation."""
 
 import pickle
+import signal
 
 import psutil
 import pytest
@@ -125,7 +126,11 @@ def test_beside_a_process_group_workers_come_from_a_process_without_threads():
         found = [next(helped)]
         (server,) = (child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline()))
         assert len(server.children()) == 1  # and none of ours was forked
+        server.terminate()  # as a launcher that tells its whole group
+        server.send_signal(signal.SIGUSR1)
         found += helped
+        assert server.is_running()
+        assert server.status() != psutil.STATUS_ZOMBIE
     finally:
         torch.distributed.destroy_process_group()
     for one, other in zip(found, batches(plan, items, steps=6), strict=True):
