@@ -175,8 +175,10 @@ def _no_interruption() -> Iterator[None]:
 def _apart(_: int) -> None:
     """Keep a worker out of what its launcher tells the whole group: it would end before its run has stopped."""
     os.setpgrp()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # the loader ends it by SIGTERM
+    for one in STOPPING:
+        signal.signal(one, signal.SIG_IGN)  # forgets what came before this
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the loader ends it
 
 
 def _gave_out(items: Items, waiting: Iterable[Sequence[Draw]], reason: str) -> ResourceError:
