@@ -1,0 +1,46 @@
+"""What a study found: the plain values that tables, figures and the report are made of."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Scores = Mapping[str, Mapping[str, float]]  # task -> metric -> value
+
+
+@dataclass(frozen=True)
+class ArmOutcome:
+    """One variant of the recipe, over its seeds."""
+
+    name: str
+    changes: Sequence[str] = ()  # in words, a key each: "fusion.type: joint -> concat"; none for the reference
+    scores: Mapping[int, Scores] = field(default_factory=dict)  # seed -> test scores
+    runs: Mapping[int, Path] = field(default_factory=dict)  # seed -> run folder, where it is still there
+    failed: Mapping[int, str] = field(default_factory=dict)  # seed -> why there is no result
+    masked: bool = False  # not trained: the reference's runs, with an input taken away at test time
+
+    def values(self, task: str, metric: str) -> dict[int, float]:
+        """The values of one metric by seed, in the order of the seeds."""
+        return {
+            seed: scores[task][metric] for seed, scores in sorted(self.scores.items()) if metric in scores.get(task, {})
+        }
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """A study as far as it has got."""
+
+    name: str
+    task: str  # of the primary metric
+    metric: str
+    lower_is_better: bool  # of the primary metric
+    seeds: Sequence[int]
+    arms: Sequence[ArmOutcome]  # the reference first
+    planned: Sequence[tuple[str, str]] = ()  # (arm, reference) of the comparisons that were planned
+    baselines: Mapping[str, Scores] = field(default_factory=dict)  # name -> test scores; the same for all seeds
+
+    @property
+    def reference(self) -> ArmOutcome:
+        return self.arms[0]
+
+    def arm(self, name: str) -> ArmOutcome:
+        return next(arm for arm in self.arms if arm.name == name)
