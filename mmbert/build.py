@@ -14,12 +14,12 @@ from encoders import ENCODERS
 from mmbert.built import Built, text_names
 from mmbert.contracts import Encoder, Processor
 from mmbert.data.collate import encode_sample
-from mmbert.errors import DataError, RecipeError, SampleError, nearest
+from mmbert.errors import DataError, RecipeError, SampleError
 from mmbert.features import check_cache
 from mmbert.fusion import FUSIONS
 from mmbert.layers.dropout import set_dropout
 from mmbert.model import MMBert
-from mmbert.processors import check_labels, fit, make_labels, make_processors, own_options
+from mmbert.processors import check_labels, check_tagged, fit, make_labels, make_processors, own_options
 from mmbert.recipe.schema import Recipe
 from mmbert.samples import Values, count, open_splits
 from mmbert.survey import present_inputs, survey
@@ -147,6 +147,7 @@ def _model(
     stand_ins: Mapping[str, dict[str, Tensor]],
 ) -> MMBert:
     seed, texts = recipe.train.seed, text_names(recipe)
+    check_tagged(recipe)
     trunk = HuggingFaceTrunk(model, vocabulary, texts, tune=recipe.trunk.tune, packing=recipe.trunk.packing)
     _check_lengths(trunk, processors, texts)
     encoders: dict[str, Encoder] = {}
@@ -161,9 +162,6 @@ def _model(
         with _keyed(seed, f"tasks.{name}"):
             tasks[name] = cls(trunk.dim, labels[name], **own_options(cls, part))
     tagged = {stream for task in tasks.values() if (stream := getattr(task, "of", None))}
-    alone = {"text"} if len(texts) == 1 else set()  # the units of several texts are not those of one
-    if unknown := tagged - {*recipe.inputs} - alone:
-        raise RecipeError(f"tasks: there is no input '{min(unknown)}' to tag. {nearest(min(unknown), recipe.inputs)}")
     cls = FUSIONS.get(recipe.fusion.type)
     if cls.needs_layers and not trunk.layers:
         raise RecipeError(f"fusion '{recipe.fusion.type}' needs a trunk with layers: BERT-like or ModernBERT")

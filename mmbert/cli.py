@@ -101,6 +101,32 @@ def baseline(arguments: argparse.Namespace) -> None:
     _api().baseline(arguments.recipe, overrides=arguments.set, ledger=arguments.ledger)
 
 
+def ablate(arguments: argparse.Namespace) -> None:
+    if arguments.slots is not None and arguments.slots < 1:
+        raise RecipeError(f"--slots: expected 1 or more, found {arguments.slots}")
+    from mmbert.ablation.study import load_study
+
+    load_study(arguments.study, arguments.set)  # before torch is imported
+    module = importlib.import_module("mmbert.ablate")
+    given = {"overrides": arguments.set, "out": arguments.out, "ledger": arguments.ledger}
+    if arguments.plan or arguments.status:
+        prospect = importlib.import_module("mmbert.prospect")
+        prepared = module.prepare(arguments.study, **given)
+        if arguments.status:
+            prospect.tell_status(prepared)
+        else:
+            prospect.tell_plan(prepared, slots=arguments.slots or module.default_slots())
+        return
+    module.ablate(
+        arguments.study,
+        **given,
+        slots=arguments.slots,
+        only=arguments.only,
+        retry_failed=arguments.retry_failed,
+        plugins=arguments.plugin,
+    )
+
+
 def check(arguments: argparse.Namespace) -> None:
     loaded = _check(arguments)
     print(f"{arguments.recipe}: the recipe {loaded.recipe.name} is valid")
@@ -193,6 +219,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "baseline": baseline,
+    "ablate": ablate,
     "check": check,
     "show": show,
     "schema": schema,

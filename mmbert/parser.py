@@ -56,6 +56,17 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     command.add_argument("recipe", metavar="RECIPE")
     command.add_argument("--ledger", type=Path, metavar="CSV", help="append the scores to this file")
 
+    command = add("ablate", "run an ablation study and compare its arms", change)
+    command.add_argument("study", metavar="STUDY", help="a study file")
+    command.add_argument("--out", type=Path, metavar="DIR", help="the folder of its tables (default: runs/<name>)")
+    command.add_argument("--ledger", type=Path, metavar="CSV", help="append results to this file, and count its own")
+    command.add_argument("--slots", type=int, metavar="N", help="runs at a time (default: one a GPU, or a CPU core)")
+    command.add_argument("--only", action="append", default=[], metavar="ARM", help="run this arm; may be given again")
+    command.add_argument("--retry-failed", action="store_true", help="run again what has failed")
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--plan", action="store_true", help="say what it would take and can show; run nothing")
+    instead.add_argument("--status", action="store_true", help="say how its runs stand; run nothing")
+
     command = add("check", "check a recipe", change)
     command.add_argument("recipe", metavar="RECIPE")
     command.add_argument("--data", action="store_true", help="read every row as well, and list the bad ones")

@@ -8,7 +8,7 @@ from typing import Any
 from encoders import ENCODERS
 from mmbert.contracts import Processor
 from mmbert.data.collate import row_of
-from mmbert.errors import DataError, SampleError
+from mmbert.errors import DataError, RecipeError, SampleError, nearest
 from mmbert.recipe.schema import InputPart, Part, Recipe, TaskPart
 from mmbert.registry import Registry, keyword_only
 from mmbert.samples import Kind, Splits, Values
@@ -100,6 +100,16 @@ def reads_files(recipe: Recipe) -> set[str]:
         for name, part in recipe.inputs.items()
         if part.type != "text" and ENCODERS.get(part.type).processor.reads_files
     }
+
+
+def check_tagged(recipe: Recipe) -> None:
+    """Raise ``RecipeError`` where a task labels the units of an input that is not there."""
+    texts = [name for name, part in recipe.inputs.items() if part.type == "text"]
+    alone = {"text"} if len(texts) == 1 else set()  # the units of several texts are not those of one
+    for task, part in recipe.tasks.items():
+        of = part.options.get("of")
+        if of is not None and of not in {*recipe.inputs, *alone}:
+            raise RecipeError(f"tasks.{task}.of: there is no input '{of}' to tag. {nearest(of, recipe.inputs)}")
 
 
 def tagged_texts(recipe: Recipe) -> dict[str, str]:

@@ -47,11 +47,26 @@ def append_results(
             for task, metrics in scores.items():
                 for metric, value in metrics.items():
                     texts = {**fixed, "task": task, "metric": metric}
-                    cells = {column: _as_text(cell) for column, cell in texts.items()}
+                    cells = {column: as_text(cell) for column, cell in texts.items()}
                     writer.writerow({**cells, "value": f"{value:.6g}"})
 
 
-def _as_text(cell: str | int) -> str | int:
+def read_results(path: str | Path, study: str) -> dict[tuple[int, str], dict[str, dict[str, dict[str, float]]]]:
+    """The test scores of a study in a ledger: (seed, recipe) -> arm -> task -> metric -> value.
+
+    Arms are as the ledger writes them. Rows of another code epoch do not count; of several for one value the last does.
+    """
+    found: dict[tuple[int, str], dict[str, dict[str, dict[str, float]]]] = {}
+    if Path(path).exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if (row["study"], row["split"], row["epoch"]) == (study, "test", str(CODE_EPOCH)):
+                    run = found.setdefault((int(row["seed"]), row["recipe"]), {})
+                    run.setdefault(row["arm"], {}).setdefault(row["task"], {})[row["metric"]] = float(row["value"])
+    return found
+
+
+def as_text(cell: str | int) -> str | int:
     """A name in one line; one that a spreadsheet would run as a formula (``=1+1``) with an apostrophe before it."""
     if not isinstance(cell, str):
         return cell

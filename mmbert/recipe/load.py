@@ -39,16 +39,17 @@ class Loaded:
     resolved: Mapping[str, Any]  # the recipe as plain values, all defaults included
 
 
-def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Loaded:
+def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = (), *, patches: Iterable[Node] = ()) -> Loaded:
     """Read, merge and check a recipe.
 
-    ``overrides`` are strings ``a.b=c``, c being YAML. Raises ``RecipeError`` that lists all problems of a phase, each
+    ``patches`` are layers that come after the files, such as an arm of a study; ``overrides``, after those, are strings
+    ``a.b=c``, c being YAML. Raises ``RecipeError`` that lists all problems of a phase, each
     with path, ``file:line`` and the nearest valid name.
     """
     files = _files(os.fspath(path))
     root = Node({}, files[-1].origin)
     problems: list[Problem] = []
-    for layer in [*files, *override(overrides)]:
+    for layer in [*files, *patches, *override(overrides)]:
         if not isinstance(layer.value, dict):
             raise invalid([Problem("", layer.origin, "expected a mapping with the sections of a recipe")])
         root, more = apply(root, layer)

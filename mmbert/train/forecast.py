@@ -40,11 +40,16 @@ class Forecast:
         'about 74 min, 1.9 GB; with --set trunk.tune=top2 about 25 min'
         """
         size = f"{self.memory / 1e9:.1f} GB" + (" a process" if self.world > 1 else "")
-        offer = "" if self.cheaper is None else f"; with --set trunk.tune={CHEAPER} about {_duration(self.cheaper)}"
-        return f"about {_duration(self.run)}, {size}{offer}"
+        offer = "" if self.cheaper is None else f"; with --set trunk.tune={CHEAPER} about {duration(self.cheaper)}"
+        return f"about {duration(self.run)}, {size}{offer}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in the unit that a person would use.
+
+    >>> duration(75), duration(4440)
+    ('75 s', '74 min')
+    """
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,15 +1,16 @@
 """Where a run goes on from: a checkpoint of the same recipe and data, or the beginning."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmbert.errors import IntegrityError, RecipeError
+from mmbert.recipe.changes import changes
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.write import OPERATIONAL, recipe_hash, resolve
+from mmbert.recipe.write import recipe_hash
 from mmbert.train.manifest import newest, steps, verify
 
 
@@ -85,10 +86,10 @@ def _check_recipe(path: Path, identity: Identity) -> None:
             f"anew, which removes what is there\n{error}"
         ) from error
     if recipe_hash(before) != identity.hash:
-        changes = "\n".join(f"  {line}" for line in recipe_changes(before, identity.recipe))
+        differences = "\n".join(f"  {key}: {old} then, {new} now" for key, old, new in changes(before, identity.recipe))
         raise IntegrityError(
-            f"'{path}' is of another recipe:\n{changes}\nGive --out another folder, or --resume never to begin anew, "
-            "which removes what is there"
+            f"'{path}' is of another recipe:\n{differences}\nGive --out another folder, or --resume never to begin "
+            "anew, which removes what is there"
         )
 
 
@@ -111,22 +112,3 @@ def _other_data(path: Path, before: str, now: str) -> IntegrityError:
         f"'{path}' was trained on other data: fingerprint {before} then, {now} now. Restore the data, or give --out "
         "another folder, or --resume never to begin anew"
     )
-
-
-def recipe_changes(before: Recipe, now: Recipe) -> list[str]:
-    """The keys whose values differ, a line each, without those that change no result."""
-    old, new = dict(_flat(resolve(before))), dict(_flat(resolve(now)))
-    ignored = {".".join(path) for path in OPERATIONAL}
-    return [
-        f"{key}: {old.get(key, 'not there')} then, {new.get(key, 'not there')} now"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key, ...) != new.get(key, ...) and key not in ignored
-    ]
-
-
-def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
-        else:
-            yield f"{path}{name}", value

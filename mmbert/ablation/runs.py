@@ -1,0 +1,110 @@
+"""The runs of a study: which there are, how each stands, and whose turn it is."""
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from mmbert.ablation.outcome import Scores
+from mmbert.ablation.study import Arm
+from mmbert.recipe.schema import Recipe
+
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """An arm with a seed."""
+
+    arm: Arm
+    seed: int
+    recipe: Recipe
+    folder: Path
+    identity: str  # the hash of its recipe in steps, as results name it
+    data: str  # the fingerprint of its data
+    steps: int
+
+    @property
+    def label(self) -> str:
+        return f"{self.arm.name}, seed {self.seed}"
+
+    def result(self) -> dict[str, Any] | None:
+        """What ``result.json`` holds, if the run of this recipe and data has ended."""
+        found, data = _json(self.folder / "result.json"), _json(self.folder / "data.json")
+        return found if (found.get("recipe"), data.get("fingerprint")) == (self.identity, self.data) else None
+
+    def failure(self) -> str:
+        """Why the run failed; empty where it did not."""
+        status = _json(self.folder / "status.json")
+        return str(status.get("reason") or FAILED) if status.get("state") == FAILED else ""
+
+    def exit_code(self) -> int:
+        """The code with which it ended last; 70 where it left none."""
+        return int(_json(self.folder / "status.json").get("code") or 70)
+
+    def state(self) -> str:
+        """done, failed, running or waiting."""
+        if self.result() is not None:
+            return "done"
+        status = _json(self.folder / "status.json")
+        if status.get("state") == "running":
+            return "running" if _alive(status) else "waiting"
+        return FAILED if status.get("state") == FAILED else "waiting"
+
+    def step(self) -> int:
+        """The last step that was logged."""
+        try:
+            with open(self.folder / "metrics.jsonl", "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+                lines = file.read().splitlines()
+        except OSError:
+            return 0
+        for line in reversed(lines):
+            try:
+                return int(json.loads(line)["step"])
+            except (ValueError, KeyError, TypeError):
+                continue
+        return 0
+
+    def scores(self, masks: str = "") -> Scores | None:
+        """The test scores, an input taken away if ``masks`` names one; None where there are none."""
+        result = self.result()
+        if result is None:
+            return None
+        return result["hidden"].get(f"mmbert without {masks}") if masks else result["test"]
+
+    def claim(self) -> FileLock | None:
+        """A lock, to be held while the run runs: no other study starts it; None where another one holds it."""
+        lock = FileLock(self.folder.parent / ".claims" / f"{self.folder.name}.lock")
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return None
+        return lock
+
+
+def _alive(status: Mapping[str, Any]) -> bool:
+    """Whether the process of a status still runs; on another machine it is taken to."""
+    if status.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(int(status["pid"]), 0)
+    except (ValueError, KeyError, TypeError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
