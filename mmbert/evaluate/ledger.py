@@ -47,12 +47,16 @@ def append_results(
             for task, metrics in scores.items():
                 for metric, value in metrics.items():
                     texts = {**fixed, "task": task, "metric": metric}
-                    cells = {column: _as_text(cell) for column, cell in texts.items()}
+                    cells = {column: as_text(cell) for column, cell in texts.items()}
                     writer.writerow({**cells, "value": f"{value:.6g}"})
 
 
-def _as_text(cell: str | int) -> str | int:
-    """A name in one line; one that a spreadsheet would run as a formula (``=1+1``) with an apostrophe before it."""
+def as_text(cell: str | float) -> str | float:
+    """A name in one line; one that a spreadsheet would run as a formula (``=1+1``) with an apostrophe before it.
+
+    >>> as_text("=1+1"), as_text("two\\nlines"), as_text(-1)
+    ("'=1+1", 'two lines', -1)
+    """
     if not isinstance(cell, str):
         return cell
     line = " ".join(cell.split())
