@@ -1,7 +1,7 @@
 """The comparisons of a study: the planned ones, which are tested, and all other arms, which are only described."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ class Comparison:
     metric: str
     lower_is_better: bool
     found: Paired
-    missing: tuple[str, ...] = ()  # in words, of the study's seeds: "seed 3 of without text (failed)"
+    missing: tuple[str, ...] = ()  # in words, of the study's seeds: "seeds 3, 5-7 of without text (failed)"
     planned: int = 0  # how many comparisons were planned; 0 for one that was not
     holm: float | None = None  # p adjusted over the planned ones; none for one that was not
     decidable: bool = False  # whether so many seeds could bring it below .05
@@ -74,7 +74,7 @@ def sentence(one: Comparison, *, base: str = "reference") -> str:
         facts = f"{_size(one)} ({', '.join(_facts(one))})"
     else:
         facts = f"{one.metric} is known for both on no seed"
-    missing = f"; missing: {', '.join(one.missing)}" if one.missing else ""
+    missing = f"; missing: {'; '.join(one.missing)}" if one.missing else ""
     return f"{one.arm}{versus}: {facts}: {_verdict(one)}{missing}"
 
 
@@ -91,23 +91,36 @@ def _finite(arm: ArmOutcome, outcome: StudyOutcome) -> dict[int, float]:
 
 
 def _missing(arm: ArmOutcome, having: dict[int, float], outcome: StudyOutcome) -> Iterator[str]:
-    for seed in outcome.seeds:
-        if seed in having:
-            continue
+    """The seeds of the study that give no number, in words, those of one reason together."""
+    by_reason: dict[str, list[int]] = {}
+    for seed in sorted(set(outcome.seeds) - set(having)):
         if seed in arm.scores:
             known = outcome.metric in arm.scores[seed].get(outcome.task, {})
             why = f"{outcome.metric} is not finite" if known else f"without {outcome.metric}"
         else:
             why = "failed" if seed in arm.failed else "not run"
-        yield f"seed {seed} of {arm.name} ({why})"
+        by_reason.setdefault(why, []).append(seed)
+    for why, seeds in by_reason.items():
+        yield f"{'seeds' if len(seeds) > 1 else 'seed'} {_ranges(seeds)} of {arm.name} ({why})"
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """``3, 5-7`` for 3, 5, 6 and 7."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _size(one: Comparison) -> str:
     found = one.found
-    if not found.difference:
-        return f"{one.metric} the same on average"
-    direction = "higher" if found.difference > 0 else "lower"
-    return f"{one.metric} {direction} by {abs(found.difference):.{_places(found)}f}, {one.better}"
+    amount = f"{abs(found.difference):.{_places(found)}f}"
+    if not float(amount):
+        return f"{one.metric} {'nearly ' if found.difference else ''}the same on average"
+    return f"{one.metric} {'higher' if found.difference > 0 else 'lower'} by {amount}, {one.better}"
 
 
 def _facts(one: Comparison) -> Iterator[str]:

@@ -47,12 +47,11 @@ def layout(outcome: StudyOutcome) -> Layout:
     columns = list(_columns(outcome))
     of_arms = [[_values(arm, *column) for column in columns] for arm in outcome.arms]
     of_baselines = [[_single(scores, *column) for column in columns] for scores in outcome.baselines.values()]
-    places = [_places([values for row in of_arms + of_baselines for values in [row[i]]]) for i in range(len(columns))]
+    places = [_places(column) for column in zip(*of_arms, *of_baselines, strict=True)]
     arms = []
     for arm, values in zip(outcome.arms, of_arms, strict=True):
-        seeds = _having(arm, outcome)
-        cells = tuple(_cell(one, digits, len(seeds)) for one, digits in zip(values, places, strict=True))
-        arms.append(Row(arm.name, cells, _seeds(arm, outcome, len(seeds)), _mark(arm, outcome)))
+        cells = tuple(_cell(one, digits, len(arm.scores)) for one, digits in zip(values, places, strict=True))
+        arms.append(Row(arm.name, cells, _seeds(arm, outcome), _mark(arm, outcome)))
     baselines = [
         Row(name, tuple(_cell(one, digits, 1) for one, digits in zip(values, places, strict=True)), "", "baseline")
         for name, values in zip(outcome.baselines, of_baselines, strict=True)
@@ -113,13 +112,9 @@ def _places(of_rows: Sequence[Sequence[float]]) -> int:
     return min(max(3 - exponent if exponent >= 0 else 2 - exponent, 0), 9)
 
 
-def _having(arm: ArmOutcome, outcome: StudyOutcome) -> list[int]:
-    return [seed for seed in outcome.seeds if seed in arm.scores]
-
-
-def _seeds(arm: ArmOutcome, outcome: StudyOutcome, having: int) -> str:
+def _seeds(arm: ArmOutcome, outcome: StudyOutcome) -> str:
     failed = sum(name == arm.name for name, _, _ in failures(outcome))
-    total = len(outcome.seeds)
+    having, total = len(arm.scores), len(outcome.seeds)
     text = str(having) if having == total else f"{having} of {total}"
     return f"{text}, {failed} failed" if failed else text
 

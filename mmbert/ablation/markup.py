@@ -12,7 +12,7 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': '{"}',  # which some languages of babel take as the beginning of a letter
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
     "[": "{[}",  # after the end of a row it would begin an option

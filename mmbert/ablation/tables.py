@@ -21,6 +21,7 @@ COMPARED = (
     *("study", "arm", "reference", "task", "metric", "planned", "seeds", "difference", "better", "low", "high"),
     *("sd", "effect_size", "p", "holm", "missing", "in_words"),
 )
+NOTE = "Mean ± standard deviation over the seeds that have a result, on the test split."
 LONGEST = 200  # of the reason of a failure
 LATIN = 0x17F  # the last letter that pdflatex knows without more
 
@@ -68,8 +69,8 @@ def table_md(outcome: StudyOutcome) -> str:
         cells = [f"**{cell.text}**" if cell.best else cell.text for cell in row.cells]
         rows.append([markdown(_named(row)), *cells, row.seeds])
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", f"{_note(outcome)} Bold: the best mean among the arms with the most seeds, which is not a test."]
-    failed = [f"* {markdown(arm)}, seed {seed}: {markdown(why[:LONGEST])}" for arm, seed, why in failures(outcome)]
+    lines += ["", f"{NOTE} Bold: the best mean among the arms with the most seeds, which is not a test."]
+    failed = [f"* seed {seed} of {markdown(arm)}: {markdown(_short(why))}" for arm, seed, why in failures(outcome)]
     lines += ["", "Failed runs:", "", *failed] if failed else []
     return "\n".join(lines) + "\n"
 
@@ -84,7 +85,7 @@ def table_tex(outcome: StudyOutcome) -> str:
         lines += [r"\midrule"] if rows else []
         lines += [_tex_row([latex(_named(row)), *map(_tex_cell, row.cells), row.seeds]) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
-    heads = [r"% needs \usepackage{booktabs}", f"% {_plus_minus(_note(outcome))}"]
+    heads = [r"% needs \usepackage{booktabs}", f"% {_plus_minus(NOTE)}"]
     if any(ord(one) > LATIN for line in lines for one in line):
         heads.append("% needs lualatex or xelatex, and fonts that have all characters of the names")
     return "\n".join([*heads, *lines]) + "\n"
@@ -99,9 +100,8 @@ def _named(row: Row) -> str:
     return f"{row.name} ({row.mark})" if row.mark else row.name
 
 
-def _note(outcome: StudyOutcome) -> str:
-    seeds = "1 seed" if len(outcome.seeds) == 1 else f"{len(outcome.seeds)} seeds"
-    return f"Mean ± standard deviation over {seeds}, on the test split."
+def _short(reason: str) -> str:
+    return reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..."
 
 
 def _tex_row(cells: Iterable[str]) -> str:
