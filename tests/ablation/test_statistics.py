@@ -116,6 +116,12 @@ def test_a_constant_difference_has_no_effect_size():
     assert found.p == 0.25
 
 
+def test_rounding_is_no_difference():
+    found = paired([0.1 + 0.2, 0.5], [0.3, 0.5])
+    assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+    assert paired([1e-9], [0.0]).difference == 1e-9
+
+
 def test_a_diverged_run_is_refused_by_its_place():
     with pytest.raises(ValueError, match="found nan at place 1, inf at place 2 of b"):
         paired([1.0, 2.0, 3.0], [1.0, math.nan, math.inf])
