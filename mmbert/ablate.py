@@ -12,6 +12,7 @@ from mmbert.ablation.pool import LocalPool
 from mmbert.ablation.runner import Runner
 from mmbert.ablation.runs import PlannedRun
 from mmbert.ablation.study import Study, load_study
+from mmbert.ablation.tables import write_tables
 from mmbert.api import RUNS
 from mmbert.errors import Elsewhere, MMBertError, RecipeError, nearest
 from mmbert.evaluate.ledger import append_results, as_text, read_results
@@ -188,8 +189,6 @@ def outcome(prepared: Prepared, failed: dict[tuple[str, int], str]) -> StudyOutc
 
 def write(prepared: Prepared, found: StudyOutcome) -> None:
     """The tables of a study, as far as it has got."""
-    from mmbert.ablation.tables import write_tables
-
     prepared.folder.mkdir(parents=True, exist_ok=True)
     write_tables(found, prepared.folder)
 

@@ -66,8 +66,12 @@ def read_results(path: str | Path, study: str) -> dict[tuple[int, str], dict[str
     return found
 
 
-def as_text(cell: str | int) -> str | int:
-    """A name in one line; one that a spreadsheet would run as a formula (``=1+1``) with an apostrophe before it."""
+def as_text(cell: str | float) -> str | float:
+    """A name in one line; one that a spreadsheet would run as a formula (``=1+1``) with an apostrophe before it.
+
+    >>> as_text("=1+1"), as_text("two\\nlines"), as_text(-1)
+    ("'=1+1", 'two lines', -1)
+    """
     if not isinstance(cell, str):
         return cell
     line = " ".join(cell.split())
