@@ -1,0 +1,201 @@
+"""Which runs of a study are started, in which order, and what becomes of those that fail or are taken."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmbert.ablation import runner
+from mmbert.ablation.runner import Runner, last_line
+from mmbert.ablation.runs import PlannedRun
+from mmbert.ablation.study import load_study
+from mmbert.errors import Preempted
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch):
+    monkeypatch.setattr(runner, "POLL", 0.001)
+    monkeypatch.setattr(runner, "LATER", 0.002)
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Three arms with two seeds, the first seed first."""
+    (tmp_path / "study.yaml").write_text(
+        f"name: study\nbase: {ROOT}/recipes/debug.yaml\nmetric: kind/accuracy\nseeds: 2\n"
+        "factors: {trunk.layers: [1, 3]}\ncomparisons: [trunk.layers=1]\n"
+    )
+    study = load_study(tmp_path / "study.yaml")
+    return [
+        PlannedRun(
+            arm, seed, arm.seeded(seed), tmp_path / "runs" / f"{arm.name}-{seed}", f"{arm.name}-{seed}", "data", 9
+        )
+        for seed in study.seeds
+        for arm in study.arms
+    ]
+
+
+def finish(run):
+    write(run, "data.json", {"fingerprint": run.data})
+    write(run, "result.json", {"recipe": run.identity, "test": {}, "hidden": {}})
+    write(run, "status.json", {"state": "done", "code": 0})
+
+
+def fail(run, reason="no memory"):
+    write(run, "status.json", {"state": "failed", "code": 5, "reason": reason})
+
+
+def write(run, name, content):
+    run.folder.mkdir(parents=True, exist_ok=True)
+    (run.folder / name).write_text(json.dumps(content))
+
+
+class Scripted:
+    """A launcher whose jobs end at once, as a script says; all others well."""
+
+    def __init__(self, runs, slots=2, script=None):
+        self.runs, self.slots, self.script = {run.label: run for run in runs}, slots, script or {}
+        self.started, self.now, self.most, self.stopped = [], [], 0, False
+
+    @property
+    def free(self):
+        return self.slots - len(self.now)
+
+    def start(self, job):
+        assert job.command[1:4] == ["-m", "mmbert", "train"]
+        self.started.append(job.name)
+        self.now.append(job.name)
+        self.most = max(self.most, len(self.now))
+
+    def ended(self):
+        gone, self.now = self.now, []
+        for name in gone:
+            self.script.get(name, finish)(self.runs[name])
+        return gone
+
+    def stop(self):
+        self.stopped = True
+
+
+def go(tmp_path, runs, launcher, **options):
+    told = []
+    Runner(tmp_path / "study", launcher, [], lambda run, reason: told.append((run.label, reason))).run(runs, **options)
+    return told
+
+
+def test_all_are_run_the_first_seed_first_in_the_slots_that_there_are(tmp_path, runs):
+    launcher = Scripted(runs)
+    told = go(tmp_path, runs, launcher)
+    assert launcher.started == [run.label for run in runs]
+    assert launcher.most == 2
+    assert sorted(told) == sorted((run.label, "") for run in runs)
+    recipe = (tmp_path / "study" / "recipes" / f"{runs[4].folder.name}.yaml").read_text()
+    assert "seed: 1" in recipe
+    assert launcher.stopped
+
+
+def test_finished_runs_are_passed_over_but_not_those_of_another_recipe_or_data(tmp_path, runs):
+    finish(runs[0])
+    finish(runs[1])
+    write(runs[1], "data.json", {"fingerprint": "other"})
+    finish(runs[2])
+    write(runs[2], "result.json", {"recipe": "other"})
+    launcher = Scripted(runs)
+    go(tmp_path, runs, launcher)
+    assert launcher.started == [run.label for run in runs[1:]]
+
+
+def test_one_that_always_fails_is_told_and_the_others_go_on(tmp_path, runs):
+    launcher = Scripted(runs, script={runs[1].label: fail})
+    told = dict(go(tmp_path, runs, launcher))
+    assert launcher.started == [run.label for run in runs]
+    assert told.pop(runs[1].label) == "no memory"
+    assert {*told.values()} == {""}
+    again = Scripted(runs)
+    assert go(tmp_path, runs, again) == []  # it is not tried again
+    assert go(tmp_path, runs, again, retry_failed=True) == [(runs[1].label, "")]
+    assert again.started == [runs[1].label]
+
+
+def test_one_that_fails_again_is_not_tried_for_ever(tmp_path, runs):
+    fail(runs[0])
+    launcher = Scripted(runs, script={runs[0].label: fail})
+    told = go(tmp_path, runs[:1], launcher, retry_failed=True)
+    assert told == [(runs[0].label, "no memory")]
+    assert launcher.started == [runs[0].label]
+
+
+def test_one_that_ends_without_a_word_is_told_by_its_last_line(tmp_path, runs):
+    def crash(run):
+        log = tmp_path / "study" / "logs" / f"{run.folder.name}.txt"
+        log.parent.mkdir(parents=True)
+        log.write_text("begun\nKilled\n\n")
+
+    assert go(tmp_path, runs[:1], Scripted(runs, script={runs[0].label: crash})) == [(runs[0].label, "Killed")]
+    assert last_line(tmp_path / "none") == "it ended without a word"
+
+
+def test_a_run_that_another_study_has_is_left_to_it_and_taken_when_it_is_done(tmp_path, runs):
+    claim = runs[0].claim()
+    assert runs[0].claim() is None
+    launcher = Scripted(runs)
+
+    def give_back(run):
+        finish(run)
+        finish(runs[0])
+        claim.release()
+
+    launcher.script[runs[1].label] = give_back
+    told = go(tmp_path, runs[:2], launcher)
+    assert launcher.started == [runs[1].label]
+    assert sorted(told) == sorted([(runs[0].label, ""), (runs[1].label, "")])
+
+
+def test_a_run_whose_process_still_lives_is_waited_for(tmp_path, runs):
+    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    write(runs[0], "status.json", {"state": "running", "host": socket.gethostname(), "pid": other.pid})
+    assert runs[0].state() == "running"
+    launcher = Scripted(runs)
+
+    def end(run):
+        finish(run)
+        assert launcher.started == [runs[1].label]
+        other.kill()
+        other.wait()
+
+    launcher.script[runs[1].label] = end
+    go(tmp_path, runs[:2], launcher)
+    assert launcher.started == [runs[1].label, runs[0].label]
+
+
+def test_a_signal_stops_all_and_frees_the_claims(tmp_path, runs):
+    launcher = Scripted(runs, script={runs[0].label: lambda run: os.kill(os.getpid(), signal.SIGTERM)})
+    with pytest.raises(Preempted, match="SIGTERM; the same command goes on from here"):
+        go(tmp_path, runs, launcher)
+    assert launcher.stopped
+    assert launcher.started == [run.label for run in runs[:2]]
+    for run in runs:
+        run.claim().release()
+
+
+def test_how_a_run_stands_is_read_from_its_folder(runs):
+    run = runs[0]
+    assert (run.state(), run.step()) == ("waiting", 0)
+    write(run, "status.json", {"state": "running", "host": socket.gethostname(), "pid": os.getpid()})
+    (run.folder / "metrics.jsonl").write_text('{"step": 3}\n{"step": 7}\n{"st')
+    assert (run.state(), run.step()) == ("running", 7)
+    write(run, "status.json", {"state": "running", "host": socket.gethostname(), "pid": 2**22 + 1})
+    assert run.state() == "waiting"  # it was killed
+    write(run, "status.json", {"state": "preempted", "code": 75})
+    assert run.state() == "waiting"
+    fail(run)
+    assert (run.state(), run.failure(), run.exit_code()) == ("failed", "no memory", 5)
+    finish(run)
+    assert (run.state(), run.failure()) == ("done", "")
