@@ -22,6 +22,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.model": 4,
     "mmbert.evaluate": 4,
     "mmbert.train": 5,
+    "mmbert.ablation": 5,
     "mmbert.samples": 6,
     "mmbert.processors": 6,
     "mmbert.survey": 6,
