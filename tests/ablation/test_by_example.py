@@ -188,8 +188,8 @@ def test_other_seeds_an_unknown_metric_and_an_unfinished_run_are_refused(tmp_pat
         compared({0: one}, {1: one}, kind, "accuracy")
     with pytest.raises(RecipeError, match=r"found \[\] and \[\]"):
         compared({}, {}, kind, "accuracy")
-    with pytest.raises(RecipeError, match=r"no metric 'acuracy'\. Did you mean 'accuracy'"):
-        compared({0: one}, {0: one}, kind, "acuracy")
+    with pytest.raises(RecipeError, match=r"no metric 'macrof1'\. Did you mean 'macro_f1'"):
+        compared({0: one}, {0: one}, kind, "macrof1")
     with pytest.raises(IntegrityError, match=r"no predictions of a task 'x'\. Valid: y"):
         by_example({0: one}, {0: one}, "x", "accuracy", lambda path: kind)
     with pytest.raises(IntegrityError, match="cannot be read"):
