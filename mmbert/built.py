@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmbert.contracts import Processor
 from mmbert.data.collate import check_tags, encode_sample
@@ -12,7 +13,7 @@ from mmbert.errors import SampleError
 from mmbert.model import MMBert
 from mmbert.processors import tagged_texts
 from mmbert.recipe.schema import Recipe
-from mmbert.samples import Splits
+from mmbert.samples import Splits, chained
 from mmbert.survey import Survey
 from mmbert.train.bad_samples import BadSamples
 from mmbert.types import Sample
@@ -63,6 +64,11 @@ class Built:
             except SampleError as error:
                 self.bad.add(error)
         return samples
+
+    def groups(self, split: str) -> dict[int, Any]:
+        """Sample id -> the group of each sample of a split that has one."""
+        samples = chained(self.splits, split, ())
+        return {sample.id: sample.attributes["group"] for sample in samples if "group" in sample.attributes}
 
     @property
     def texts(self) -> list[str]:

@@ -6,7 +6,6 @@ from mmbert.built import Built
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.evaluate.results import Result, best, cached_baselines, compare, primary
 from mmbert.fetch import cache_folder
-from mmbert.samples import chained
 from mmbert.train.console import Console
 
 
@@ -27,8 +26,7 @@ def differences(
 ) -> dict[str, tuple[str, dict[str, float]]]:
     """For each task: the best baseline, and the difference of the primary metric to it with its 95 % interval."""
     found_differences = {}
-    groups = {sample.id: sample.attributes["group"] for sample in chained(built.splits, "test", ())
-              if "group" in sample.attributes}  # fmt: skip
+    groups = built.groups("test")
     for name in ours.scores:
         if not any(name in one.scores for one in beside):
             continue

@@ -16,13 +16,13 @@ from mmbert.comparison import baselines, differences
 from mmbert.data.loader import batches, evaluation_batches
 from mmbert.errors import NumericalError, Preempted
 from mmbert.evaluate.evaluator import Evaluation, evaluate
-from mmbert.evaluate.ledger import append_results
 from mmbert.evaluate.results import from_evaluation
 from mmbert.features import cache_features
 from mmbert.outlook import outlook
 from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.write import dump, resolve
+from mmbert.record import Table, append_table, record, summary
 from mmbert.train.average import WeightAverage
 from mmbert.train.checkpoint import Content, read_trainer, save
 from mmbert.train.console import Console, count_parameters
@@ -153,24 +153,15 @@ class Run:
         with self.signals.breakable():
             beside = baselines(self.built, self.console) if self.built.recipe.evaluate.baselines else []
             compared = differences(self.built, ours, beside, found)
-        result = {
-            "recipe": self.identity.hash,
-            "seed": self.train.seed,
-            "best_step": best_step,
-            "test": ours.scores,
-            "hidden": {one.arm: one.scores for one in hidden},
-            "baselines": {one.arm: one.scores for one in beside},
-            "against_best_baseline": {name: {"baseline": other, **one} for name, (other, one) in compared.items()},
-        }
+            files = record(self.built, found, self.folder.path, self.accelerator.device)
+        table = Table(ours, hidden, beside, compared)
+        result = summary(self.identity, best_step, table)
         self.folder.log(best_step, "test", ours.scores)
         self.console.results([ours, *hidden, *beside], compared)
+        for name, content in files.items():
+            self.folder.write(name, content)
         if ledger:
-            name = self.identity.recipe.name
-            common = {"study": name, "seed": self.train.seed, "split": "test", "recipe": self.identity.hash}
-            lines = {one.arm.replace("mmbert", arm): one.scores for one in (ours, *hidden, *beside)}
-            lines[f"{arm} against the best baseline"] = {name: one for name, (_, one) in compared.items()}
-            for line, scores in lines.items():
-                append_results(ledger, scores, arm=line, **common)
+            append_table(ledger, self.identity, arm, table)
         self.folder.write("result.json", result)  # last: what has it is finished
         path = shlex.quote(str(self.folder.path))
         self.console.say("", f"run folder: {self.folder.path}")
@@ -246,5 +237,8 @@ class Run:
             "processes": f"{accelerator.num_processes} on {accelerator.device.type}, {precision}",
             "steps": f"{self.total} of {self.train.batch_size} rows",
             **{f"{name} (train/validation/test)": counts for name, counts in present.items()},
-            **{f"{name} parameters (learning / all)": count for name, count in count_parameters(built.model).items()},
+            **{
+                f"{name} parameters (learning / all)": f"{learning / 1e6:.2f} / {total / 1e6:.2f} M"
+                for name, (learning, total) in count_parameters(built.model).items()
+            },
         }

@@ -87,8 +87,8 @@ def test_what_training_returns_is_in_the_run_folder(result):
     steps = {line["step"] for line in map(json.loads, Path("run", "metrics.jsonl").read_text().splitlines())}
     assert result["best_step"] in steps == set(range(1, max(steps) + 1))
     assert sorted(path.name for path in Path("run").iterdir()) == [
-        "checkpoints", "data.json", "env.json", "events.jsonl", "lock", "metrics.jsonl", "recipe.yaml", "result.json",
-        "status.json",
+        "checkpoints", "cost.json", "data.json", "env.json", "events.jsonl", "examples.jsonl", "lock", "metrics.jsonl",
+        "recipe.yaml", "result.json", "status.json", "test.safetensors",
     ]  # fmt: skip
 
 

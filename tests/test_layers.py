@@ -32,6 +32,8 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.build": 6,
     "mmbert.predictor": 7,
     "mmbert.comparison": 6,
+    "mmbert.examples": 6,
+    "mmbert.record": 6,
     "mmbert.run": 7,
     "mmbert.api": 7,
     "mmbert.doctor": 7,

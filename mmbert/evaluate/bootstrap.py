@@ -49,8 +49,28 @@ def paired_bootstrap(
         true = _take(targets, rows)
         return float(metric(_take(predictions_a, rows), true)) - float(metric(_take(predictions_b, rows), true))
 
-    codes = {group: code for code, group in enumerate(dict.fromkeys(keys))}
-    of_row = np.array([codes[group] for group in keys])
+    return bootstrap(difference, keys, seed=seed, samples=samples, level=level)
+
+
+def bootstrap(
+    difference: Callable[[np.ndarray], float],
+    groups: Sequence[Any],
+    *,
+    seed: int = 0,
+    samples: int = 2000,
+    level: float = 0.95,
+) -> Difference:
+    """The same where a difference is more than that of two predictions, as one of means over several models.
+
+    ``difference(rows)`` is that on some rows, int64 [any], of which some may be there several times. ``groups`` are
+    plain values, one a row.
+
+    >>> values = np.array([1.0, 2.0, 3.0])
+    >>> bootstrap(lambda rows: values[rows].mean(), ["a", "b", "b"], samples=100)[:3]
+    (2.0, 1.0, 2.5)
+    """
+    codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
+    of_row = np.array([codes[group] for group in groups])
     members = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(members), size=(samples, len(members)))
@@ -59,7 +79,7 @@ def paired_bootstrap(
     # one is added, as the observed data are one possible draw: p is never 0
     tail = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
     p = min(1.0, 2 * float(tail) / (samples + 1))
-    return Difference(difference(np.arange(size)), float(low), float(high), p)
+    return Difference(float(difference(np.arange(len(of_row)))), float(low), float(high), p)
 
 
 def _take(values: Any, rows: np.ndarray) -> Any:

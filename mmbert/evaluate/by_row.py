@@ -26,7 +26,12 @@ class ByRow(Mapping[int, Any]):
         self._ids = ids[order]
         self._block = np.repeat(np.arange(len(blocks)), sizes)[order]
         self._place = np.concatenate([np.arange(size) for size in sizes] or [ids])[order]
-        self._values = [values for _, values in blocks]
+        self._blocks = list(blocks)
+
+    @property
+    def blocks(self) -> list[tuple[Tensor, Any]]:
+        """The blocks that it was made of, in their order."""
+        return self._blocks
 
     @property
     def distinct(self) -> bool:
@@ -51,7 +56,7 @@ class ByRow(Mapping[int, Any]):
 
     def _row(self, at: int) -> Any:
         place = int(self._place[at])
-        values = self._values[self._block[at]]
+        values = self._blocks[self._block[at]][1]
         if isinstance(values, Tensor):
             return values[place]
         return {name: tensor[place] for name, tensor in values.items()}

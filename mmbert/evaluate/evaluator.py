@@ -1,7 +1,7 @@
 """Exact evaluation: every row of a split once, whatever the number of processes."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,8 +23,8 @@ class Evaluation:
     loss: dict[str, float]  # mean over labelled units
     skill: dict[str, float]  # 1 - loss / loss of the best constant predictor; 0 is no better, 1 is perfect
     scores: dict[str, dict[str, float]]  # task -> metric -> value
-    predictions: dict[str, Mapping[int, Tensor]]  # task -> sample id -> prediction, for labelled rows
-    targets: dict[str, Mapping[int, dict[str, Tensor]]]  # task -> sample id -> target, for the same rows
+    predictions: dict[str, ByRow]  # task -> sample id -> prediction, for labelled rows
+    targets: dict[str, ByRow]  # task -> sample id -> target tensors by name, for the same rows
 
     @property
     def mean_skill(self) -> float:

@@ -103,8 +103,8 @@ class Console:
             )
 
 
-def count_parameters(model: nn.Module) -> dict[str, str]:
-    """Trainable and total parameters of each part of a model, as ``name: trainable / total``."""
+def count_parameters(model: nn.Module) -> dict[str, list[int]]:
+    """The parameters of each part of a model: how many learn, and how many there are."""
     parts: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
         top, _, rest = name.partition(".")
@@ -112,7 +112,7 @@ def count_parameters(model: nn.Module) -> dict[str, str]:
         counts = parts.setdefault(part, [0, 0])
         counts[0] += parameter.numel() * parameter.requires_grad
         counts[1] += parameter.numel()
-    return {part: f"{learning / 1e6:.2f} / {total / 1e6:.2f} M" for part, (learning, total) in parts.items()}
+    return parts
 
 
 def _first(metrics: Mapping[str, float]) -> str:

@@ -12,12 +12,15 @@ from typing import Any
 from mmbert.errors import IntegrityError
 from mmbert.train.trackers import Trackers
 
+FINISHED = ("result.json", "test.safetensors", "examples.jsonl", "cost.json")  # what a run writes at its end
+
 
 class RunFolder:
     """``runs/<name>-<hash8>/`` or ``--out DIR``; only the main process writes.
 
     ``metrics.jsonl`` holds one object a line: step, time, split, task, metric, value; ``events.jsonl`` what happened
-    besides. ``result.json`` exists only when the run has finished. The folder is made with its first file.
+    besides. ``result.json`` exists only when the run has finished, as do the other files in ``FINISHED``. The folder is
+    made with its first file.
     """
 
     def __init__(self, path: Path, *, writes: bool):
@@ -41,7 +44,7 @@ class RunFolder:
         """Remove what an earlier run left: once data and model are ready, so that a mistake there costs no results."""
         if not self.writes:
             return
-        for stale in ("result.json", "metrics.jsonl", "events.jsonl", "bad_samples.jsonl"):
+        for stale in (*FINISHED, "metrics.jsonl", "events.jsonl", "bad_samples.jsonl"):
             (self.path / stale).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # its weights are not those of this recipe
 
@@ -65,20 +68,22 @@ class RunFolder:
         """
         if not self.writes:
             return
-        (self.path / "result.json").unlink(missing_ok=True)
+        for stale in FINISHED:
+            (self.path / stale).unlink(missing_ok=True)
         last = {"train": step, "validation": step if evaluated else step - 1}
         lines = [line for line in read_log(self.path) if line["step"] <= last.get(line["split"], -1)]
         self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         self._start = time.monotonic() - (lines[-1]["time"] if lines else 0.0)
 
-    def write(self, name: str, content: str | dict[str, Any]) -> None:
+    def write(self, name: str, content: str | bytes | dict[str, Any]) -> None:
         """Write one file as a whole: a reader sees the old content or the new."""
         if not self.writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        text = content if isinstance(content, str) else json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        if isinstance(content, dict):
+            content = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
         os.replace(temporary, self.path / name)
 
     def log(self, step: int, split: str, values: Mapping[str, Mapping[str, float]]) -> None:

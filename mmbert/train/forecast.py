@@ -1,6 +1,5 @@
 """What a run will take, from three timed steps that leave no trace in the model."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from mmbert.model import MMBert
+from mmbert.train.memory import peak
 from mmbert.train.step import accumulate_gradients, count_units
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.types import Batch
@@ -112,7 +112,7 @@ def forecast(
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         step, run = run_of()
-        memory = float(largest(accelerator, _peak(device) + _moments(bare)))
+        memory = float(largest(accelerator, peak(device) + _moments(bare)))
         cheaper = None
         if run > SHORT and isinstance(bare.trunk, HuggingFaceTrunk) and _fully(bare.trunk):
             with bare.trunk.tuned(CHEAPER):
@@ -191,12 +191,3 @@ def largest(accelerator: Accelerator, value: float) -> Tensor:
 def _moments(model: MMBert) -> int:
     learning = (one for one in model.parameters() if one.requires_grad)
     return sum(2 * one.numel() * one.element_size() for one in learning)
-
-
-def _peak(device: torch.device) -> int:
-    """Bytes: the peak since the last reset on a GPU, else the most that this process has held so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -157,7 +157,7 @@ def test_the_alternative_is_measured_where_a_long_run_tunes_the_whole_trunk(cloc
 
 
 def test_memory_holds_the_moments_of_what_learns(monkeypatch):
-    monkeypatch.setattr(module, "_peak", lambda device: 1000)
+    monkeypatch.setattr(module, "peak", lambda device: 1000)
     built = fresh()
     whole = sum(parameter.numel() for parameter in built.model.parameters())
     assert found(built).memory == pytest.approx(1000 + 8 * whole)

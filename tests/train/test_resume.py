@@ -49,7 +49,8 @@ def weights(folder):
 
 def same(one, other):
     assert log(one) == log(other)
-    assert (Path(one) / "result.json").read_bytes() == (Path(other) / "result.json").read_bytes()
+    for name in ("result.json", "test.safetensors", "examples.jsonl"):
+        assert (Path(one) / name).read_bytes() == (Path(other) / name).read_bytes()
     torch.testing.assert_close(weights(one), weights(other), rtol=0, atol=0)
 
 
