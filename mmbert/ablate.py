@@ -16,6 +16,7 @@ from mmbert.ablation.tables import write_tables
 from mmbert.api import RUNS
 from mmbert.errors import Elsewhere, MMBertError, RecipeError, nearest
 from mmbert.evaluate.ledger import append_results, as_text, read_results
+from mmbert.findings import tell_findings
 from mmbert.processors import check_tagged
 from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.write import recipe_hash
@@ -93,7 +94,7 @@ def ablate(
         value = scores.get(study.task, {}).get(study.metric)
         said = f"failed: {reason}" if reason else f"{study.task}/{study.metric} {value:.4g}" if value else "done"
         console.say(f"[{done}/{len(wanted)}] {run.label}: {said}")
-        write(prepared, outcome(prepared, failed))
+        write_tables(outcome(prepared, failed), prepared.folder)
 
     for run in wanted:  # what was finished without this ledger
         if run.result() is not None:
@@ -102,9 +103,9 @@ def ablate(
         Runner(prepared.folder, pool, plugins, tell).run(todo, retry_failed=retry_failed)
     finally:
         found = outcome(prepared, failed)
-        write(prepared, found)
+        write_tables(found, prepared.folder)
     _check(found)
-    show(prepared, found, console)
+    tell_findings(found, prepared.folder, console)
     if failures := [(arm.name, seed, why) for arm in found.arms for seed, why in arm.failed.items() if not arm.masked]:
         name, seed, _ = failures[0]
         lines = [f"  {arm}, seed {one}: {why}" for arm, one, why in failures]
@@ -185,16 +186,6 @@ def outcome(prepared: Prepared, failed: dict[tuple[str, int], str]) -> StudyOutc
         planned=study.planned,
         baselines=_baselines(prepared),
     )
-
-
-def write(prepared: Prepared, found: StudyOutcome) -> None:
-    """The tables of a study, as far as it has got."""
-    prepared.folder.mkdir(parents=True, exist_ok=True)
-    write_tables(found, prepared.folder)
-
-
-def show(prepared: Prepared, found: StudyOutcome, console: Console) -> None:
-    console.say("", (prepared.folder / "table.md").read_text(encoding="utf-8"), f"study folder: {prepared.folder}")
 
 
 def default_slots() -> int:

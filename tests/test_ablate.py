@@ -110,11 +110,11 @@ def test_all_arms_are_run_and_a_masked_one_is_read_off_the_reference(study, tmp_
     assert values(found) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
     assert found.baselines == {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}}
     folder = tmp_path / "runs" / "study"
-    rows = list(csv.DictReader((folder / "table.csv").open()))
+    rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
     told = {(row["arm"], row["seed"]): float(row["value"]) for row in rows if row["metric"] == "rmse"}
     assert told["cells masked at test", "1"] == pytest.approx(2.19)
     assert told["constant", ""] == 3
-    comparisons = list(csv.DictReader((folder / "comparisons.csv").open()))
+    comparisons = list(csv.DictReader((folder / "comparisons.csv").read_text().splitlines()))
     assert (comparisons[0]["arm"], comparisons[0]["planned"]) == ("narrow", "yes")
     assert float(comparisons[0]["difference"]) == pytest.approx(-0.03)
 
