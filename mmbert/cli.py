@@ -101,6 +101,19 @@ def baseline(arguments: argparse.Namespace) -> None:
     _api().baseline(arguments.recipe, overrides=arguments.set, ledger=arguments.ledger)
 
 
+def report(arguments: argparse.Namespace) -> None:
+    try:
+        page = importlib.import_module("mmbert.report.page")
+    except ModuleNotFoundError as error:
+        if error.name not in ("jinja2", "markupsafe", "matplotlib"):
+            raise
+        raise RecipeError(f"a report needs {error.name}, which is not installed: pip install 'mmbert[report]'") from None
+    output = arguments.output or arguments.run / "report.html"
+    text = page.run_report(arguments.run)
+    output.write_text(text, encoding="utf-8")
+    print(output)
+
+
 def check(arguments: argparse.Namespace) -> None:
     loaded = _check(arguments)
     print(f"{arguments.recipe}: the recipe {loaded.recipe.name} is valid")
@@ -193,6 +206,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "baseline": baseline,
+    "report": report,
     "check": check,
     "show": show,
     "schema": schema,

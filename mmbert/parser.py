@@ -56,6 +56,10 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     command.add_argument("recipe", metavar="RECIPE")
     command.add_argument("--ledger", type=Path, metavar="CSV", help="append the scores to this file")
 
+    command = add("report", "a run as one HTML page with figures")
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument("--output", type=Path, metavar="FILE", help="the page (default: report.html in the run folder)")
+
     command = add("check", "check a recipe", change)
     command.add_argument("recipe", metavar="RECIPE")
     command.add_argument("--data", action="store_true", help="read every row as well, and list the bad ones")

@@ -1,0 +1,91 @@
+"""Figures made of cells: what is taken for what, and which task needs which input."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from mmbert.report.drawing import COLOURS, FAINT, INK, WIDTH, draw
+from mmbert.report.words import label, number, signed
+
+BLUE, RED = COLOURS[0], COLOURS[1]
+STRONGEST = 0.6  # the opacity of a full cell: text over it stays readable on light and on dark paper
+
+
+def confusion(name: str, title: str, classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
+    """True classes as rows, predicted ones as columns; the shade is the share of the row. Counts are written in."""
+    size = len(classes)
+    shown = [label(one, width=18, lines=1) for one in classes]
+    cell = 0.42 if size <= 8 else 0.34
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for row, found in enumerate(counts):
+            total = sum(found)
+            for column, count in enumerate(found):
+                share = count / total if total else 0.0
+                colour = BLUE if row == column else RED
+                _cell(axes, row, column, colour, share, f"{count}" if count else "", 8 if size <= 8 else 7)
+        _frame(axes, shown, shown, top=False)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+
+    width = min(WIDTH, 2.0 + cell * size)
+    height = 0.5 + cell * size * (WIDTH - 1.6 if size > 10 else 4.6) / 4.6 + 0.065 * max(map(len, shown))
+    return draw(name, f"Confusions of {title}: rows are true classes, columns predicted ones", width, height, paint)
+
+
+def heat_map(
+    name: str,
+    inputs: Sequence[str],
+    tasks: Sequence[tuple[str, str]],
+    lost: Mapping[tuple[str, str], tuple[float, bool]],
+) -> Markup:
+    """What a task loses without an input. ``tasks``: (task, metric); ``lost``: (input, task) -> (amount, known to be one).
+
+    Red cells lose, blue ones gain; the shade is relative to the largest change of the column. Where it is not known
+    whether the metric is an error, the change is written without a colour.
+    """
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for column, (task, _) in enumerate(tasks):
+            found = [abs(lost[one, task][0]) for one in inputs if (one, task) in lost]
+            largest = max((value for value in found if math.isfinite(value)), default=0.0)
+            for row, one in enumerate(inputs):
+                value, known = lost.get((one, task), (math.nan, False))
+                share = abs(value) / largest if known and largest and math.isfinite(value) else 0.0
+                told = signed(-value) if math.isfinite(value) else number(value)
+                _cell(axes, row, column, RED if value > 0 else BLUE, share, told, 8)
+        heads = [f"{label(task, width=16)}\n{label(metric, width=16, lines=1)}" for task, metric in tasks]
+        _frame(axes, [f"without {label(one, width=18, lines=1)}" for one in inputs], heads, top=True)
+
+    width = 1.9 + 1.0 * len(tasks)
+    told = "; ".join(f"{task} without {one}: {signed(-value)}" for (one, task), (value, _) in lost.items())
+    return draw(name, f"Change of each task without each input. {told}"[:2000], width, 0.75 + 0.36 * len(inputs), paint)
+
+
+def _cell(axes, row: int, column: int, colour: str, share: float, text: str, size: float) -> None:
+    if share > 0:
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour, alpha=STRONGEST * share, linewidth=0))
+    axes.text(column, row, text, ha="center", va="center", fontsize=size, color=INK)
+
+
+def _frame(axes, rows: Sequence[str], columns: Sequence[str], *, top: bool) -> None:
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), rows)
+    if top:
+        axes.set_xticks(range(len(columns)), columns)
+        axes.xaxis.tick_top()
+    else:
+        axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for at in range(len(columns) + 1):
+        axes.axvline(at - 0.5, color=FAINT, linewidth=0.4, alpha=0.5)
+    for at in range(len(rows) + 1):
+        axes.axhline(at - 0.5, color=FAINT, linewidth=0.4, alpha=0.5)
