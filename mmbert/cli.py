@@ -107,7 +107,7 @@ def report(arguments: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("jinja2", "markupsafe", "matplotlib"):
             raise
-        raise RecipeError(f"a report needs {error.name}, which is not installed: pip install 'mmbert[report]'") from None
+        raise RecipeError(f"a report needs {error.name}, which is missing: pip install 'mmbert[report]'") from None
     output = arguments.output or arguments.run / "report.html"
     text = page.run_report(arguments.run)
     output.write_text(text, encoding="utf-8")

@@ -115,9 +115,7 @@ def of_run(record: RunRecord) -> Findings:
     return Findings(record.name, [arm], record.baselines, differences, seeds=[record.seed])
 
 
-def of_study(
-    outcome: StudyOutcome, differences: Sequence[ArmDifference], sentences: Sequence[str]
-) -> Findings:
+def of_study(outcome: StudyOutcome, differences: Sequence[ArmDifference], sentences: Sequence[str]) -> Findings:
     """A study as far as it has got; a run folder that is gone, or was never finished, is passed over."""
     arms = []
     for arm in outcome.arms:

@@ -41,12 +41,13 @@ class Words:
 
 @dataclass(frozen=True)
 class Table:
-    """``left`` columns of words, then numbers; ``strong`` are (row, column) in bold."""
+    """Columns are numbers but for ``words``, of which some are ``wide``; ``strong`` are (row, column) in bold."""
 
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
-    left: int = 1
+    words: Collection[int] = (0,)
+    wide: Collection[int] = ()
     strong: Collection[tuple[int, int]] = ()
     note: str = ""
     kind: str = "table"
@@ -99,7 +100,8 @@ def table(
     limits: Limits,
     *,
     caption: str = "",
-    left: int = 1,
+    words: Collection[int] = (0,),
+    wide: Collection[int] = (),
     strong: Collection[tuple[int, int]] = (),
 ) -> Table:
     """A table within the limits; its note says what is left out."""
@@ -107,7 +109,7 @@ def table(
     notes = [f"{plural(len(rows) - limits.rows, 'more row')} not shown"] * (len(rows) > limits.rows)
     notes += [f"{plural(len(head) - width, 'more column')} not shown"] * (len(head) > width)
     shown = [row[:width] for row in rows[: limits.rows]]
-    return Table(head[:width], shown, caption, left, strong, ". ".join(notes))
+    return Table(head[:width], shown, caption, words, wide, strong, ". ".join(notes))
 
 
 def code(text: str, limits: Limits) -> Code:

@@ -11,6 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from mmbert.report.drawing import COLOURS, DASHES, FAINT, INK, WIDTH, draw
 from mmbert.report.words import label, mean
 
+FEW = 30  # points: so many are marked one by one
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -50,29 +52,30 @@ def thinned(curve: Curve, most: int) -> Curve:
     if count <= most:
         return curve
     kept = [round(place * (count - 1) / (most - 1)) for place in range(most)]
-    lists = (curve.steps, curve.middle, curve.low, curve.high)
-    return Curve(curve.name, *([values[place] for place in kept] for values in lists))
+    middle, low, high = ([values[place] for place in kept] for values in (curve.middle, curve.low, curve.high))
+    return Curve(curve.name, [curve.steps[place] for place in kept], middle, low, high)
 
 
 def curves(name: str, title: str, found: Sequence[Curve], *, best_step: int = 0) -> Markup:
     """Values by step. ``best_step``, where given, is the one whose weights were kept."""
-    columns = 2 if len(found) > 1 else 1
-    height = 2.3 + 0.19 * math.ceil(len(found) / columns) * (len(found) > 1)
+    columns = min(3, len(found))
+    height = 2.4 + 0.19 * math.ceil(len(found) / columns) * (len(found) > 1)
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         for place, one in enumerate(found):
             colour = [INK, *COLOURS][place % (1 + len(COLOURS))]
-            style = {"color": colour, "linestyle": DASHES[place % len(DASHES)]}
-            marker = "o" if len(one.steps) < 30 else None
-            axes.plot(one.steps, one.middle, label=label(one.name, width=34, lines=1), marker=marker, markersize=3, **style)
+            axes.plot(
+                one.steps, one.middle, color=colour, linestyle=DASHES[place % len(DASHES)], markersize=3,
+                marker="o" if len(one.steps) < FEW else None, label=label(one.name, width=22, lines=1),
+            )  # fmt: skip
             if any(low < high for low, high in zip(one.low, one.high, strict=True)):
                 axes.fill_between(one.steps, one.low, one.high, color=colour, alpha=0.15, linewidth=0)
         if best_step:
             axes.axvline(best_step, color=FAINT, linewidth=0.8, linestyle=":")
             axes.annotate(
                 "kept", (best_step, 1), (2, -1), xycoords=("data", "axes fraction"), textcoords="offset points",
-                color=FAINT, fontsize=7, va="top",
+                alpha=0.75, fontsize=7, va="top",
             )  # fmt: skip
         axes.set_title(label(title, width=60, lines=1))
         axes.set_xlabel("step")

@@ -4,6 +4,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -16,13 +17,12 @@ from mmbert.report.words import clean
 # Okabe and Ito, Color Universal Design, 2008: told apart by colour-blind readers; their yellow is too light for paper
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":")
-MARKS = "os^Dv<>p"
 INK = "#1b1b1f"  # becomes the page's own colour of text, light or dark
 FAINT = "#8a8a8e"
 WIDTH = 5.8  # inches
 LINE = 0.3  # inches of one row of a chart
 
-SETTINGS = {
+SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mmbert",
     "font.family": ["DejaVu Sans"],

@@ -8,7 +8,7 @@ from mmbert.report.confusions import Confusions, confusions, probability
 from mmbert.report.curves import Curve, curves, over_seeds, thinned
 from mmbert.report.figures import bars
 from mmbert.report.grids import confusion, heat_map
-from mmbert.report.words import as_number, duration, mean, number, plural
+from mmbert.report.words import NONE, as_number, duration, mean, number, plural
 
 MISTAKES = 5  # pairs of classes whose rows are shown
 ARMS = 4  # whose confusions are shown
@@ -41,7 +41,9 @@ def mistakes(found: Findings, limits: Limits) -> Section | None:
 def _confusions(counted: Confusions, task: str, name: str, limits: Limits) -> list[Block]:
     joined = f" The {plural(counted.joined, 'rarest class')[:-1]}es stand together." if counted.joined > 1 else ""
     wrong = sum(len(rows) for _, _, rows in counted.mistakes)
-    caption = f"{task}: {plural(counted.rows, 'test row')}, {wrong} of them wrong. Shade is the share of the row.{joined}"
+    caption = (
+        f"{task}: {plural(counted.rows, 'test row')}, {wrong} of them wrong. Shade is the share of the row.{joined}"
+    )
     picture = Picture(confusion(name, task, counted.classes, counted.counts), caption)
     rows = []
     for true, predicted, behind in counted.mistakes[:MISTAKES]:
@@ -53,7 +55,7 @@ def _confusions(counted: Confusions, task: str, name: str, limits: Limits) -> li
         return [picture, Words(["No row is wrong."])]
     head = ["true", "predicted", "rows", "probability", "text", "row"]
     told = f"{task}: rows behind the commonest confusions, at most {limits.examples} each, the surest mistakes first"
-    return [picture, table(head, rows, limits, caption=told, left=len(head))]
+    return [picture, table(head, rows, limits, caption=told, words=range(len(head)), wide=(4,))]
 
 
 def _sure(row, task: str) -> float:
@@ -68,21 +70,20 @@ def inputs(found: Findings, limits: Limits) -> Section | None:
     metrics = {task: metric[0] for task, metric in found.tasks().items() if any(task in run.test for run in runs)}
     if not names or not metrics:
         return None
-    changes: dict[tuple[str, str], tuple[float, bool]] = {}
+    changes: dict[tuple[str, str], tuple[float, bool | None]] = {}
     for name in names:
         for task, metric in metrics.items():
             pairs = [(run.test.get(task, {}).get(metric, math.nan),
                       run.hidden.get(name, {}).get(task, {}).get(metric, math.nan)) for run in runs]  # fmt: skip
             lower = found.lower_is_better(task, metric)
             change = mean([without - whole for whole, without in pairs])
-            changes[name, task] = (change if lower else -change, lower is not None)
+            changes[name, task] = (change, None if lower is None else (change > 0) == lower)
     shown = names[: limits.drawn], list(metrics.items())[:10]
     kept = {pair: value for pair, value in changes.items() if pair[0] in shown[0] and pair[1] in dict(shown[1])}
     over = f", mean over {plural(len(runs), 'seed')}" if len(runs) > 1 else ""
     caption = (
-        f"How a task's first metric changes when an input is hidden from {found.reference.name} at test time{over}. "
-        "A minus and red mean that the score gets worse (an error grows); the shade is relative to the column's "
-        "largest change."
+        f"How each task's score changes when an input is hidden from {found.reference.name} at test time{over}. "
+        "Red is worse, blue is better; the shade is relative to the largest change of the column."
     )
     extra = left_out(names, len(shown[0]), "input") + left_out(list(metrics), len(shown[1]), "task")
     picture = Picture(heat_map("inputs", *shown, kept), " ".join([caption, *extra]))
@@ -143,17 +144,19 @@ def cost(found: Findings, limits: Limits) -> Section | None:
     if not found.is_study:
         return _of_one(found, seconds[0][0], memory[0][0], limits)
     names = [arm.name for arm in trained][: limits.drawn]
-    drawn = [Picture(bars("seconds", "seconds", list(zip(names, seconds, strict=False))), "Time of training and validation.")]
+    drawn = [
+        Picture(bars("seconds", "seconds", list(zip(names, seconds, strict=False))), "Time of training and validation.")
+    ]
     if any(math.isfinite(mean(one)) for one in memory):
         made = bars("memory", "megabytes", list(zip(names, memory, strict=False)))
         drawn.append(Picture(made, "Most memory held at once."))
-    every = [[float(one[1]) for one in found_counts if one] for found_counts in counts]
+    every = [[one[1] / 1e6 for one in found_counts if one] for found_counts in counts]
     if any(every):
-        learn = [mean([float(one[0]) for one in found_counts if one]) for found_counts in counts]
-        made = bars("parameters", "parameters", list(zip(names, every, strict=False)), part=learn[: len(names)])
+        learn = [mean([one[0] / 1e6 for one in found_counts if one]) for found_counts in counts]
+        made = bars("parameters", "million parameters", list(zip(names, every, strict=False)), part=learn[: len(names)])
         drawn.append(Picture(made, "All parameters, those that learn in the dark part."))
     rows = [
-        [arm.name, duration(mean(took)), number(mean(held)), f"{mean(sizes):,.0f}" if sizes else "–"]
+        [arm.name, duration(mean(took)), number(mean(held)), f"{mean(sizes):,.3f} M" if sizes else NONE]
         for arm, took, held, sizes in zip(trained, seconds, memory, every, strict=True)
     ]
     head = ["arm", "time", "memory, MB", "parameters"]
@@ -172,11 +175,11 @@ def _of_one(found: Findings, seconds: float, memory: float, limits: Limits) -> S
     parts = {name: one for name, one in parts.items() if _pair(one)} if isinstance(parts, dict) else {}
     if parts:
         shown = list(parts.items())[: limits.drawn]
-        made = bars("parameters", "parameters", [(name, [float(one[1])]) for name, one in shown],
-                    part=[float(one[0]) for _, one in shown])  # fmt: skip
+        made = bars("parameters", "million parameters", [(name, [one[1] / 1e6]) for name, one in shown],
+                    part=[one[0] / 1e6 for _, one in shown])  # fmt: skip
         blocks.append(Picture(made, "Parameters of each part, those that learn in the dark part."))
-        blocks.append(table(["part", "learning", "all"], [[name, *(f"{n:,}" for n in one)] for name, one in parts.items()],
-                            limits))  # fmt: skip
+        rows = [[name, *(f"{count:,}" for count in one)] for name, one in parts.items()]
+        blocks.append(table(["part", "learning", "all"], rows, limits))
     return Section("Cost", "cost", blocks)
 
 

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmbert.report.drawing import COLOURS, FAINT, INK, LINE, WIDTH, draw, rows
-from mmbert.report.words import as_number, label, mean, number, signed, spread
+from mmbert.report.words import MINUS, as_number, label, mean, number, signed, spread
 
+BASELINE = 0.75  # of a row: the height of a baseline's name
 OUTSIDE = 0.75  # how far beyond the dots a baseline may stretch a figure, in their range
 
 
@@ -59,7 +60,7 @@ def dots(
     ``arms``: (name, seed -> value), the reference first. A baseline far from all dots stands at the edge with an arrow.
     """
     lines = {one: value for one, value in baselines.items() if math.isfinite(value)}
-    height = LINE * (sum(1 + 0.5 * label(arm).count("\n") for arm, _ in arms) + 0.75 * len(lines)) + 0.75
+    height = LINE * (sum(1 + 0.5 * label(arm).count("\n") for arm, _ in arms) + BASELINE * len(lines)) + 0.75
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -74,8 +75,8 @@ def dots(
             if found_interval := interval(values):
                 axes.plot(found_interval, [place] * 2, color=colour, linewidth=1)
             if not values:
-                axes.text(0.02, place, "no result", transform=axes.get_yaxis_transform(), va="center", color=FAINT)
-        _limits(axes, [value for _, found in arms for value in found.values()], lines)
+                axes.text(0.02, place, "no result", transform=axes.get_yaxis_transform(), va="center", alpha=0.75)
+        axes.set_xlim(*_reach([value for _, found in arms for value in found.values()], list(lines.values())))
         _vertical(axes, lines)
         axes.set_xlabel(axis + _better(lower_is_better))
 
@@ -87,32 +88,35 @@ def _better(lower_is_better: bool | None) -> str:
     return "" if lower_is_better is None else ", lower is better" if lower_is_better else ", higher is better"
 
 
-def _limits(axes: Axes, values: Sequence[float], lines: Mapping[str, float]) -> None:
-    finite = [value for value in values if math.isfinite(value)] or list(lines.values()) or [0.0]
+def _reach(values: Sequence[float], lines: Sequence[float]) -> tuple[float, float]:
+    """The ends of the axis: all values, and what lines are not too far from them."""
+    finite = [value for value in values if math.isfinite(value)] or list(lines) or [0.0]
     low, high = min(finite), max(finite)
-    room = (high - low) or max(abs(high) * 0.1, 1e-9)
-    near = [value for value in lines.values() if low - OUTSIDE * room <= value <= high + OUTSIDE * room]
-    low, high = min(low, *near, low), max(high, *near, high)
-    margin = 0.08 * ((high - low) or 2 * room)
-    axes.set_xlim(low - margin, high + margin)
+    room = OUTSIDE * (high - low) if high > low else math.inf
+    near = [value for value in lines if low - room <= value <= high + room]
+    low, high = min([low, *near]), max([high, *near])
+    margin = 0.08 * (high - low) or max(abs(high) * 0.1, 0.01)
+    return low - margin, high + margin
 
 
 def _vertical(axes: Axes, lines: Mapping[str, float]) -> None:
-    """A dotted line for each baseline, its name above the plot, each on a line of its own."""
+    """A dotted line for each baseline, its name above the rows, each on a line of its own."""
     low, high = axes.get_xlim()
-    for place, (one, value) in enumerate(sorted(lines.items(), key=lambda pair: pair[1])):
+    bottom, _ = axes.get_ylim()
+    for place, (one, value) in enumerate(sorted(lines.items(), key=lambda pair: pair[1], reverse=True)):
         inside = min(max(value, low), high)
-        above = -0.5 - 0.75 * (len(lines) - 1 - place) - 0.3
+        above = -0.9 - BASELINE * place
         right = inside < (low + high) / 2
         text = f"{label(one, width=32, lines=1)} {number(value)}"
         if inside != value:
             text = f"{text} →" if value > high else f"← {text}"
         else:
-            axes.plot([inside] * 2, [above, axes.get_ylim()[0]], ":", color=FAINT, linewidth=1, clip_on=False)
+            axes.plot([inside] * 2, [above, bottom], ":", color=FAINT, linewidth=1)
         axes.annotate(
-            text, (inside, above), (3 if right else -3, 0), textcoords="offset points", color=FAINT, fontsize=8,
+            text, (inside, above), (3 if right else -3, 0), textcoords="offset points", alpha=0.75, fontsize=8,
             ha="left" if right else "right", va="center", annotation_clip=False,
         )  # fmt: skip
+    axes.set_ylim(bottom, -0.5 - BASELINE * len(lines))
 
 
 def differences(name: str, found: Sequence[ArmDifference]) -> Markup:
@@ -120,10 +124,8 @@ def differences(name: str, found: Sequence[ArmDifference]) -> Markup:
     groups: dict[tuple[str, str], list[ArmDifference]] = {}
     for one in found:
         groups.setdefault((one.task, one.metric), []).append(one)
-    names = {_key(one): label(f"{one.arm} − {one.reference}", width=28) for one in found}
-    heights = [
-        LINE * sum(1 + 0.5 * names[_key(one)].count("\n") for one in group) + 0.85 for group in groups.values()
-    ]
+    names = {_key(one): label(f"{one.arm} {MINUS} {one.reference}", width=28) for one in found}
+    heights = [LINE * sum(1 + 0.5 * names[_key(one)].count("\n") for one in group) + 0.85 for group in groups.values()]
 
     def paint(figure: Figure) -> None:
         grid = figure.add_gridspec(len(groups), 1, height_ratios=heights)
@@ -137,7 +139,7 @@ def differences(name: str, found: Sequence[ArmDifference]) -> Markup:
             axes.set_xlim(-reach, reach)
             axes.set_title(label(f"{task} {metric}", width=60, lines=1))
             lower = group[0].lower_is_better
-            axes.set_xlabel("" if lower is None else "← better      worse →" if lower else "← worse      better →")
+            axes.set_xlabel("" if lower is None else "← better  |  worse →" if lower else "← worse  |  better →")
 
     told = "; ".join(f"{one.arm} minus {one.reference}, {one.task}: {in_words(one)}" for one in found)
     return draw(name, f"Differences with 95 % intervals. {told}"[:2000], WIDTH, sum(heights), paint)
@@ -149,7 +151,7 @@ def _key(one: ArmDifference) -> tuple[str, str]:
 
 def _difference(axes: Axes, row: int, one: ArmDifference) -> None:
     if not math.isfinite(one.difference):
-        axes.text(0.02, row, "no result", transform=axes.get_yaxis_transform(), va="center", color=FAINT)
+        axes.text(0.02, row, "no result", transform=axes.get_yaxis_transform(), va="center", alpha=0.75)
         return
     colour = COLOURS[0] if one.planned else FAINT
     if math.isfinite(one.low) and math.isfinite(one.high):
@@ -176,15 +178,17 @@ def bars(name: str, axis: str, items: Sequence[tuple[str, Sequence[float]]], *, 
         axes = figure.add_subplot()
         rows(axes, [label(item) for item, _ in items])
         means = [mean(values) for _, values in items]
-        top = max((value for value in means if math.isfinite(value)), default=1.0) or 1.0
+        top = max((one for _, values in items for one in values if math.isfinite(one)), default=1.0) or 1.0
         for row, value in enumerate(means):
             shown = 0.0 if math.isnan(value) else value
             axes.barh(row, shown, 0.62, color=COLOURS[0], alpha=0.35 if part else 0.75, linewidth=0)
             if part:
                 axes.barh(row, as_number(part[row]), 0.62, color=COLOURS[0], linewidth=0)
             text = "not known" if math.isnan(value) else f"{value:,.0f}" if value >= 1000 else number(value)
-            axes.annotate(text, (shown, row), (5, 0), textcoords="offset points", va="center", fontsize=8)
             several = [one for one in items[row][1] if math.isfinite(one)]
+            axes.annotate(
+                text, (max([shown, *several]), row), (5, 0), textcoords="offset points", va="center", fontsize=8
+            )
             if len(several) > 1:
                 axes.plot(several, [row] * len(several), "|", color=INK, markersize=6, alpha=0.7)
         axes.set_xlim(0, top * 1.22)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mmbert.report.drawing import COLOURS, FAINT, INK, WIDTH, draw
-from mmbert.report.words import label, number, signed
+from mmbert.report.words import label, signed
 
 BLUE, RED = COLOURS[0], COLOURS[1]
 STRONGEST = 0.6  # the opacity of a full cell: text over it stays readable on light and on dark paper
@@ -29,11 +29,12 @@ def confusion(name: str, title: str, classes: Sequence[str], counts: Sequence[Se
                 colour = BLUE if row == column else RED
                 _cell(axes, row, column, colour, share, f"{count}" if count else "", 8 if size <= 8 else 7)
         _frame(axes, shown, shown, top=False)
+        axes.set_title(label(title, width=40, lines=1))
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
 
     width = min(WIDTH, 2.0 + cell * size)
-    height = 0.5 + cell * size * (WIDTH - 1.6 if size > 10 else 4.6) / 4.6 + 0.065 * max(map(len, shown))
+    height = 0.75 + cell * size * (WIDTH - 1.6 if size > 10 else 4.6) / 4.6 + 0.065 * max(map(len, shown))
     return draw(name, f"Confusions of {title}: rows are true classes, columns predicted ones", width, height, paint)
 
 
@@ -41,29 +42,28 @@ def heat_map(
     name: str,
     inputs: Sequence[str],
     tasks: Sequence[tuple[str, str]],
-    lost: Mapping[tuple[str, str], tuple[float, bool]],
+    changes: Mapping[tuple[str, str], tuple[float, bool | None]],
 ) -> Markup:
-    """What a task loses without an input. ``tasks``: (task, metric); ``lost``: (input, task) -> (amount, known to be one).
+    """How a task changes without an input. ``tasks``: (task, metric); ``changes``: (input, task) -> (change, worse).
 
-    Red cells lose, blue ones gain; the shade is relative to the largest change of the column. Where it is not known
-    whether the metric is an error, the change is written without a colour.
+    Red is worse, blue is better; the shade is relative to the largest change of the column. Where it is not known
+    which of the two it is (None), the change is written without a colour.
     """
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         for column, (task, _) in enumerate(tasks):
-            found = [abs(lost[one, task][0]) for one in inputs if (one, task) in lost]
+            found = [abs(changes[one, task][0]) for one in inputs if (one, task) in changes]
             largest = max((value for value in found if math.isfinite(value)), default=0.0)
             for row, one in enumerate(inputs):
-                value, known = lost.get((one, task), (math.nan, False))
-                share = abs(value) / largest if known and largest and math.isfinite(value) else 0.0
-                told = signed(-value) if math.isfinite(value) else number(value)
-                _cell(axes, row, column, RED if value > 0 else BLUE, share, told, 8)
+                value, worse = changes.get((one, task), (math.nan, None))
+                share = abs(value) / largest if worse is not None and largest and math.isfinite(value) else 0.0
+                _cell(axes, row, column, RED if worse else BLUE, share, signed(value), 8)
         heads = [f"{label(task, width=16)}\n{label(metric, width=16, lines=1)}" for task, metric in tasks]
         _frame(axes, [f"without {label(one, width=18, lines=1)}" for one in inputs], heads, top=True)
 
     width = 1.9 + 1.0 * len(tasks)
-    told = "; ".join(f"{task} without {one}: {signed(-value)}" for (one, task), (value, _) in lost.items())
+    told = "; ".join(f"{task} without {one}: {signed(value)}" for (one, task), (value, _) in changes.items())
     return draw(name, f"Change of each task without each input. {told}"[:2000], width, 0.75 + 0.36 * len(inputs), paint)
 
 

@@ -28,7 +28,7 @@ def run_report(run: Path) -> str:
     The same folder gives the same text. It is always below ``LARGEST``: what is too much is cut, and the page says so.
     """
     record = read_run(run)
-    return _page(of_run(record), "run", f"One run with seed {record.seed}")
+    return _page(of_run(record), "run", f"A single run, seed {record.seed}")
 
 
 def study_report(
@@ -39,8 +39,9 @@ def study_report(
     ``differences`` are those that were computed over its arms, ``sentences`` say in words what they mean. What run
     folders add (curves, confusions, cost, data, environment) is there for the runs whose folder is.
     """
-    counted = f"{plural(len(outcome.arms), 'arm')}, {plural(len(outcome.seeds), 'seed')}, {outcome.task} {outcome.metric}"
-    return _page(of_study(outcome, differences, sentences), "study", counted)
+    size = f"{plural(len(outcome.arms), 'arm')} over {plural(len(outcome.seeds), 'seed')}"
+    subtitle = f"A study of {size}, by {outcome.metric} of {outcome.task}"
+    return _page(of_study(outcome, differences, sentences), "study", subtitle)
 
 
 def _page(found: Findings, kind: str, subtitle: str) -> str:

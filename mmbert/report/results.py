@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmbert.report.arms import Arm, Findings
 from mmbert.report.blocks import Block, Fold, Gallery, Limits, Picture, Section, Words, left_out, table
 from mmbert.report.figures import ArmDifference, differences, dots
-from mmbert.report.words import column, listed, mean, number, plural, signed, spread
+from mmbert.report.words import NONE, column, listed, mean, number, plural, signed, spread
 
 BASELINES = 3  # drawn in a figure: the best ones, and the constant
 
@@ -26,8 +26,10 @@ def _study_words(found: Findings) -> list[str]:
     task, metric = found.primary
     better = {True: " (lower is better)", False: " (higher is better)", None: ""}[found.lower_is_better(task, metric)]
     others = plural(len(found.arms) - 1, "other arm")
-    lines = [f"The study compares the reference “{found.reference.name}” with {others} by {metric} of {task}{better} on "
-             f"the test split, over {plural(len(found.seeds), 'seed')}."]  # fmt: skip
+    lines = [
+        f"The study compares the reference “{found.reference.name}” with {others} by {metric} of {task}{better} on the "
+        f"test split, over {plural(len(found.seeds), 'seed')}."
+    ]
     means = found.means(task, metric)
     own = means[found.reference.name]
     lines.append(f"The reference reaches {_with_spread(found.reference, task, metric)}." if own == own
@@ -62,7 +64,9 @@ def _beside_baselines(found: Findings, task: str, metric: str, own: float) -> li
         verdict = "as good as"
     else:
         verdict = "worse than" if found.best({"": own, best: values[best]}, task, metric) == best else "better than"
-    return [f"That is {verdict} the best of {plural(len(values), 'baseline')}, {best}: {number(values[best])}."]
+    return [
+        f"The reference is {verdict} the best of {plural(len(values), 'baseline')}, {best}: {number(values[best])}."
+    ]
 
 
 def _run_words(found: Findings) -> list[str]:
@@ -87,6 +91,8 @@ def verdict(one: ArmDifference) -> str:
     """What an interval says, in words."""
     if not all(math.isfinite(value) for value in (one.difference, one.low, one.high)):
         return f"the difference is {signed(one.difference)}"
+    if one.difference == one.low == one.high == 0:
+        return "there is no difference"
     told = f"the difference is {signed(one.difference)} (95 % interval {signed(one.low)} to {signed(one.high)})"
     if one.low <= 0 <= one.high:
         return f"{told}, which may be chance"
@@ -97,7 +103,7 @@ def verdict(one: ArmDifference) -> str:
 
 def _with_spread(arm: Arm, task: str, metric: str) -> str:
     values = list(arm.values(task, metric).values())
-    return f"{number(mean(values))} ± {number(spread(values))}" if len(values) > 1 else number(mean(values))
+    return " ± ".join(column([mean(values), spread(values)])) if len(values) > 1 else number(mean(values))
 
 
 def arms(found: Findings, limits: Limits) -> Section | None:
@@ -127,8 +133,8 @@ def arms(found: Findings, limits: Limits) -> Section | None:
     head = ["arm", "kind", f"{metric}, mean", "deviation", "to the reference", "seeds", "why results are missing"]
     told = f"{metric} of {task} on the test split; the best mean of the arms is bold"
     blocks: list[Block] = [
-        Picture(_dots(found, "arms", task, metric, limits), _dots_caption(found, task, metric)),
-        table(head[: len(rows[0])], rows, limits, caption=told, left=2, strong=strong),
+        Picture(_dots(found, "arms", task, metric, limits), _caption(found, bool(baselines))),
+        table(head[: len(rows[0])], rows, limits, caption=told, words=(0, 1, 6), strong=strong),
     ]
     extra = left_out(found.arms, limits.drawn, "arm")
     return Section("Arms", "arms", [blocks[0], *([Words(extra)] if extra else []), *blocks[1:]])
@@ -154,13 +160,14 @@ def shown_baselines(found: Findings, task: str, metric: str) -> dict[str, float]
     return {name: values[name] for name in kept}
 
 
-def _dots_caption(found: Findings, task: str, metric: str) -> str:
-    several = any(len(arm.values(task, metric)) > 1 for arm in found.arms)
-    seeds = "Each dot is a seed" + (", the bar its arm's mean" if several else "")
-    line = "; the line is the mean's 95 % t interval over seeds, from three seeds on" if several else ""
-    beside = "; dotted lines are baselines" if found.of_baselines(task, metric) else ""
-    more = len(found.of_baselines(task, metric)) - len(shown_baselines(found, task, metric))
-    return f"{seeds}{line}{beside}{f', {more} more are in the table' if more > 0 else ''}."
+def _caption(found: Findings, beside: bool) -> str:
+    """How to read a figure of dots; ``beside``: whether it has baselines."""
+    if found.is_study:
+        told = "Each dot is a seed, the bar the mean; the line is the mean's 95 % t interval over seeds, from three on"
+    else:
+        hidden = found.reference.first_run and found.reference.first_run.hidden
+        told = "The dot is the score on the test split" + (", then with an input hidden at test time" if hidden else "")
+    return f"{told}{f'; dotted lines are the best {BASELINES} baselines and the constant' if beside else ''}."
 
 
 def comparisons(found: Findings, limits: Limits) -> Section | None:
@@ -169,19 +176,21 @@ def comparisons(found: Findings, limits: Limits) -> Section | None:
         return None
     shown = found.differences[: limits.drawn]
     rows = [
-        [f"{one.arm} − {one.reference}", f"{one.task} {one.metric}", "yes" if one.planned else "no",
-         signed(one.difference), f"{signed(one.low)} to {signed(one.high)}" if math.isfinite(one.low) else "–",
-         "–" if one.p is None else f"{one.p:.3g}", str(len(one.by_seed) or "–")]
+        [one.arm, one.reference, f"{one.task} {one.metric}", "yes" if one.planned else "no",
+         signed(one.difference), f"{signed(one.low)} to {signed(one.high)}" if math.isfinite(one.low) else NONE,
+         NONE if one.p is None else f"{one.p:.3g}", str(len(one.by_seed) or NONE)]
         for one in found.differences
     ]  # fmt: skip
-    head = ["comparison", "metric", "planned", "difference", "95 % interval", "p", "pairs"]
+    head = ["arm", "reference", "metric", "planned", "difference", "95 % interval", "p", "pairs"]
     if not found.is_study:
-        rows, head = [[*row[:2], *row[3:6]] for row in rows], [*head[:2], *head[3:6]]
+        rows, head = [[*row[:3], *row[4:7]] for row in rows], [*head[:3], *head[4:7]]
     over = "paired over seeds, each a small dot" if found.is_study else "paired bootstrap over the test rows"
     caption = f"Differences (arm minus reference) with their 95 % intervals, {over}. An interval over 0 may be chance."
     extra = left_out(found.differences, len(shown), "comparison")
     picture = Picture(differences("differences", shown), " ".join([caption, *extra]))
-    return Section("Comparisons", "comparisons", [picture, table(head, rows, limits, left=2)])
+    return Section(
+        "Comparisons", "comparisons", [picture, table(head, rows, limits, words=range(4 if found.is_study else 3))]
+    )
 
 
 def tasks(found: Findings, limits: Limits) -> Section:
@@ -190,19 +199,19 @@ def tasks(found: Findings, limits: Limits) -> Section:
     shown = list(names.items())[: limits.panels]
     blocks: list[Block] = []
     drawn = [
-        Picture(_dots(found, f"task{place}", task, metrics[0], limits), _dots_caption(found, task, metrics[0]))
+        Picture(_dots(found, f"task{place}", task, metrics[0], limits), "")
         for place, (task, metrics) in enumerate(shown)
         if (task, metrics[0]) != found.primary
     ]
     if drawn:
-        blocks.append(Gallery(drawn))
-    blocks += [_task(found, task, metrics, limits, alone=len(shown) == 1) for task, metrics in shown]
+        blocks += [Words([_caption(found, bool(found.baselines))]), Gallery(drawn)]
+    blocks += [_task(found, task, metrics, limits, opened=len(shown) <= 2) for task, metrics in shown]
     if extra := left_out(list(names), len(shown), "task"):
         blocks.append(Words(extra))
     return Section("Tasks", "tasks", blocks)
 
 
-def _task(found: Findings, task: str, metrics: Sequence[str], limits: Limits, *, alone: bool) -> Block:
+def _task(found: Findings, task: str, metrics: Sequence[str], limits: Limits, *, opened: bool) -> Block:
     lines: list[tuple[str, list[float], list[float]]] = []
     for arm in found.arms:
         values = [list(arm.values(task, metric).values()) for metric in metrics]
@@ -227,4 +236,4 @@ def _task(found: Findings, task: str, metrics: Sequence[str], limits: Limits, *,
             top = lines[int(best)][1][at]
             strong |= {(place, at + 1) for place, line in enumerate(lines) if line[1][at] == top}
     made = table(["", *metrics], rows, limits, caption=f"{task}: the best of each column is bold", strong=strong)
-    return Fold(task, [made], open=alone)
+    return Fold(task, [made], open=opened)

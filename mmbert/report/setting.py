@@ -25,7 +25,7 @@ def data(found: Findings, limits: Limits) -> Section | None:
         kind = "label" if name in run.types else "input"
         rows.append([name, kind, *(_present(run.rows[split], name) for split in splits)])
     caption = "Rows of each split that have the input or label, and the share that has not"
-    blocks: list[Block] = [table(["", "", *splits], rows, limits, caption=caption, left=2)]
+    blocks: list[Block] = [table(["", "", *splits], rows, limits, caption=caption, words=(0, 1))]
     blocks += _bad(run, limits)
     if run.fingerprint:
         blocks.append(Words([f"Fingerprint of all raw values: {run.fingerprint}."]))
@@ -48,8 +48,8 @@ def _bad(run: RunRecord, limits: Limits) -> list[Block]:
     rows = [[one.get("row", ""), one.get("field", ""), one.get("reason", "")] for one in run.bad]
     return [
         Words([f"{plural(len(run.bad), 'row')} with a bad value {'was' if len(run.bad) == 1 else 'were'} left out."]),
-        table(["field", "reason", "rows"], told[:REASONS], limits, left=2),
-        Fold("the rows", [table(["row", "field", "reason"], rows, limits, left=3)]),
+        table(["field", "reason", "rows"], told[:REASONS], limits, words=(0, 1)),
+        Fold("the rows", [table(["row", "field", "reason"], rows, limits, words=(0, 1, 2))]),
     ]
 
 
@@ -59,14 +59,16 @@ def environment(found: Findings, limits: Limits) -> Section | None:
     if run is None or not run.environment:
         return None
     told = run.environment
-    rows = [[name, _plain(told[name])] for name in ("python", "platform", "machine", "processes", "commit") if name in told]
+    rows = [
+        [name, _plain(told[name])] for name in ("python", "platform", "machine", "processes", "commit") if name in told
+    ]
     command = told.get("command")
     if isinstance(command, list):
         rows.append(["command", " ".join(["mmbert", *map(str, command)])])
     for name, value in _items(told.get("hardware")):
         rows.append([f"hardware: {name}", _plain(value) + (" GB" if name == "memory" else "")])
     rows += [[f"version: {name}", _plain(value)] for name, value in _items(told.get("versions"))]
-    blocks: list[Block] = [table(["", "of the first run"], rows, limits, left=2)]
+    blocks: list[Block] = [table(["", "of the first run"], rows, limits, words=(0, 1))]
     if differing := _differing(found, told):
         blocks.append(Words([f"Other runs differ in {listed(differing)}: times compare only on equal machines."]))
     happened = [f"{one.get('event')} at step {one.get('step')}" for one in run.events if one.get("event") != "begun"]
@@ -89,10 +91,14 @@ def recipe(found: Findings, limits: Limits) -> Section | None:
     if found.is_study:
         rows = [[arm.name, line] for arm in found.arms for line in arm.changes or ["nothing: the reference"]
                 if arm.changes or arm is found.reference]  # fmt: skip
-        blocks.append(table(["arm", "changes"], rows, limits, left=2, caption="What an arm changes in the recipe"))
+        blocks.append(
+            table(["arm", "changes"], rows, limits, words=(0, 1), caption="What an arm changes in the recipe")
+        )
     run = found.reference.first_run or _first(found)
     if run and run.recipe:
-        blocks.append(Fold("the whole recipe" + (" of the reference" if found.is_study else ""), [code(run.recipe, limits)]))
+        blocks.append(
+            Fold("the whole recipe" + (" of the reference" if found.is_study else ""), [code(run.recipe, limits)])
+        )
     return Section("Recipe", "recipe", blocks) if blocks else None
 
 

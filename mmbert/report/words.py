@@ -6,9 +6,11 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-# what no page may hold: controls but tab and line feed, halves of a character, and code points that are none
-UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-NONE = "–"
+# what no page may hold: controls but tab and line feed, what turns the direction of the text behind it, halves of a
+# character, and code points that are none
+UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+NONE = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
 
 
 def clean(text: object) -> str:
@@ -34,10 +36,14 @@ def label(text: object, *, width: int = 24, lines: int = 2) -> str:
     """A name for a figure: in a few lines of at most ``width`` letters, cut where it is longer.
 
     >>> label("without the photo and without the sound of it", width=12)
-    'without the\\nphoto and […]'
+    'without the\\nphoto and t…'
     """
     flat = " ".join(clean(text).split()) or "(no name)"
-    return "\n".join(textwrap.wrap(flat, width, max_lines=lines, placeholder=" […]") or [flat[:width]])
+    wrapped = textwrap.wrap(flat[: 4 * width * lines], width)
+    if len(wrapped) <= lines:
+        return "\n".join(wrapped)
+    rest = flat[len(" ".join(wrapped[: lines - 1])) :].strip()
+    return "\n".join([*wrapped[: lines - 1], rest[: width - 1].rstrip() + "…"])
 
 
 def number(value: Any) -> str:
@@ -47,7 +53,9 @@ def number(value: Any) -> str:
     ('0.1235', '1.235e+07', '–', '–')
     """
     found = as_number(value)
-    return f"{found:.4g}" if math.isfinite(found) else NONE if math.isnan(found) else ("∞" if found > 0 else "−∞")
+    return (
+        f"{found:.4g}" if math.isfinite(found) else NONE if math.isnan(found) else ("∞" if found > 0 else f"{MINUS}∞")
+    )
 
 
 def signed(value: Any) -> str:
@@ -59,7 +67,7 @@ def signed(value: Any) -> str:
     found = as_number(value)
     if not math.isfinite(found) or found == 0:
         return number(found + 0.0)
-    return ("+" if found > 0 else "−") + number(abs(found))
+    return ("+" if found > 0 else MINUS) + number(abs(found))
 
 
 def column(values: Sequence[Any]) -> list[str]:
