@@ -58,7 +58,9 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     command = add("report", "a run as one HTML page with figures")
     command.add_argument("run", type=Path, metavar="RUN")
-    command.add_argument("--output", type=Path, metavar="FILE", help="the page (default: report.html in the run folder)")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="the page (default: report.html in the run folder)"
+    )
 
     command = add("check", "check a recipe", change)
     command.add_argument("recipe", metavar="RECIPE")

@@ -22,6 +22,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.model": 4,
     "mmbert.evaluate": 4,
     "mmbert.train": 5,
+    "mmbert.report": 5,
     "mmbert.samples": 6,
     "mmbert.processors": 6,
     "mmbert.survey": 6,
@@ -41,6 +42,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert": 0,  # the package itself, which imports the API when it is first used
 }
 TABLES = {*ROOMS}  # a room's __init__ is its table, which the recipe's schema reads
+READERS = ("mmbert.cli", "mmbert.ablation")  # who may show a report
 LONGEST = 250
 
 
@@ -87,6 +89,8 @@ def complaint(importer: str, imported: str) -> str | None:
         return f"room {one} imports room {other}"
     if one.startswith("mmbert.recipe") and other in ROOMS and imported not in TABLES:
         return "the recipe imports a part, not its table"
+    if other == "mmbert.report" and one != other and importer not in READERS:
+        return "the report is for who looks at runs, not for what makes them"
     if FLOORS[one] < FLOORS[other]:
         return f"floor {FLOORS[one]} imports floor {FLOORS[other]}"
     return None
@@ -105,6 +109,8 @@ def test_a_file_imports_from_floors_below_it(path):
         ("mmbert.model", "mmbert.build"),
         ("encoders.image", "mmbert.trunk.text"),
         ("mmbert.train.loop", "mmbert.api"),
+        ("mmbert.train.loop", "mmbert.report.page"),
+        ("mmbert.run", "mmbert.report.reading"),
         ("mmbert.recipe.schema", "encoders.image"),
         ("mmbert.contracts", "mmbert.model"),
     ],

@@ -39,7 +39,7 @@ def mistakes(found: Findings, limits: Limits) -> Section | None:
 
 
 def _confusions(counted: Confusions, task: str, name: str, limits: Limits) -> list[Block]:
-    joined = f" The {plural(counted.joined, 'rarest class')[:-1]}es stand together." if counted.joined > 1 else ""
+    joined = f" The {counted.joined} rarest classes stand together." if counted.joined > 1 else ""
     wrong = sum(len(rows) for _, _, rows in counted.mistakes)
     caption = (
         f"{task}: {plural(counted.rows, 'test row')}, {wrong} of them wrong. Shade is the share of the row.{joined}"

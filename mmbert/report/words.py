@@ -36,7 +36,7 @@ def label(text: object, *, width: int = 24, lines: int = 2) -> str:
     """A name for a figure: in a few lines of at most ``width`` letters, cut where it is longer.
 
     >>> label("without the photo and without the sound of it", width=12)
-    'without the\\nphoto and t…'
+    'without the\\nphoto and w…'
     """
     flat = " ".join(clean(text).split()) or "(no name)"
     wrapped = textwrap.wrap(flat[: 4 * width * lines], width)
