@@ -1,9 +1,12 @@
-"""Which class is taken for which, counted from the examples of a run, with the rows behind the commonest mistakes."""
+"""What a run predicted beside what is true, from its examples: classes with the commonest mistakes, and numbers."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from mmbert.report.words import as_number
 
 OTHER = "(other classes)"
 
@@ -26,24 +29,38 @@ def confusions(examples: Iterable[Mapping[str, Any]], task: str, *, most: int) -
     >>> confusions(rows, "kind", most=5).counts
     [[2, 0], [1, 0]]
     """
-    pairs = [(*pair, row) for row in examples if (pair := _pair(row, task))]
-    if not pairs:
+    named = [(*pair, row) for row in examples if (pair := _pair(row, task))]
+    if not named:
         return None
-    frequent = Counter(true for true, _, _ in pairs)
-    frequent.update({predicted: 0 for _, predicted, _ in pairs})
+    frequent = Counter(true for true, _, _ in named)
+    frequent.update({predicted: 0 for _, predicted, _ in named})
     order = sorted(frequent, key=lambda one: (-frequent[one], one))
     kept = order if len(order) <= most else order[: most - 1]
     place = {one: at for at, one in enumerate(kept)}
     size = len(kept) + (len(order) > len(kept))
     counts = [[0] * size for _ in range(size)]
     wrong: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for true, predicted, row in pairs:
+    for true, predicted, row in named:
         counts[place.get(true, size - 1)][place.get(predicted, size - 1)] += 1
         if true != predicted:
             wrong.setdefault((true, predicted), []).append(row)
     mistakes = sorted(wrong.items(), key=lambda pair: (-len(pair[1]), pair[0]))
     classes = kept if size == len(kept) else [*kept, OTHER]
-    return Confusions(classes, counts, [(*pair, rows) for pair, rows in mistakes], len(pairs), len(order) - len(kept))
+    return Confusions(classes, counts, [(*pair, rows) for pair, rows in mistakes], len(named), len(order) - len(kept))
+
+
+def pairs(examples: Iterable[Mapping[str, Any]], task: str) -> list[tuple[float, float]]:
+    """(true, predicted) of each row of a task that predicts numbers; none of any other task.
+
+    >>> pairs([{"true": {"price": 2}, "predicted": {"price": 1.5}}], "price")
+    [(2.0, 1.5)]
+    """
+    found = []
+    for row in examples:
+        true, predicted = row.get("true"), row.get("predicted")
+        if isinstance(true, dict) and isinstance(predicted, dict):
+            found.append((as_number(true.get(task)), as_number(predicted.get(task))))
+    return [pair for pair in found if all(map(math.isfinite, pair))]
 
 
 def probability(row: Mapping[str, Any], task: str) -> Any:

@@ -87,7 +87,7 @@ def _inline(text: str, name: str, title: str, width: float) -> Markup:
             for key, value in element.attrib.items()
         }
     del root.attrib["width"], root.attrib["height"], root.attrib["version"]
-    root.attrib |= {"role": "img", "aria-label": title, "style": f"max-width:{width * 96:.0f}px"}
+    root.attrib |= {"role": "img", "aria-label": title, "style": f"--size:{width * 96:.0f}px"}
     root.attrib |= {"stroke-linejoin": "round", "font-family": FONTS, "fill": "currentColor"}
     told = ElementTree.Element("title")
     told.text = title

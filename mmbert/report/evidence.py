@@ -4,10 +4,10 @@ import math
 
 from mmbert.report.arms import Arm, Findings
 from mmbert.report.blocks import Block, Fold, Gallery, Limits, Picture, Section, Words, left_out, table
-from mmbert.report.confusions import Confusions, confusions, probability
+from mmbert.report.confusions import Confusions, confusions, pairs, probability
 from mmbert.report.curves import Curve, curves, over_seeds, thinned
 from mmbert.report.figures import bars
-from mmbert.report.grids import confusion, heat_map
+from mmbert.report.grids import confusion, heat_map, scatter
 from mmbert.report.words import NONE, as_number, duration, mean, number, plural
 
 MISTAKES = 5  # pairs of classes whose rows are shown
@@ -16,7 +16,7 @@ Points = list[tuple[int, float]]
 
 
 def mistakes(found: Findings, limits: Limits) -> Section | None:
-    """Confusion matrices, the reference's open, with rows behind the commonest confusions."""
+    """What was predicted for what, the reference's open: confusion matrices with rows behind them, numbers as dots."""
     blocks: list[Block] = []
     having = [arm for arm in found.arms if arm.first_run and arm.first_run.examples]
     for at, arm in enumerate(having[: min(ARMS, limits.panels)]):
@@ -27,6 +27,10 @@ def mistakes(found: Findings, limits: Limits) -> Section | None:
             counted = confusions(run.examples, task, most=limits.classes)
             if counted:
                 inner += _confusions(counted, task, f"confusion{at}-{place}", limits)
+            elif len(numbers := pairs(run.examples, task)) > 1:
+                drawn = numbers[: 2 * limits.points]  # the ids' order is by chance
+                caption = f"{task}: {plural(len(drawn), 'test row')} of {len(numbers)}; on the dashed line they agree."
+                inner.append(Picture(scatter(f"scatter{at}-{place}", task, drawn), caption))
         if inner and found.is_study:
             blocks.append(Fold(f"{arm.name}, seed {run.seed}", inner, open=not blocks))
         else:
@@ -35,7 +39,7 @@ def mistakes(found: Findings, limits: Limits) -> Section | None:
         return None
     if extra := left_out(having, ARMS, "arm"):
         blocks.append(Words(extra))
-    return Section("Confusions", "confusions", blocks)
+    return Section("Predictions", "predictions", blocks)
 
 
 def _confusions(counted: Confusions, task: str, name: str, limits: Limits) -> list[Block]:

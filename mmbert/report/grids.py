@@ -1,4 +1,4 @@
-"""Figures made of cells: what is taken for what, and which task needs which input."""
+"""Figures of predictions against truth, and of inputs against tasks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -65,6 +65,27 @@ def heat_map(
     width = 1.9 + 1.0 * len(tasks)
     told = "; ".join(f"{task} without {one}: {signed(value)}" for (one, task), (value, _) in changes.items())
     return draw(name, f"Change of each task without each input. {told}"[:2000], width, 0.75 + 0.36 * len(inputs), paint)
+
+
+def scatter(name: str, title: str, points: Sequence[tuple[float, float]]) -> Markup:
+    """True values across, predicted ones up; on the line they would agree."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        ends = [value for point in points for value in point]
+        low, high = min(ends), max(ends)
+        room = 0.04 * (high - low) or 0.5
+        axes.plot([low - room, high + room], [low - room, high + room], "--", color=FAINT, linewidth=0.8)
+        axes.plot(*zip(*points, strict=True), "o", color=BLUE, markersize=3, alpha=0.5, mew=0)
+        axes.set_xlim(low - room, high + room)
+        axes.set_ylim(low - room, high + room)
+        axes.set_aspect("equal")
+        axes.set_title(label(title, width=40, lines=1))
+        axes.set_xlabel("true")
+        axes.set_ylabel("predicted")
+        axes.grid()
+
+    return draw(name, f"{title}: predicted against true values of {len(points)} rows", 3.6, 3.6, paint)
 
 
 def _cell(axes, row: int, column: int, colour: str, share: float, text: str, size: float) -> None:

@@ -6,11 +6,11 @@ import re
 import matplotlib
 import pytest
 
-from mmbert.report.confusions import OTHER, confusions
+from mmbert.report.confusions import OTHER, confusions, pairs
 from mmbert.report.curves import curves, over_seeds, thinned
 from mmbert.report.drawing import draw
 from mmbert.report.figures import ArmDifference, bars, differences, dots, interval
-from mmbert.report.grids import confusion, heat_map
+from mmbert.report.grids import confusion, heat_map, scatter
 
 
 def texts(svg: str) -> list[str]:
@@ -112,6 +112,7 @@ def test_confusions_are_counted_and_rare_classes_joined():
     assert list(joined.classes) == ["a", "b", OTHER]
     assert [list(one) for one in joined.counts] == [[2, 2, 0], [1, 1, 0], [0, 0, 1]]
     assert confusions(rows, "price", most=3) is None
+    assert pairs([*rows, {"true": {"kind": 1}, "predicted": {"kind": None}}, {}], "kind") == []
     assert confusions([{"true": {"kind": ["a"]}, "predicted": {"kind": ["a"]}}], "kind", most=3) is None
 
 
@@ -127,6 +128,14 @@ def test_the_heat_map_marks_what_gets_worse():
     svg = str(heat_map("h", ["text", "photo"], [("kind", "accuracy"), ("price", "rmse")], given))
     assert {"\u22120.2", "+0.1", "+0.05"} <= set(texts(svg))
     assert (svg.count("fill: #d55e00"), svg.count("fill: #0072b2")) == (1, 1)
+
+
+def test_numbers_lie_on_the_line_where_they_agree():
+    svg = str(scatter("s", "price", [(1.0, 1.0), (2.0, 2.0), (1.0, 2.0)]))
+    dots_ = marks(svg, BLUE)
+    assert len(dots_) == 3
+    assert dots_[1][0] - dots_[0][0] == pytest.approx(dots_[0][1] - dots_[1][1], abs=0.01)  # y goes down
+    assert (dots_[2][0], dots_[2][1]) == pytest.approx((dots_[0][0], dots_[1][1]))
 
 
 def test_bars_tell_their_means_and_what_is_not_known():

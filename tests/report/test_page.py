@@ -16,15 +16,17 @@ from mmbert.report.blocks import LADDER
 from mmbert.report.page import LARGEST, run_report, study_report
 from mmbert.report.setting import data, environment, recipe
 
-HTML = set(
-    "html head meta title style body header h1 p nav a main section h2 ul li div table thead tbody tr th td strong figure "
-    "figcaption details summary pre footer".split()
-)
-SVG = set("svg g path defs use text tspan clippath rect".split())
-ATTRIBUTES = set(
-    "lang charset name content http-equiv id class href scope dir tabindex role aria-label open d style viewbox x y width "
-    "height clip-path transform stroke-linejoin font-family fill".split()
-)
+HTML = {
+    "html", "head", "meta", "title", "style", "body", "header", "h1", "p", "nav", "a", "main", "section", "h2",
+    "ul", "li", "div", "table", "thead", "tbody", "tr", "th", "td", "strong", "figure", "figcaption", "details",
+    "summary", "pre", "footer",
+}  # fmt: skip
+SVG = {"svg", "g", "path", "defs", "use", "text", "tspan", "clippath", "rect"}
+ATTRIBUTES = {
+    "lang", "charset", "name", "content", "http-equiv", "id", "class", "href", "scope", "dir", "tabindex",
+    "role", "aria-label", "open", "d", "style", "viewbox", "x", "y", "width", "height", "clip-path",
+    "transform", "stroke-linejoin", "font-family", "fill",
+}  # fmt: skip
 EVIL = (
     "$\\frac{1}{0}$ & </title><script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",
@@ -35,7 +37,7 @@ EVIL = (
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    outcome, differences = write_study(tmp_path_factory.mktemp("study"), seeds=(0, 1, 2))
+    outcome, differences = write_study(tmp_path_factory.mktemp("study"), ("joint", "late fusion"), seeds=(0, 1, 2))
     text = study_report(outcome, differences=differences, sentences=["joint is better than late fusion."])
     return outcome, differences, text
 
@@ -51,7 +53,8 @@ def evil(tmp_path_factory):
     outcome, differences = write_study(
         tmp_path_factory.mktemp("evil"), EVIL, seeds=(0,), text="<script>alert(2)</script>", classes=EVIL
     )
-    arms = [*outcome.arms, ArmOutcome("x", ("a -> <i>b</i>",), failed={0: "<u>out</u>\x00\ud800\u202e"})]
+    arms = [outcome.arms[0], *(replace(arm, runs={}) for arm in outcome.arms[1:])]
+    arms += [ArmOutcome("x", ("a -> <i>b</i>",), failed={0: "<u>out</u>\x00\ud800\u202e"})]
     baselines = {"<svg onload=alert(3)>": scores(0.5), **outcome.baselines}
     outcome = replace(outcome, name="</title><b>study</b>", arms=arms, baselines=baselines)
     return study_report(outcome, differences=differences, sentences=["<b>bold</b>"])
@@ -80,7 +83,7 @@ def headings(text: str) -> list[str]:
 def test_a_study_has_all_sections_and_says_what_was_found(study):
     outcome, _, text = study
     parsed = check(text)
-    assert headings(text) == ["Summary", "Arms", "Comparisons", "Tasks", "Confusions", "Inputs and tasks",
+    assert headings(text) == ["Summary", "Arms", "Comparisons", "Tasks", "Predictions", "Inputs and tasks",
                               "Learning curves", "Cost", "Data", "Environment", "Recipe"]  # fmt: skip
     mean = sum(outcome.reference.values("kind", "accuracy").values()) / 3
     assert f"The reference reaches {mean:.4f} ±" in parsed.text
@@ -123,7 +126,7 @@ def test_the_same_input_gives_the_same_bytes(run):
 
 def test_a_run_has_the_sections_of_a_study_but_arms(run):
     parsed = check(run[1])
-    assert headings(run[1]) == ["Summary", "Comparisons", "Tasks", "Confusions", "Inputs and tasks", "Learning curves",
+    assert headings(run[1]) == ["Summary", "Comparisons", "Tasks", "Predictions", "Inputs and tasks", "Learning curves",
                                 "Cost", "Data", "Environment", "Recipe"]  # fmt: skip
     assert "Trained with seed 7; the weights after step 10 were kept and scored on 120 rows" in parsed.text
     assert "kind: accuracy 0.8. The best baseline, linear (text), has 0.7; the difference is +0.1" in parsed.text
