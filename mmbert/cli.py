@@ -127,6 +127,19 @@ def ablate(arguments: argparse.Namespace) -> None:
     )
 
 
+def report(arguments: argparse.Namespace) -> None:
+    try:
+        page = importlib.import_module("mmbert.report.page")
+    except ModuleNotFoundError as error:
+        if error.name not in ("jinja2", "markupsafe", "matplotlib"):
+            raise
+        raise RecipeError(f"a report needs {error.name}, which is missing: pip install 'mmbert[report]'") from None
+    output = arguments.output or arguments.run / "report.html"
+    text = page.run_report(arguments.run)
+    output.write_text(text, encoding="utf-8")
+    print(output)
+
+
 def check(arguments: argparse.Namespace) -> None:
     loaded = _check(arguments)
     print(f"{arguments.recipe}: the recipe {loaded.recipe.name} is valid")
@@ -220,6 +233,7 @@ COMMANDS = {
     "predict": predict,
     "baseline": baseline,
     "ablate": ablate,
+    "report": report,
     "check": check,
     "show": show,
     "schema": schema,

@@ -119,9 +119,17 @@ def _report(outcome: StudyOutcome, found: list[Comparison], lines: list[str]) ->
         by_seed = {seed: arm[seed] - other[seed] for seed in arm if seed in other}
         differences.append(
             figures.ArmDifference(
-                arm=one.arm, reference=one.reference, task=one.task, metric=one.metric,
-                difference=one.found.difference, low=one.found.low, high=one.found.high, p=one.holm, by_seed=by_seed,
-                planned=bool(one.planned), lower_is_better=one.lower_is_better,
+                arm=one.arm,
+                reference=one.reference,
+                task=one.task,
+                metric=one.metric,
+                difference=one.found.difference,
+                low=one.found.low,
+                high=one.found.high,
+                p=one.holm,
+                by_seed=by_seed,
+                planned=bool(one.planned),
+                lower_is_better=one.lower_is_better,
             )  # fmt: skip
         )
     return page.study_report(outcome, differences=differences, sentences=lines)

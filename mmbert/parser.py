@@ -67,6 +67,12 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     instead.add_argument("--plan", action="store_true", help="say what it would take and can show; run nothing")
     instead.add_argument("--status", action="store_true", help="say how its runs stand; run nothing")
 
+    command = add("report", "a run as one HTML page with figures")
+    command.add_argument("run", type=Path, metavar="RUN")
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="the page (default: report.html in the run folder)"
+    )
+
     command = add("check", "check a recipe", change)
     command.add_argument("recipe", metavar="RECIPE")
     command.add_argument("--data", action="store_true", help="read every row as well, and list the bad ones")

@@ -23,6 +23,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.evaluate": 4,
     "mmbert.train": 5,
     "mmbert.ablation": 6,
+    "mmbert.report": 6,
     "mmbert.samples": 6,
     "mmbert.processors": 6,
     "mmbert.survey": 6,
@@ -39,6 +40,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.doctor": 7,
     "mmbert.outlook": 7,
     "mmbert.ablate": 7,
+    "mmbert.findings": 7,
     "mmbert.prospect": 7,
     "mmbert.parser": 7,
     "mmbert.cli": 7,
@@ -46,6 +48,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert": 0,  # the package itself, which imports the API when it is first used
 }
 TABLES = {*ROOMS}  # a room's __init__ is its table, which the recipe's schema reads
+READERS = ("mmbert.cli", "mmbert.findings")  # who may show a report
 LONGEST = 250
 
 
@@ -92,6 +95,8 @@ def complaint(importer: str, imported: str) -> str | None:
         return f"room {one} imports room {other}"
     if one.startswith("mmbert.recipe") and other in ROOMS and imported not in TABLES:
         return "the recipe imports a part, not its table"
+    if other == "mmbert.report" and one != other and importer not in READERS:
+        return "the report is for who looks at runs, not for what makes them"
     if FLOORS[one] < FLOORS[other]:
         return f"floor {FLOORS[one]} imports floor {FLOORS[other]}"
     return None
@@ -110,6 +115,8 @@ def test_a_file_imports_from_floors_below_it(path):
         ("mmbert.model", "mmbert.build"),
         ("encoders.image", "mmbert.trunk.text"),
         ("mmbert.train.loop", "mmbert.api"),
+        ("mmbert.train.loop", "mmbert.report.page"),
+        ("mmbert.run", "mmbert.report.reading"),
         ("mmbert.recipe.schema", "encoders.image"),
         ("mmbert.contracts", "mmbert.model"),
     ],

@@ -1,0 +1,1 @@
+"""The report: one HTML file for a run or a study. It reads run folders only; needs ``pip install 'mmbert[report]'``."""
