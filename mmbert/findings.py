@@ -130,7 +130,7 @@ def _report(outcome: StudyOutcome, found: list[Comparison], lines: list[str]) ->
                 by_seed=by_seed,
                 planned=bool(one.planned),
                 lower_is_better=one.lower_is_better,
-            )  # fmt: skip
+            )
         )
     return page.study_report(outcome, differences=differences, sentences=lines)
 
