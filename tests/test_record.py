@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmbert import api, examples
+from mmbert import api, examples, record
 from mmbert.ablation.by_example import by_example
 from mmbert.data.collate import row_of
 from mmbert.evaluate import kept
@@ -82,7 +82,7 @@ def test_of_many_rows_those_with_the_lowest_ids_are_examples_and_all_are_kept(fo
     assert (folder / "few" / kept.FILE).read_bytes() == (run / kept.FILE).read_bytes()
 
 
-def test_the_cost_is_time_parameters_and_memory(run, opened):
+def test_the_cost_is_time_parameters_and_memory(run, opened, tmp_path):
     cost = json.loads((run / "cost.json").read_text())
     times = [line["time"] for line in read_log(run) if line["split"] == "validation"]
     assert cost["seconds"] == times[-1] > 0
@@ -93,6 +93,8 @@ def test_the_cost_is_time_parameters_and_memory(run, opened):
         one.numel() for one in opened.model.parameters()
     )
     assert cost["device"] == "cpu"
+    (tmp_path / "metrics.jsonl").write_text('{"split": "train", "time": 3.0}\n{"split": "test", "time": 9.0}\n')
+    assert record.cost(opened, tmp_path, torch.device("cpu"))["seconds"] == 3.0
     assert 50 < cost["memory_mb"] < 20_000
 
 

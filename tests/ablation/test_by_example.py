@@ -170,7 +170,7 @@ def test_other_rows_are_refused(tmp_path, kind):
     with pytest.raises(DataError, match="same rows, however 0 are in the former alone, 1 in the latter"):
         compared({0: fewer}, {0: one}, kind, "accuracy")
     with pytest.raises(DataError, match="same rows"):  # between seeds as well
-        compared({0: one, 1: fewer}, {0: one, 1: fewer}, kind, "accuracy")
+        compared({0: one, 1: one}, {0: one, 1: fewer}, kind, "accuracy")
 
 
 def test_other_labels_of_the_same_rows_are_refused(tmp_path, kind):
