@@ -170,6 +170,12 @@ def in_words(one: ArmDifference) -> str:
     return f"{told} ({signed(one.low)} to {signed(one.high)})" if math.isfinite(one.low) else told
 
 
+def _amount(value: float) -> str:
+    if math.isnan(value):
+        return "not known"
+    return "< 0.001" if 0 < value < 0.001 else f"{value:,.0f}" if value >= 1000 else number(value)
+
+
 def bars(name: str, axis: str, items: Sequence[tuple[str, Sequence[float]]], *, part: Sequence[float] = ()) -> Markup:
     """A bar a row, as long as the mean, and a dot for each value where there are several; ``part`` of it is dark."""
     height = LINE * sum(1 + 0.5 * label(item).count("\n") for item, _ in items) + 0.7
@@ -184,7 +190,7 @@ def bars(name: str, axis: str, items: Sequence[tuple[str, Sequence[float]]], *, 
             axes.barh(row, shown, 0.62, color=COLOURS[0], alpha=0.35 if part else 0.75, linewidth=0)
             if part:
                 axes.barh(row, as_number(part[row]), 0.62, color=COLOURS[0], linewidth=0)
-            text = "not known" if math.isnan(value) else f"{value:,.0f}" if value >= 1000 else number(value)
+            text = _amount(value)
             several = [one for one in items[row][1] if math.isfinite(one)]
             axes.annotate(
                 text, (max([shown, *several]), row), (5, 0), textcoords="offset points", va="center", fontsize=8

@@ -139,8 +139,8 @@ def test_numbers_lie_on_the_line_where_they_agree():
 
 
 def test_bars_tell_their_means_and_what_is_not_known():
-    svg = str(bars("b", "seconds", [("a", [10.0, 20.0]), ("b", [math.nan])]))
-    assert {"15", "not known"} <= set(texts(svg))
+    svg = str(bars("b", "seconds", [("a", [10.0, 20.0]), ("b", [math.nan]), ("c", [1e-5])]))
+    assert {"15", "not known", "&lt; 0.001"} <= set(texts(svg))
 
 
 def test_names_are_never_markup(recwarn):
