@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any, cast
 
@@ -173,12 +173,20 @@ def _no_interruption() -> Iterator[None]:
 
 
 def _apart(_: int) -> None:
-    """Keep a worker out of what its launcher tells the whole group: it would end before its run has stopped."""
+    """Bind a worker to its run alone: it ends with it, and not by what a launcher tells the whole group."""
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
     os.setpgrp()
     for one in STOPPING:
         signal.signal(one, signal.SIG_IGN)  # forgets what came before this
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the loader ends it
+
+
+def _end_with_the_run() -> None:
+    """The loader's own watch is for the parent, which may be the server: that one would wait for the worker in turn."""
+    if (run := multiprocessing.parent_process()) is not None:
+        connection.wait([run.sentinel])
+        os._exit(1)
 
 
 def _gave_out(items: Items, waiting: Iterable[Sequence[Draw]], reason: str) -> ResourceError:

@@ -2,6 +2,9 @@
 
 import pickle
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -17,6 +20,7 @@ from mmbert.types import Sample
 
 PROCESSORS = {"text": Letters(), "size": Number()}
 LABELS = {"price": Number()}
+ROOT = Path(__file__).resolve().parents[2]
 INPUTS = {**fields(Letters, "text"), **fields(Number, "size")}
 
 
@@ -137,3 +141,34 @@ def test_beside_a_process_group_workers_come_from_a_process_without_threads():
         for helped_batch, batch in zip(one, other, strict=True):
             same(helped_batch.ids, batch.ids)
             same(helped_batch.inputs["text"].tensors, batch.inputs["text"].tensors)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import psutil, torch
+from mmbert.data.items import Items
+from mmbert.data.loader import batches
+from mmbert.data.plan import StepPlan
+from mmbert.types import Sample
+if sys.argv[1] == "group":
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+items = Items([[Sample(row, "shop", {}, {}) for row in range(64)]], {}, {})
+made = batches(StepPlan(0, 64, 8), items, steps=64, workers=2)
+next(made)
+Path(sys.argv[2]).write_text(" ".join(str(child.pid) for child in psutil.Process().children(recursive=True)))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("mode", ["alone", "group"])
+def test_workers_and_their_server_end_with_a_run_that_is_killed(tmp_path, mode):
+    command = [sys.executable, "-c", KILLED, mode, str(tmp_path / "pids")]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # an orphan would hold a pipe open
+    assert subprocess.run(command, cwd=ROOT, check=False, **quiet).returncode == -signal.SIGKILL
+    pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
+    assert len(pids) >= 2
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
+    for process in alive:
+        process.kill()
+    assert not alive

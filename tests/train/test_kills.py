@@ -48,12 +48,14 @@ def wait_for_step(folder, step, process):
 
 
 def of_run(folder):
-    """The processes of a run, by their rank; data workers share that of theirs."""
+    """The processes of a run, by their rank, known by where they write; data workers share that of theirs."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            if str(folder).encode() in words and path.joinpath("stat").read_text().rsplit(")")[1].split()[0] != "Z":
+            if (
+                os.readlink(path / "fd" / "1") == f"{folder}.log"
+                and path.joinpath("stat").read_text().rsplit(")")[1].split()[0] != "Z"
+            ):
                 environment = (path / "environ").read_bytes().split(b"\0")
                 rank = next((one[5:].decode() for one in environment if one.startswith(b"RANK=")), "launcher")
                 found.setdefault(rank, []).append(int(path.name))
