@@ -192,7 +192,7 @@ def test_arms_that_do_not_fit_their_data_are_told_together_before_anything_runs(
 
 def test_a_typo_is_told_by_the_command_line_before_torch_is_imported(tmp_path, capsys, monkeypatch):
     (tmp_path / "base.yaml").write_text(BASE)
-    (tmp_path / "study.yaml").write_text(STUDY.replace("width: 8", "widht: 8"))
+    (tmp_path / "study.yaml").write_text(STUDY.replace("width: 8", "wdth: 8"))
     monkeypatch.setattr("mmbert.cli.importlib.import_module", None)
     assert main(["ablate", str(tmp_path / "study.yaml")]) == 2
     assert "Did you mean 'width'" in capsys.readouterr().err

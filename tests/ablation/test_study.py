@@ -115,7 +115,7 @@ ONE = "arms: {one: {trunk: {layers: 1}}}\n"
             "  three: {trunk: {hiden_size: 4}}\n  four: {fusion: {type: joynt}}\ncomparisons: [one]\n",
             r"(?s)nothing was run\narm 'three'.*hiden_size \(\S*study.yaml:7\).*'hidden_size'.*arm 'four'.*'joint'",
         ),
-        (ONE + "comparisons: [oen]\n", r"study.yaml:5\): no arm is called 'oen'. Did you mean 'one'"),
+        (ONE + "comparisons: [onne]\n", r"study.yaml:5\): no arm is called 'onne'. Did you mean 'one'"),
         (ONE + "comparisons: [[one, one]]\n", "two arms that differ"),
         (ONE + "comparisons: [one, one]\n", "two arms that differ, once"),
         (ONE, "comparisons.*: missing"),
