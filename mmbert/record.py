@@ -10,7 +10,7 @@ import torch
 from mmbert.built import Built
 from mmbert.evaluate import kept
 from mmbert.evaluate.evaluator import Evaluation
-from mmbert.evaluate.ledger import append_results
+from mmbert.evaluate.ledger import CODE_EPOCH, append_results
 from mmbert.evaluate.results import Result
 from mmbert.examples import examples
 from mmbert.train.console import count_parameters
@@ -33,6 +33,7 @@ def summary(run: Identity, best_step: int, table: Table) -> dict[str, Any]:
     """What ``result.json`` holds: the same for a run that was stopped and went on."""
     return {
         "recipe": run.hash,
+        "epoch": CODE_EPOCH,
         "seed": run.recipe.train.seed,
         "best_step": best_step,
         "test": table.ours.scores,

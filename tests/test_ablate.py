@@ -10,6 +10,7 @@ from mmbert import ablate as module
 from mmbert.ablate import ablate, prepare
 from mmbert.cli import main
 from mmbert.errors import DataError, MMBertError, RecipeError
+from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.prospect import design
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +62,9 @@ class Trained:
             beside = {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}} if run.recipe.evaluate.baselines else {}
             (folder / "data.json").write_text(json.dumps({"fingerprint": run.data}))
             (folder / "result.json").write_text(
-                json.dumps({"recipe": run.identity, "test": scores, "hidden": less, "baselines": beside})
+                json.dumps(
+                    {"recipe": run.identity, "epoch": CODE_EPOCH, "test": scores, "hidden": less, "baselines": beside}
+                )
             )
         return [job.name for job in gone]
 

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from mmbert.ablation.outcome import Scores
 from mmbert.ablation.study import Arm
+from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.recipe.schema import Recipe
 
 FAILED = "failed"
@@ -34,9 +35,10 @@ class PlannedRun:
         return f"{self.arm.name}, seed {self.seed}"
 
     def result(self) -> dict[str, Any] | None:
-        """What ``result.json`` holds, if the run of this recipe and data has ended."""
+        """What ``result.json`` holds, if the run of this recipe, data and code epoch has ended."""
         found, data = _json(self.folder / "result.json"), _json(self.folder / "data.json")
-        return found if (found.get("recipe"), data.get("fingerprint")) == (self.identity, self.data) else None
+        own = found.get("recipe"), found.get("epoch"), data.get("fingerprint")
+        return found if own == (self.identity, CODE_EPOCH, self.data) else None
 
     def failure(self) -> str:
         """Why the run failed; empty where it did not."""

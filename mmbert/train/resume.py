@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbert.errors import IntegrityError, RecipeError
+from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.recipe.changes import changes
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
@@ -67,12 +68,13 @@ def _of_this_run(checkpoint: Path, identity: Identity) -> Path:
 
 
 def finished(folder: Path, identity: Identity) -> dict[str, Any] | None:
-    """What ``result.json`` holds where a run of the same recipe and data has ended."""
+    """What ``result.json`` holds where a run of the same recipe, data and code epoch has ended."""
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return result if (result.get("recipe"), _data_of(folder)) == (identity.hash, identity.data) else None
+    found = result.get("recipe"), result.get("epoch"), _data_of(folder)
+    return result if found == (identity.hash, CODE_EPOCH, identity.data) else None
 
 
 def _check_recipe(path: Path, identity: Identity) -> None:

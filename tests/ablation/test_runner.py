@@ -15,6 +15,7 @@ from mmbert.ablation.runner import Runner, last_line
 from mmbert.ablation.runs import PlannedRun
 from mmbert.ablation.study import load_study
 from mmbert.errors import Preempted
+from mmbert.evaluate.ledger import CODE_EPOCH
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,7 +45,7 @@ def runs(tmp_path):
 
 def finish(run):
     write(run, "data.json", {"fingerprint": run.data})
-    write(run, "result.json", {"recipe": run.identity, "test": {}, "hidden": {}})
+    write(run, "result.json", {"recipe": run.identity, "epoch": CODE_EPOCH, "test": {}, "hidden": {}})
     write(run, "status.json", {"state": "done", "code": 0})
 
 
@@ -101,12 +102,14 @@ def test_all_are_run_the_first_seed_first_in_the_slots_that_there_are(tmp_path, 
     assert launcher.stopped
 
 
-def test_finished_runs_are_passed_over_but_not_those_of_another_recipe_or_data(tmp_path, runs):
+def test_finished_runs_are_passed_over_but_not_those_of_another_recipe_data_or_epoch(tmp_path, runs):
     finish(runs[0])
     finish(runs[1])
     write(runs[1], "data.json", {"fingerprint": "other"})
     finish(runs[2])
-    write(runs[2], "result.json", {"recipe": "other"})
+    write(runs[2], "result.json", {"recipe": "other", "epoch": CODE_EPOCH})
+    finish(runs[3])
+    write(runs[3], "result.json", {"recipe": runs[3].identity, "epoch": CODE_EPOCH - 1})
     launcher = Scripted(runs)
     go(tmp_path, runs, launcher)
     assert launcher.started == [run.label for run in runs[1:]]
