@@ -94,7 +94,9 @@ def ablate(
         value = scores.get(study.task, {}).get(study.metric)
         said = f"failed: {reason}" if reason else f"{study.task}/{study.metric} {value:.4g}" if value else "done"
         console.say(f"[{done}/{len(wanted)}] {run.label}: {said}")
-        write_tables(outcome(prepared, failed), prepared.folder)
+        now = outcome(prepared, failed)
+        write_tables(now, prepared.folder)
+        _check(now)
 
     for run in wanted:  # what was finished without this ledger
         if run.result() is not None:
@@ -104,7 +106,6 @@ def ablate(
     finally:
         found = outcome(prepared, failed)
         write_tables(found, prepared.folder)
-    _check(found)
     tell_findings(found, prepared.folder, console)
     if failures := [(arm.name, seed, why) for arm in found.arms for seed, why in arm.failed.items() if not arm.masked]:
         name, seed, _ = failures[0]

@@ -176,8 +176,9 @@ def test_only_some_arms_are_run_on_request(study):
 
 def test_a_metric_that_the_task_has_not_is_told(study, tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY.replace("amount/rmse", "amount/rsme"))
-    with pytest.raises(RecipeError, match=r"no metric 'rsme'\. Did you mean 'rmse'"):
+    with pytest.raises(RecipeError, match=r"no metric 'rsme'\. Did you mean 'rmse'") as caught:
         study()
+    assert caught.value.pool.started == ["reference, seed 0"]  # told by the first result, not the last
 
 
 def test_arms_that_do_not_fit_their_data_are_told_together_before_anything_runs(study, tmp_path):
