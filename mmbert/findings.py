@@ -19,6 +19,7 @@ from mmbert.contracts import Task
 from mmbert.errors import MMBertError
 from mmbert.predictor import open_run
 from mmbert.train.console import Console
+from mmbert.train.folder import read_json
 
 BY_EXAMPLE = "by_example.json"
 
@@ -56,7 +57,7 @@ def _table(outcome: StudyOutcome) -> Table:
 
 def _on_examples(outcome: StudyOutcome, planned: list[Comparison], folder: Path, console: Console) -> list[str]:
     """A sentence for each planned comparison whose runs are there; results are kept for the next time."""
-    before, kept, lines = _read(folder / BY_EXAMPLE), {}, []
+    before, kept, lines = read_json(folder / BY_EXAMPLE), {}, []
 
     @cache
     def open_task(run: Path) -> Task:
@@ -133,11 +134,3 @@ def _report(outcome: StudyOutcome, found: list[Comparison], lines: list[str]) ->
             )
         )
     return page.study_report(outcome, differences=differences, sentences=lines)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -14,6 +14,8 @@ from mmbert.ablation.outcome import Scores
 from mmbert.ablation.study import Arm
 from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.recipe.schema import Recipe
+from mmbert.train.folder import read_json
+from mmbert.train.status import alive
 
 FAILED = "failed"
 
@@ -36,26 +38,26 @@ class PlannedRun:
 
     def result(self) -> dict[str, Any] | None:
         """What ``result.json`` holds, if the run of this recipe, data and code epoch has ended."""
-        found, data = _json(self.folder / "result.json"), _json(self.folder / "data.json")
+        found, data = read_json(self.folder / "result.json"), read_json(self.folder / "data.json")
         own = found.get("recipe"), found.get("epoch"), data.get("fingerprint")
         return found if own == (self.identity, CODE_EPOCH, self.data) else None
 
     def failure(self) -> str:
         """Why the run failed; empty where it did not."""
-        status = _json(self.folder / "status.json")
+        status = read_json(self.folder / "status.json")
         return str(status.get("reason") or FAILED) if status.get("state") == FAILED else ""
 
     def exit_code(self) -> int:
         """The code with which it ended last; 70 where it left none."""
-        return int(_json(self.folder / "status.json").get("code") or 70)
+        return int(read_json(self.folder / "status.json").get("code") or 70)
 
     def state(self) -> str:
         """done, failed, running or waiting."""
         if self.result() is not None:
             return "done"
-        status = _json(self.folder / "status.json")
+        status = read_json(self.folder / "status.json")
         if status.get("state") == "running":
-            return "running" if _alive(status) else "waiting"
+            return "running" if _runs(status) else "waiting"
         return FAILED if status.get("state") == FAILED else "waiting"
 
     def step(self) -> int:
@@ -91,22 +93,6 @@ class PlannedRun:
         return lock
 
 
-def _alive(status: Mapping[str, Any]) -> bool:
+def _runs(status: Mapping[str, Any]) -> bool:
     """Whether the process of a status still runs; on another machine it is taken to."""
-    if status.get("host") != socket.gethostname():
-        return True
-    try:
-        os.kill(int(status["pid"]), 0)
-    except (ValueError, KeyError, TypeError, ProcessLookupError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return status.get("host") != socket.gethostname() or alive(status.get("pid"))

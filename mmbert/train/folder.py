@@ -134,7 +134,13 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 def read_environment(run: Path) -> dict[str, Any]:
     """What a run's ``env.json`` holds; nothing where there is none."""
+    return read_json(run / "env.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The mapping in a file; empty where there is no file, or something else in it."""
     try:
-        return json.loads((run / "env.json").read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}

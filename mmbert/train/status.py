@@ -1,7 +1,6 @@
 """One job a run folder: its lock, and the file that says how the job stands."""
 
 import datetime
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from filelock import FileLock, Timeout
 
 from mmbert.errors import IntegrityError, Preempted, exit_code
-from mmbert.train.folder import RunFolder
+from mmbert.train.folder import RunFolder, read_json
 from mmbert.world import together
 
 PATIENCE = 10.0  # seconds: a job that was killed leaves the lock to its data workers until they notice
@@ -77,7 +76,7 @@ def _acquired(folder: RunFolder) -> FileLock:
         lock.acquire(blocking=False)
     except Timeout:
         holder = _holder(folder)
-        gone = holder.get("host") == socket.gethostname() and not _alive(holder.get("pid"))
+        gone = holder.get("host") == socket.gethostname() and not alive(holder.get("pid"))
         try:
             lock.acquire(timeout=PATIENCE if gone else 1)  # it may be ending just now
         except Timeout:
@@ -89,13 +88,11 @@ def _acquired(folder: RunFolder) -> FileLock:
 
 
 def _holder(folder: RunFolder) -> dict[str, object]:
-    try:
-        return json.loads((folder.path / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    return read_json(folder.path / "status.json")
 
 
-def _alive(pid: object) -> bool:
+def alive(pid: object) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(int(str(pid)), 0)
     except (ValueError, ProcessLookupError):
