@@ -70,7 +70,8 @@ def ablate(
         retry_failed: run again what has failed.
         plugins: modules that register parts.
 
-    Raises ``RecipeError`` before anything runs; after everything has run, the error of the first run that failed.
+    Raises ``RecipeError`` before anything runs (where the task has not the metric: by the reference's first result);
+    after everything has run, the error of the first run that failed.
     """
     prepared = prepare(path, overrides=overrides, out=out, ledger=ledger)
     study, console = prepared.study, Console(speaks=True)
@@ -92,7 +93,13 @@ def ablate(
         done = sum(1 for one in wanted if prepared.known(one.arm.name, one.seed) is not None)
         scores = run.scores() or {}
         value = scores.get(study.task, {}).get(study.metric)
-        said = f"failed: {reason}" if reason else f"{study.task}/{study.metric} {value:.4g}" if value else "done"
+        said = (
+            f"failed: {reason}"
+            if reason
+            else f"{study.task}/{study.metric} {value:.4g}"
+            if value is not None
+            else "done"
+        )
         console.say(f"[{done}/{len(wanted)}] {run.label}: {said}")
         now = outcome(prepared, failed)
         write_tables(now, prepared.folder)
@@ -106,6 +113,7 @@ def ablate(
     finally:
         found = outcome(prepared, failed)
         write_tables(found, prepared.folder)
+    _check(found)
     tell_findings(found, prepared.folder, console)
     if failures := [(arm.name, seed, why) for arm in found.arms for seed, why in arm.failed.items() if not arm.masked]:
         name, seed, _ = failures[0]
@@ -140,7 +148,9 @@ def prepare(
             recipe = arm.seeded(seed)
             kept = present_inputs(recipe, found.rows["train"])
             steps, _ = steps_of(kept, found.rows["train"]["rows"])
-            baselines = recipe.evaluate.model_copy(update={"baselines": arm is study.arms[0]})
+            baselines = recipe.evaluate.model_copy(
+                update={"baselines": arm is study.arms[0] and recipe.evaluate.baselines}
+            )
             run = PlannedRun(
                 arm=arm, seed=seed, steps=steps, data=found.fingerprint,
                 recipe=recipe.model_copy(update={"evaluate": baselines}),
