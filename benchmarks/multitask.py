@@ -26,7 +26,7 @@ from accelerate import Accelerator
 from mmbert.build import build
 from mmbert.data.loader import batches
 from mmbert.data.plan import StepPlan
-from mmbert.evaluate.ledger import append_results
+from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.features import cache_features
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
@@ -149,8 +149,8 @@ def main() -> int:
         facts = {"rows": len(ids), "epochs": arguments.epochs, **tables}
         Path(arguments.json).write_text(json.dumps(facts, indent=1) + "\n")
     for arm, found in {**joint, **names}.items() if arguments.ledger else ():
-        common = {"study": "multitask", "seed": 0, "split": "train", "recipe": {**hashes, **more}[arm]}
-        append_results(arguments.ledger, {"all": found}, arm=arm, **common)
+        run = Measured("multitask", 0, "train", {**hashes, **more}[arm])
+        append_results(arguments.ledger, {arm: {"all": found}}, run)
     return 0
 
 

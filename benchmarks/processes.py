@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mmbert.evaluate.ledger import append_results
+from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
 
@@ -66,8 +66,8 @@ def main() -> int:
         for task, found in differences.items():
             print(f"{arm:<20}  {task:<16}  {found['relative_difference']:.2e}  over {len(one[task])} steps with labels")
         if arguments.ledger:
-            common = {"study": f"{loaded.name}, two processes", "split": "train", "recipe": recipe_hash(loaded)}
-            append_results(arguments.ledger, differences, arm=arm, seed=loaded.train.seed, **common)
+            run = Measured(f"{loaded.name}, two processes", loaded.train.seed, "train", recipe_hash(loaded))
+            append_results(arguments.ledger, {arm: differences}, run)
     return 0
 
 

@@ -21,7 +21,7 @@ from encoders import ENCODERS
 from mmbert.build import Built, build
 from mmbert.data.loader import batches
 from mmbert.data.plan import StepPlan
-from mmbert.evaluate.ledger import append_results
+from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
 from mmbert.samples import chained
@@ -100,8 +100,7 @@ def main() -> int:
     def tell(arm: str, task: str, metric: str, value: float, recipe: str = "") -> None:
         print(f"{arm:<34} {task:<14} {metric:<18} {value:.3g}", flush=True)
         if arguments.ledger:
-            common = {"study": "processors", "seed": 0, "split": "train", "recipe": recipe}
-            append_results(arguments.ledger, {task: {metric: value}}, arm=arm, **common)
+            append_results(arguments.ledger, {arm: {task: {metric: value}}}, Measured("processors", 0, "train", recipe))
 
     for name, found in examples():
         tell("examples", name, "samples_per_second", found)

@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.text_arms import ARMS, BATCH, Arm, Counts
 from benchmarks.text_rows import samples
-from mmbert.evaluate.ledger import append_results
+from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.train.memory import keep_freed_memory
 
 TEXTS = ("names", "reviews", "both")
@@ -161,9 +161,8 @@ def main() -> int:
         if arguments.json:
             Path(arguments.json).write_text(json.dumps({"texts": told}, indent=1) + "\n")
         if arguments.ledger:
-            for name, own in found.items():
-                common = {"study": "text throughput", "split": "train", "recipe": "", "seed": 0}
-                append_results(arguments.ledger, {kind: own}, arm=name, **common)
+            lines = {name: {kind: own} for name, own in found.items()}
+            append_results(arguments.ledger, lines, Measured("text throughput", 0, "train"))
     return 0
 
 

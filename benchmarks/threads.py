@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mmbert.evaluate.ledger import append_results
+from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
 
@@ -104,9 +104,9 @@ def main() -> int:
         first = found["one process, two threads"]
         for arm, rows in found.items():
             print(f"{loaded.name:<12} {arm:<26} {rows:8.1f} rows a second, {rows / first:.2f} times the first")
-            if arguments.ledger:
-                common = {"study": "threads", "seed": 0, "split": "train", "recipe": recipe_hash(loaded)}
-                append_results(arguments.ledger, {loaded.name: {"rows_per_second": rows}}, arm=arm, **common)
+        if arguments.ledger:
+            lines = {arm: {loaded.name: {"rows_per_second": rows}} for arm, rows in found.items()}
+            append_results(arguments.ledger, lines, Measured("threads", 0, "train", recipe_hash(loaded)))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -10,12 +10,14 @@ import torch
 from mmbert.ablation.outcome import ArmOutcome, Scores, StudyOutcome
 from mmbert.ablation.pool import LocalPool
 from mmbert.ablation.runner import Runner
-from mmbert.ablation.runs import PlannedRun
+from mmbert.ablation.runs import PlannedRun, folder_name
 from mmbert.ablation.study import Study, load_study
 from mmbert.ablation.tables import write_tables
 from mmbert.api import RUNS
+from mmbert.build import build
+from mmbert.comparison import baselines
 from mmbert.errors import Elsewhere, MMBertError, RecipeError, nearest
-from mmbert.evaluate.ledger import append_results, as_text, read_results
+from mmbert.evaluate.ledger import Measured, append_results, as_text, read_results
 from mmbert.findings import tell_findings
 from mmbert.processors import check_tagged
 from mmbert.recipe.length import in_steps, steps_of
@@ -34,7 +36,7 @@ class Prepared:
     runs: tuple[PlannedRun, ...]
     folder: Path  # of the study's tables
     ledger: Path | None
-    measured: Mapping[tuple[int, str], Mapping[str, Scores]]  # what the ledger held: (seed, recipe) -> line -> scores
+    measured: Mapping[tuple[int, str, str], Mapping[str, Scores]]  # (seed, recipe, data) -> line -> scores: the ledger
 
     def of(self, arm: str, seed: int) -> PlannedRun:
         return next(run for run in self.runs if (run.arm.name, run.seed) == (arm, seed))
@@ -43,7 +45,16 @@ class Prepared:
         """The test scores of a run, from its folder or else from the ledger; None where it has none."""
         run = self.of(arm, seed)
         line = f"{arm} without {masks}" if masks else arm
-        return run.scores(masks) or self.measured.get((seed, run.identity), {}).get(str(as_text(line)))
+        return run.scores(masks) or self.lines(run).get(str(as_text(line)))
+
+    def lines(self, run: PlannedRun) -> Mapping[str, Scores]:
+        """What the ledger held of a run."""
+        return self.measured.get((run.seed, run.identity, run.data), {})
+
+    def finished(self, run: PlannedRun) -> bool:
+        """Whether all is known that the study reads of a run: what is masked at test is read off the reference's."""
+        masks = [arm.masks for arm in self.study.arms if arm.masks] if run.arm is self.study.arms[0] else []
+        return all(self.known(run.arm.name, run.seed, one) is not None for one in ("", *masks))
 
 
 def ablate(
@@ -62,16 +73,15 @@ def ablate(
     Args:
         path: the study file.
         overrides: ``section.key=value``, of every arm.
-        out: the folder of the study; by default ``runs/<name>``. Runs go where ``mmbert train`` puts them, into
-            ``runs`` beside it, under the hash of their recipe: studies share those that they have in common.
+        out: the folder of the study; by default ``runs/<name>``. Runs go beside it, under the hash of their recipe,
+            data and code epoch: studies share those that they have in common.
         ledger: a CSV file that results are appended to; what stands there counts as finished.
         slots: how many runs beside each other; by default one for each GPU, or else for each CPU core.
         only: the arms to run; the tables show what there is of all.
         retry_failed: run again what has failed.
         plugins: modules that register parts.
 
-    Raises ``RecipeError`` before anything runs (where the task has not the metric: by the reference's first result);
-    after everything has run, the error of the first run that failed.
+    Raises ``RecipeError`` before anything runs; after everything has run, the error of the first run that failed.
     """
     prepared = prepare(path, overrides=overrides, out=out, ledger=ledger)
     study, console = prepared.study, Console(speaks=True)
@@ -79,7 +89,7 @@ def ablate(
         name = min(unknown)
         raise RecipeError(f"--only: no arm of the study is called '{name}'. {nearest(name, names(study))}")
     wanted = [run for run in prepared.runs if not only or run.arm.name in only]
-    todo = [run for run in wanted if prepared.known(run.arm.name, run.seed) is None]
+    todo = [run for run in wanted if not prepared.finished(run)]
     pool = LocalPool(slots or default_slots(), gpus=torch.cuda.device_count())
     console.say(f"{study.name}: {len(prepared.runs)} runs, {len(todo)} of {len(wanted)} to do, {pool.slots} at a time")
     failed: dict[tuple[str, int], str] = {}
@@ -90,7 +100,7 @@ def ablate(
         else:
             failed.pop((run.arm.name, run.seed), None)
             _record(prepared, run)
-        done = sum(1 for one in wanted if prepared.known(one.arm.name, one.seed) is not None)
+        done = sum(prepared.finished(one) for one in wanted)
         scores = run.scores() or {}
         value = scores.get(study.task, {}).get(study.metric)
         said = (
@@ -101,19 +111,20 @@ def ablate(
             else "done"
         )
         console.say(f"[{done}/{len(wanted)}] {run.label}: {said}")
-        now = outcome(prepared, failed)
-        write_tables(now, prepared.folder)
-        _check(now)
+        write_tables(outcome(prepared, failed), prepared.folder)
 
     for run in wanted:  # what was finished without this ledger
         if run.result() is not None:
             _record(prepared, run)
     try:
-        Runner(prepared.folder, pool, plugins, tell).run(todo, retry_failed=retry_failed)
+        Runner(prepared.folder, pool, plugins, tell, console.say).run(todo, retry_failed=retry_failed)
     finally:
         found = outcome(prepared, failed)
         write_tables(found, prepared.folder)
-    _check(found)
+    if not found.baselines and study.arms[0].recipe.evaluate.baselines:  # runs that another study trained may have none
+        built = build(study.arms[0].recipe)
+        found = replace(found, baselines={one.arm: one.scores for one in baselines(built, console)})
+        write_tables(found, prepared.folder)
     tell_findings(found, prepared.folder, console)
     if failures := [(arm.name, seed, why) for arm in found.arms for seed, why in arm.failed.items() if not arm.masked]:
         name, seed, _ = failures[0]
@@ -154,7 +165,7 @@ def prepare(
             run = PlannedRun(
                 arm=arm, seed=seed, steps=steps, data=found.fingerprint,
                 recipe=recipe.model_copy(update={"evaluate": baselines}),
-                folder=folder.parent / f"{recipe.name}-{recipe_hash(recipe)[:8]}",
+                folder=folder.parent / folder_name(recipe, found.fingerprint),
                 identity=recipe_hash(in_steps(kept, steps)),
             )  # fmt: skip
             runs.append(run)
@@ -215,7 +226,7 @@ def _baselines(prepared: Prepared) -> Mapping[str, Scores]:
         if run.arm is reference and (result := run.result()) and result["baselines"]:
             return result["baselines"]
     for run in prepared.runs:
-        lines = prepared.measured.get((run.seed, run.identity), {}) if run.arm is reference else {}
+        lines = prepared.lines(run) if run.arm is reference else {}
         if beside := {line: one for line, one in lines.items() if not line.startswith(reference.name)}:
             return beside
     return {}
@@ -225,20 +236,7 @@ def _record(prepared: Prepared, run: PlannedRun) -> None:
     """Append a run's results to the ledger, unless they are there."""
     if prepared.ledger is None or (result := run.result()) is None:
         return
-    there = read_results(prepared.ledger, prepared.study.name).get((run.seed, run.identity), {})
-    lines = {"mmbert": result["test"], **result["hidden"], **result["baselines"]}
-    for name, scores in lines.items():
-        arm = name.replace("mmbert", run.arm.name, 1) if name.startswith("mmbert") else name
-        if as_text(arm) not in there:
-            common = {"study": prepared.study.name, "seed": run.seed, "recipe": run.identity, "split": "test"}
-            append_results(prepared.ledger, scores, arm=arm, **common)
-
-
-def _check(found: StudyOutcome) -> None:
-    """Raise ``RecipeError`` where the primary metric is none that its task has."""
-    for scores in found.reference.scores.values():
-        having = scores.get(found.task, {})
-        if found.metric not in having:
-            raise RecipeError(
-                f"metric: the task '{found.task}' has no metric '{found.metric}'. {nearest(found.metric, having)}"
-            )
+    own = {name.replace("mmbert", run.arm.name, 1): one for name, one in result["hidden"].items()}
+    lines = {run.arm.name: result["test"], **own, **result["baselines"]}
+    measured = Measured(prepared.study.name, run.seed, "test", run.identity, run.data)
+    append_results(prepared.ledger, lines, measured, once=True)

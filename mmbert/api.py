@@ -14,7 +14,7 @@ from mmbert.comparison import baselines
 from mmbert.data.loader import evaluation_batches
 from mmbert.errors import DataError
 from mmbert.evaluate.evaluator import evaluate as evaluate_model
-from mmbert.evaluate.ledger import append_results
+from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.evaluate.results import from_evaluation
 from mmbert.predictor import load, open_run, predict
 from mmbert.recipe.length import in_steps, steps_of
@@ -102,10 +102,9 @@ def baseline(
     results = baselines(built, console)
     console.results(results, {})
     if ledger:
-        for one in results:
-            identity = recipe_hash(in_steps(built.recipe, steps_of(loaded, len(built.items("train")))[0]))
-            common = {"study": loaded.name, "seed": loaded.train.seed, "split": "test", "recipe": identity}
-            append_results(ledger, one.scores, arm=one.arm, **common)
+        identity = recipe_hash(in_steps(built.recipe, steps_of(loaded, len(built.items("train")))[0]))
+        run = Measured(loaded.name, loaded.train.seed, "test", identity, built.survey.fingerprint)
+        append_results(ledger, {one.arm: one.scores for one in results}, run)
     return {one.arm: one.scores for one in results}
 
 

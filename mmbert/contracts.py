@@ -137,6 +137,7 @@ class Task(nn.Module, ABC):
     """
 
     processor: ClassVar[type[Processor]]
+    metrics: ClassVar[tuple[str, ...]]  # what score gives, the primary first
     lower_is_better: ClassVar[frozenset[str]] = frozenset()  # those of its metrics that are errors
     weight: float  # the factor of its loss in the sum over tasks
 
@@ -166,7 +167,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-        """Metrics over a whole split, one prediction and one item of target tensors a row; the first is the primary."""
+        """The ``metrics``, in their order, over a whole split: one prediction and one item of target tensors a row."""
 
 
 @dataclass(frozen=True, slots=True)

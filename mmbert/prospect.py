@@ -39,7 +39,7 @@ def tell_plan(prepared: Prepared, *, slots: int) -> None:
             table.add_row(Text(arm.name), changes, "", "", "", "", "read off the reference's runs")
             continue
         runs = [prepared.of(arm.name, seed) for seed in study.seeds]
-        todo = [run for run in runs if prepared.known(arm.name, run.seed) is None]
+        todo = [run for run in runs if not prepared.finished(run)]
         run, reads, disk = _cost(runs[0])
         cells = [
             str(runs[0].steps),

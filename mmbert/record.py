@@ -10,7 +10,7 @@ import torch
 from mmbert.built import Built
 from mmbert.evaluate import kept
 from mmbert.evaluate.evaluator import Evaluation
-from mmbert.evaluate.ledger import CODE_EPOCH, append_results
+from mmbert.evaluate.ledger import CODE_EPOCH, Measured, Scores, append_results
 from mmbert.evaluate.results import Result
 from mmbert.examples import examples
 from mmbert.train.console import count_parameters
@@ -73,9 +73,8 @@ def cost(built: Built, run: Path, device: torch.device) -> dict[str, Any]:
 
 def append_table(ledger: str | Path, run: Identity, arm: str, table: Table) -> None:
     """Append a run's table to a ledger, where the run is called ``arm``."""
-    recipe = run.recipe
-    common = {"study": recipe.name, "seed": recipe.train.seed, "split": "test", "recipe": run.hash}
-    lines = {one.arm.replace("mmbert", arm): one.scores for one in (table.ours, *table.hidden, *table.baselines)}
+    lines: dict[str, Scores] = {
+        one.arm.replace("mmbert", arm): one.scores for one in (table.ours, *table.hidden, *table.baselines)
+    }
     lines[f"{arm} against the best baseline"] = {name: one for name, (_, one) in table.compared.items()}
-    for line, scores in lines.items():
-        append_results(ledger, scores, arm=line, **common)
+    append_results(ledger, lines, Measured(run.recipe.name, run.recipe.train.seed, "test", run.hash, run.data))

@@ -193,7 +193,7 @@ class Run:
             facts=facts(state.model),
             trainer=asdict(progress),
             recipe=dump(self.identity.recipe),
-            identity={"recipe": self.identity.hash, "data": self.identity.data},
+            identity=self.identity.stamp(),
         )
         reason = None
         if self.accelerator.is_main_process:

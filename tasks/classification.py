@@ -55,6 +55,7 @@ class Classification(Task):
     """
 
     processor = ClassificationLabel
+    metrics = ("accuracy", "macro_f1", "log_loss")
     lower_is_better = frozenset({"log_loss"})
     baseline: ClassVar[Literal["classification"]] = "classification"
 

@@ -96,6 +96,7 @@ class Multilabel(Task):
     """
 
     processor = MultilabelLabel
+    metrics = ("micro_f1", "macro_f1", "average_precision")
     baseline: ClassVar[Literal["multilabel"]] = "multilabel"
 
     def __init__(

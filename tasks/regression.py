@@ -102,6 +102,7 @@ class Regression(Task):
     """
 
     processor = RegressionLabel
+    metrics = ("rmse", "mae", "r2", "spearman")
     lower_is_better = frozenset({"rmse", "mae"})
     baseline: ClassVar[Literal["regression"]] = "regression"
 

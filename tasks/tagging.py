@@ -78,6 +78,7 @@ class Tagging(Task):
     """
 
     processor = TaggingLabel
+    metrics = ("span_f1", "accuracy")
 
     def __init__(
         self,

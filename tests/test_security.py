@@ -196,16 +196,16 @@ FORMULAS = ["=HYPERLINK(1)", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1\n"
 @pytest.mark.parametrize("name", FORMULAS)
 def test_a_name_that_a_spreadsheet_would_run_is_text_in_the_ledger(tmp_path, monkeypatch, name):
     monkeypatch.setattr(ledger, "commit", lambda: "")
-    scores = {name: {name: -0.5}}
-    common = {"study": name, "arm": name, "split": name, "recipe": name, "seed": 0}
-    ledger.append_results(tmp_path / "ledger.csv", scores, **common)
+    lines = {name: {name: {name: -0.5}}}
+    ledger.append_results(tmp_path / "ledger.csv", lines, ledger.Measured(name, 0, name, name, name))
     with open(tmp_path / "ledger.csv", newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
     assert all(row[column] == f"'{name.strip()}" for column in ("study", "arm", "task", "metric", "split", "recipe"))
+    assert row["data"] == f"'{name.strip()}"
     assert row["value"] == "-0.5"  # a number stays one
 
 
 def test_a_plain_name_stays_in_one_line_of_the_ledger(tmp_path):
-    common = {"study": "s", "arm": "image +\rtext,\n=all", "split": "test", "recipe": "1", "seed": 0}
-    ledger.append_results(tmp_path / "ledger.csv", {"price": {"rmse": 1.0}}, **common)
-    assert ',"image + text, =all",0,price,rmse,1,test,' in (tmp_path / "ledger.csv").read_text()
+    lines = {"image +\rtext,\n=all": {"price": {"rmse": 1.0}}}
+    ledger.append_results(tmp_path / "ledger.csv", lines, ledger.Measured("s", 0, "test"))
+    assert ',"image + text, =all",0,price,rmse,1.0,test,' in (tmp_path / "ledger.csv").read_text()

@@ -23,6 +23,7 @@ class Runner:
     launcher: starts the runs.
     plugins: modules that register parts, for ``--plugin``.
     tell: takes a run that has ended, and why it failed, empty where it did not.
+    say: takes what is waited for, once, where others have all runs that are left.
     """
 
     def __init__(
@@ -31,10 +32,12 @@ class Runner:
         launcher: Launcher,
         plugins: Sequence[str],
         tell: Callable[[PlannedRun, str], None],
+        say: Callable[[str], None],
     ):
-        self.folder, self.launcher, self.plugins, self.tell = folder, launcher, plugins, tell
+        self.folder, self.launcher, self.plugins, self.tell, self.say = folder, launcher, plugins, tell, say
         self._claims: dict[str, FileLock] = {}
         self._started: dict[str, PlannedRun] = {}
+        self._said = False
 
     def run(self, runs: Iterable[PlannedRun], *, retry_failed: bool = False) -> None:
         """Run them all, the first ones first. One that fails is told, and the others go on.
@@ -51,6 +54,7 @@ class Runner:
                     if self.launcher.free and time.monotonic() - looked > (LATER if waiting else POLL):
                         waiting = [run for run in waiting if not self._begin(run, again)]
                         looked = time.monotonic()
+                        self._say_waiting(waiting)
                     for name in self.launcher.ended():
                         self._end(name)
                         looked = 0.0
@@ -80,6 +84,12 @@ class Runner:
         self.launcher.start(Job(run.label, command, self._log(run)))
         self._claims[run.label], self._started[run.label] = claim, run
         return True
+
+    def _say_waiting(self, waiting: Sequence[PlannedRun]) -> None:
+        if waiting and not self._started and not self._said:
+            self._said = True
+            had = "\n".join(f"  {run.label}: {run.holder()}" for run in waiting)
+            self.say(f"all that is left is run by others, and waited for; ctrl-C stops here alone:\n{had}")
 
     def _end(self, name: str) -> None:
         run = self._started.pop(name)

@@ -1,9 +1,8 @@
 """The runs of a study: which there are, how each stands, and whose turn it is."""
 
+import hashlib
 import json
 import os
-import socket
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from mmbert.ablation.outcome import Scores
 from mmbert.ablation.study import Arm
 from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.recipe.schema import Recipe
+from mmbert.recipe.write import recipe_hash
 from mmbert.train.folder import read_json
-from mmbert.train.status import alive
+from mmbert.train.status import held
 
 FAILED = "failed"
 
@@ -57,7 +57,7 @@ class PlannedRun:
             return "done"
         status = read_json(self.folder / "status.json")
         if status.get("state") == "running":
-            return "running" if _runs(status) else "waiting"
+            return "running" if held(self.folder) else "waiting"
         return FAILED if status.get("state") == FAILED else "waiting"
 
     def step(self) -> int:
@@ -92,7 +92,15 @@ class PlannedRun:
             return None
         return lock
 
+    def holder(self) -> str:
+        """Who runs it now, in words."""
+        status = read_json(self.folder / "status.json")
+        if status.get("state") != "running":
+            return "another study"
+        return f"process {status.get('pid')} on {status.get('host')}, started {status.get('started')}"
 
-def _runs(status: Mapping[str, Any]) -> bool:
-    """Whether the process of a status still runs; on another machine it is taken to."""
-    return status.get("host") != socket.gethostname() or alive(status.get("pid"))
+
+def folder_name(recipe: Recipe, data: str) -> str:
+    """A name that is the same for the same recipe, data and code epoch, and for no others."""
+    content = f"{recipe_hash(recipe)} {data} {CODE_EPOCH}"
+    return f"{recipe.name}-{hashlib.blake2b(content.encode(), digest_size=4).hexdigest()}"

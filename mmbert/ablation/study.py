@@ -78,10 +78,16 @@ def load_study(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> S
     if problems:
         raise RecipeError(f"{path}: nothing was run\n" + "\n".join(problems))
     task, metric = file.metric.split("/")
+    message, lower = "", False
     if task not in reference.recipe.tasks:
         message = f"the base has no task '{task}'. {nearest(task, reference.recipe.tasks)}"
+    else:
+        kind = TASKS.get(reference.recipe.tasks[task].type)
+        lower = metric in kind.lower_is_better
+        if metric not in kind.metrics:
+            message = f"the task '{task}' has no metric '{metric}'. {nearest(metric, kind.metrics)}"
+    if message:
         raise invalid([Problem("metric", tree.value["metric"].origin, message)], "the study is")
-    lower = metric in TASKS.get(reference.recipe.tasks[task].type).lower_is_better
     planned = _planned(file, tree, [arm.name for arm in arms])
     return Study(file.name, tuple(arms), tuple(file.listed_seeds), task, metric, lower, planned)
 

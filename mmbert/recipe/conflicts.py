@@ -5,6 +5,7 @@ from typing import Any
 
 from mmbert.datasets import DATASETS
 from mmbert.errors import nearest
+from tasks import TASKS
 
 Path = tuple[str | int, ...]
 
@@ -115,3 +116,6 @@ def _select(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         yield ("train", "select"), f"expected skill or task/metric, found '{select}'"
     elif task not in (tasks := _mapping(given.get("tasks"))):
         yield ("train", "select"), f"no task is called '{task}'. {nearest(task, tasks)}"
+    elif (kind := _mapping(tasks[task]).get("type")) in TASKS.names() and metric not in TASKS.get(kind).metrics:
+        valid = nearest(metric, TASKS.get(kind).metrics)
+        yield ("train", "select"), f"the task '{task}' has no metric '{metric}'. {valid}"

@@ -17,7 +17,7 @@ from mmbert.train.manifest import newest, steps, verify
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for a run to go on: the recipe, its length in steps, and the data."""
+    """What must be the same for a run to go on: the recipe, its length in steps, the data, and the code's epoch."""
 
     recipe: Recipe
     data: str  # fingerprint
@@ -25,6 +25,10 @@ class Identity:
     @property
     def hash(self) -> str:
         return recipe_hash(self.recipe)
+
+    def stamp(self) -> dict[str, str]:
+        """What a checkpoint's manifest says of it."""
+        return {"recipe": self.hash, "data": self.data, "epoch": str(CODE_EPOCH)}
 
 
 def checkpoint_to_resume(folder: Path, mode: str, identity: Identity, tell: Callable[[str], None]) -> Path | None:
@@ -35,8 +39,9 @@ def checkpoint_to_resume(folder: Path, mode: str, identity: Identity, tell: Call
             checkpoint (``.../checkpoints/step-N``) or of a run folder, whose newest is taken.
         tell: takes a sentence for each checkpoint that is passed over.
 
-    Raises ``IntegrityError`` where the recipe or the data differ, of the folder's run or of the checkpoint's, naming
-    the differences; and where there are checkpoints, or a path to one, but none is verified: nothing is then removed.
+    Raises ``IntegrityError`` where the recipe, the data or the code epoch differ, of the folder's run or of the
+    checkpoint's, naming the differences; and where there are checkpoints, or a path to one, but none is verified:
+    nothing is then removed.
     """
     if mode == "never":
         return None
@@ -64,6 +69,12 @@ def _of_this_run(checkpoint: Path, identity: Identity) -> Path:
     _check_recipe(checkpoint / "recipe.yaml", identity)
     if before["data"] != identity.data:
         raise _other_data(checkpoint, before["data"], identity.data)
+    if (epoch := before.get("epoch")) != str(CODE_EPOCH):
+        raise IntegrityError(
+            f"'{checkpoint}' was trained by code of epoch {epoch or 'unknown'}; this is epoch {CODE_EPOCH}, in which "
+            "the same recipe gives other numbers. Give --out another folder, or --resume never to begin anew, which "
+            "removes what is there"
+        )
     return checkpoint
 
 

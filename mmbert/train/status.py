@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -68,6 +69,17 @@ def occupied(folder: RunFolder) -> Iterator[Status]:
                 folder.write("status.json", before)
         if lock is not None:
             lock.release()
+
+
+def held(folder: Path) -> bool:
+    """Whether a job holds a run folder, here or on another machine: its lock says so, its process id may be reused."""
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def _acquired(folder: RunFolder) -> FileLock:

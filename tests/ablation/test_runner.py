@@ -3,16 +3,14 @@
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mmbert.ablation import runner
 from mmbert.ablation.runner import Runner, last_line
-from mmbert.ablation.runs import PlannedRun
+from mmbert.ablation.runs import PlannedRun, folder_name
 from mmbert.ablation.study import load_study
 from mmbert.errors import Preempted
 from mmbert.evaluate.ledger import CODE_EPOCH
@@ -87,7 +85,8 @@ class Scripted:
 
 def go(tmp_path, runs, launcher, **options):
     told = []
-    Runner(tmp_path / "study", launcher, [], lambda run, reason: told.append((run.label, reason))).run(runs, **options)
+    ended = lambda run, reason: told.append((run.label, reason))  # noqa: E731
+    Runner(tmp_path / "study", launcher, [], ended, options.pop("say", print)).run(runs, **options)
     return told
 
 
@@ -161,21 +160,35 @@ def test_a_run_that_another_study_has_is_left_to_it_and_taken_when_it_is_done(tm
     assert sorted(told) == sorted([(runs[0].label, ""), (runs[1].label, "")])
 
 
-def test_a_run_whose_process_still_lives_is_waited_for(tmp_path, runs):
-    other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    write(runs[0], "status.json", {"state": "running", "host": socket.gethostname(), "pid": other.pid})
+def test_a_run_whose_folder_is_held_is_waited_for(tmp_path, runs):
+    write(runs[0], "status.json", {"state": "running", "host": "elsewhere", "pid": 7, "started": "today"})
+    lock = FileLock(runs[0].folder / "lock")
+    lock.acquire()
     assert runs[0].state() == "running"
-    launcher = Scripted(runs)
+    launcher, said = Scripted(runs), []
 
     def end(run):
         finish(run)
         assert launcher.started == [runs[1].label]
-        other.kill()
-        other.wait()
+
+    def say(text):
+        said.append(text)
+        lock.release()
 
     launcher.script[runs[1].label] = end
-    go(tmp_path, runs[:2], launcher)
+    go(tmp_path, runs[:2], launcher, say=say)
     assert launcher.started == [runs[1].label, runs[0].label]
+    assert len(said) == 1
+    assert f"{runs[0].label}: process 7 on elsewhere, started today" in said[0]
+
+
+def test_the_folder_of_a_run_tells_recipe_data_and_code_epoch(runs, monkeypatch):
+    one = folder_name(runs[0].recipe, "data")
+    assert one == folder_name(runs[0].recipe, "data")
+    assert one.startswith("debug-")
+    monkeypatch.setattr("mmbert.ablation.runs.CODE_EPOCH", CODE_EPOCH + 1)
+    assert len({one, folder_name(runs[1].recipe, "data"), folder_name(runs[0].recipe, "other"),
+                folder_name(runs[0].recipe, "data")}) == 4  # fmt: skip
 
 
 def test_a_signal_stops_all_and_frees_the_claims(tmp_path, runs):
@@ -191,11 +204,13 @@ def test_a_signal_stops_all_and_frees_the_claims(tmp_path, runs):
 def test_how_a_run_stands_is_read_from_its_folder(runs):
     run = runs[0]
     assert (run.state(), run.step()) == ("waiting", 0)
-    write(run, "status.json", {"state": "running", "host": socket.gethostname(), "pid": os.getpid()})
+    write(run, "status.json", {"state": "running", "host": "elsewhere", "pid": os.getpid()})
+    lock = FileLock(run.folder / "lock")
+    lock.acquire()
     (run.folder / "metrics.jsonl").write_text('{"step": 3}\n{"step": 7}\n{"st')
     assert (run.state(), run.step()) == ("running", 7)
-    write(run, "status.json", {"state": "running", "host": socket.gethostname(), "pid": 2**22 + 1})
-    assert run.state() == "waiting"  # it was killed
+    lock.release()
+    assert run.state() == "waiting"  # it was killed, whatever has its process id by now
     write(run, "status.json", {"state": "preempted", "code": 75})
     assert run.state() == "waiting"
     fail(run)

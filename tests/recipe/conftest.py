@@ -51,6 +51,7 @@ class FakeBottleneck:
 
 
 class FakeTask:
+    metrics = ("rmse", "accuracy")
     processor = type("FakeLabel", (), {"__init__": lambda self, *, transform="none": None})
 
     def __init__(self, dim: int, processor: Any, *, weight: Annotated[float, Gt(0)] = 1.0): ...

@@ -263,6 +263,15 @@ def saved(settings):
     return steps
 
 
+def chosen_by(settings):
+    """The scores by which the best checkpoint of a run is chosen."""
+    scores, real = [], loop.selected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "selected", lambda *given: scores.append(real(*given)) or scores[-1])
+        trained(settings)
+    return scores
+
+
 def survived(settings):
     """What a run of losses that are not finite comes to."""
     with pytest.MonkeyPatch.context() as patch:

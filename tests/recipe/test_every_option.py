@@ -151,10 +151,10 @@ CHANGES = {
         "inputs.graph.max_nodes": (1, 1000),
         "inputs.timm.max_pixels": (100, 1_000_000),
         "inputs.vit.max_pixels": (100, 1_000_000),
-        "train.select": ("skill", "price/accuracy"),
         "train.max_bad_fraction": (0, 0.1),
         "evaluate.on_leak": ("warn", "fail"),
     },
+    seen.chosen_by: {"train.select": ("skill", "price/r2")},
     seen.samples: {
         "data.type": ("generated", "{type: files, path: rows.csv}"),
         "data.name": ("one", "other"),

@@ -62,6 +62,10 @@ def test_the_example_of_two_problems_at_once(write):
         ("train={epochs: 2, steps: 3}", "train.steps (--set): train.epochs is given too"),
         ("train.accumulate=3", "train.accumulate (--set): expected a divisor of train.batch_size (32), found 3"),
         ("train.select=prise/rmse", "train.select (--set): no task is called 'prise'. Did you mean 'price'?"),
+        (
+            "train.select=price/rsme",
+            "train.select (--set): the task 'price' has no metric 'rsme'. Did you mean 'rmse'?",
+        ),
         ("train.select=price", "train.select (--set): expected skill or task/metric, found 'price'"),
         ("trunk.tune=top0", "trunk.tune (--set): expected full, frozen or top<k>"),
         ("trunk.cache=true", "trunk.cache (--set): only what is frozen can be computed once, but trunk.tune is full"),

@@ -18,7 +18,9 @@ from mmbert.contracts import Processor
 from mmbert.data import loader
 from mmbert.errors import IntegrityError, Preempted, SampleError
 from mmbert.evaluate import evaluator
+from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.train import disk
+from mmbert.train import resume as resuming
 from mmbert.train.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,6 +200,15 @@ def test_other_data_is_refused_with_the_fingerprints(stopped):
     Path("run", "data.json").write_text(json.dumps({**told_data, "fingerprint": "0" * 24}))
     with pytest.raises(IntegrityError, match=f"fingerprint {'0' * 24} then, {told_data['fingerprint']} now"):
         train()
+
+
+@pytest.mark.parametrize("mode", ["auto", "run"])
+def test_a_checkpoint_of_another_code_epoch_is_refused(stopped, monkeypatch, mode):
+    monkeypatch.setattr(resuming, "CODE_EPOCH", CODE_EPOCH + 1)
+    told = rf"trained by code of epoch {CODE_EPOCH}; this is epoch {CODE_EPOCH + 1}.*--out another folder"
+    with pytest.raises(IntegrityError, match=told):
+        train(resume=mode)
+    assert train(resume="never")["best_step"]
 
 
 def test_keys_that_change_no_result_may_differ(stopped, whole):
