@@ -26,6 +26,7 @@ from mmbert.samples import count, open_splits
 from mmbert.survey import present_inputs, survey
 from mmbert.train.bad_samples import BadSamples
 from mmbert.train.console import Console
+from mmbert.train.folder import read_environment
 
 
 @dataclass(frozen=True)
@@ -238,5 +239,6 @@ def _record(prepared: Prepared, run: PlannedRun) -> None:
         return
     own = {name.replace("mmbert", run.arm.name, 1): one for name, one in result["hidden"].items()}
     lines = {run.arm.name: result["test"], **own, **result["baselines"]}
-    measured = Measured(prepared.study.name, run.seed, "test", run.identity, run.data)
+    trained_by = read_environment(run.folder).get("commit", "")  # which may be long ago
+    measured = Measured(prepared.study.name, run.seed, "test", run.identity, run.data, trained_by)
     append_results(prepared.ledger, lines, measured, once=True)

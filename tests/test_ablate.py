@@ -62,6 +62,7 @@ class Trained:
             less = {"mmbert without cells": {**scores, "amount": {"rmse": value + 1, "mae": value}}}
             beside = {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}} if run.recipe.evaluate.baselines else {}
             (folder / "data.json").write_text(json.dumps({"fingerprint": run.data}))
+            (folder / "env.json").write_text(json.dumps({"commit": "0ldc0de"}))
             (folder / "result.json").write_text(
                 json.dumps(
                     {"recipe": run.identity, "epoch": CODE_EPOCH, "test": scores, "hidden": less, "baselines": beside}
@@ -141,6 +142,7 @@ def test_rows_of_a_ledger_count_as_finished_and_are_written_once(study, tmp_path
     ledger = tmp_path / "ledger.csv"
     study(ledger=ledger)
     first = ledger.read_bytes()
+    assert {row["commit"] for row in csv.DictReader(first.decode().splitlines())} == {"0ldc0de"}  # of the runs
     pool, found = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")  # the run folders are not there
     assert pool.started == []
     assert values(found) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}

@@ -6,7 +6,7 @@ import io
 import platform
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock
@@ -30,6 +30,7 @@ class Measured:
     split: str
     recipe: str = ""  # the hash of the resolved recipe
     data: str = ""  # the fingerprint of the data; empty where nothing depends on it
+    commit: str = field(default_factory=lambda: commit())  # of the code that ran
 
 
 def append_results(path: str | Path, lines: Mapping[str, Scores], run: Measured, *, once: bool = False) -> None:
@@ -41,7 +42,7 @@ def append_results(path: str | Path, lines: Mapping[str, Scores], run: Measured,
     ... # doctest: +SKIP
     """
     shared = {
-        **vars(run), "epoch": CODE_EPOCH, "commit": commit(), "machine": machine(),
+        **vars(run), "epoch": CODE_EPOCH, "machine": machine(),
         "date": datetime.date.today().isoformat(),
     }  # fmt: skip
     path = Path(path)

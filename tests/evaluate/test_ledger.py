@@ -14,7 +14,7 @@ from mmbert.errors import DataError
 from mmbert.evaluate import ledger
 from mmbert.evaluate.ledger import COLUMNS, Measured, append_results, commit, machine, read_results
 
-RUN = Measured("molecules", 3, "test", "0123abcd", "f1")
+RUN = Measured("molecules", 3, "test", "0123abcd", "f1", commit="abc123def")
 SCORES = {"amount": {"rmse": 1 / 3, "mae": 12345678.9}, "kind": {"accuracy": 1.0}}
 
 
@@ -25,7 +25,6 @@ def rows(path):
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    monkeypatch.setattr(ledger, "commit", lambda: "abc123def")
     monkeypatch.setattr(ledger, "machine", lambda: "x86_64, 2 CPU cores")
     return tmp_path / "results" / "molecules.csv"
 
