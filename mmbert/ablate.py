@@ -14,6 +14,7 @@ from mmbert.ablation.runs import PlannedRun, folder_name
 from mmbert.ablation.study import Study, load_study
 from mmbert.ablation.tables import write_tables
 from mmbert.api import RUNS
+from mmbert.budget import match_parameters
 from mmbert.build import build
 from mmbert.comparison import baselines
 from mmbert.errors import Elsewhere, MMBertError, RecipeError, nearest
@@ -143,7 +144,7 @@ def prepare(
     ledger: str | Path | None = None,
 ) -> Prepared:
     """Check all arms of a study, then read their data: what each run is, and how long."""
-    study = load_study(path, overrides)
+    study = match_parameters(load_study(path, overrides))
     folder = Path(out) if out else RUNS / study.name
     runs = []
     problems: list[MMBertError] = []

@@ -40,6 +40,7 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.doctor": 7,
     "mmbert.outlook": 7,
     "mmbert.ablate": 7,
+    "mmbert.budget": 7,
     "mmbert.findings": 7,
     "mmbert.prospect": 7,
     "mmbert.parser": 7,

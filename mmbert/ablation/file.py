@@ -78,6 +78,8 @@ class StudyFile(BaseModel):
     """whether factors are combined in all ways; else each varies alone, around the base"""
     leave_one_out: LeaveOneOut | None = None
     """arms without one input, or without one task"""
+    match_parameters: dict[str, str] = {}
+    """arms that get as many learning parameters as the reference, each by the dotted key of a whole-number option"""
     comparisons: Annotated[list[str | tuple[str, str]], Field(min_length=1, max_length=3)]
     """one to three planned comparisons: an arm against the reference, or [arm, other arm]"""
 

@@ -3,8 +3,8 @@
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from pydantic import ValidationError
 
 from mmbert.ablation.file import MOST_ARMS, REFERENCE, StudyFile
 from mmbert.errors import RecipeError, nearest
-from mmbert.recipe.changes import ABSENT, changes
+from mmbert.recipe.changes import ABSENT, changes, flat
 from mmbert.recipe.layers import merge
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.problems import Problem, dotted, explain, invalid, keys_of, origin_of
 from mmbert.recipe.read import MAX_BYTES, Node, read
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.write import recipe_hash
+from mmbert.recipe.write import recipe_hash, resolve
 from tasks import TASKS
 
 
@@ -30,6 +30,12 @@ class Arm:
     recipe: Recipe  # with the first seed
     changes: tuple[str, ...] = ()  # of the reference, a key each, in words
     masks: str = ""  # the input that is taken away at test; then it is not trained, but read off the reference's runs
+    vary: Callable[[Sequence[str]], "Arm"] | None = field(default=None, compare=False)
+
+    def varied(self, settings: Sequence[str]) -> "Arm":
+        """The arm with further ``section.key=value``. Raises ``RecipeError`` where they are not valid."""
+        assert self.vary is not None
+        return self.vary(settings)
 
     def seeded(self, seed: int) -> Recipe:
         return self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update={"seed": seed})})
@@ -46,6 +52,7 @@ class Study:
     metric: str
     lower_is_better: bool
     planned: tuple[tuple[str, str], ...]  # (arm, the one that it is compared with)
+    match: Mapping[str, str] = field(default_factory=dict)  # arm -> the key by which its parameters are matched
 
     @property
     def trained(self) -> list[Arm]:
@@ -64,16 +71,22 @@ def load_study(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> S
     common = [tree.value["set"]] if "set" in tree.value else []
     reference = Arm(REFERENCE, load_recipe(base, overrides, patches=common).recipe)
     arms, problems = [reference], []
+
+    def arm(name: str, layer: Node, settings: Sequence[str] = ()) -> Arm:
+        recipe = load_recipe(base, [*overrides, *settings], patches=[*common, layer]).recipe
+        return Arm(name, recipe, _words(reference.recipe, recipe), vary=partial(arm, name, layer))
+
     for name, layer, masks in _variants(file, tree, reference.recipe):
+        if layer is None:
+            arms.append(Arm(name, reference.recipe, (f"{masks}: there in training, taken away at test",), masks))
+            continue
         try:
-            recipe = load_recipe(base, overrides, patches=[*common, layer]).recipe if layer else reference.recipe
+            found = arm(name, layer)
         except RecipeError as error:
             problems.append(f"arm '{name}': {error}")
             continue
-        if name not in file.arms and not masks and recipe_hash(recipe) == recipe_hash(reference.recipe):
-            continue  # a factor's value that the base has already
-        words = (f"{masks}: there in training, taken away at test",) if masks else _words(reference.recipe, recipe)
-        arms.append(Arm(name, recipe, words, masks))
+        if name in file.arms or recipe_hash(found.recipe) != recipe_hash(reference.recipe):
+            arms.append(found)  # otherwise it is a factor's value that the base has already
     problems += _twins(arms)
     if problems:
         raise RecipeError(f"{path}: nothing was run\n" + "\n".join(problems))
@@ -89,7 +102,9 @@ def load_study(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> S
     if message:
         raise invalid([Problem("metric", tree.value["metric"].origin, message)], "the study is")
     planned = _planned(file, tree, [arm.name for arm in arms])
-    return Study(file.name, tuple(arms), tuple(file.listed_seeds), task, metric, lower, planned)
+    _check_match(file, tree, arms)
+    seeds = tuple(file.listed_seeds)
+    return Study(file.name, tuple(arms), seeds, task, metric, lower, planned, file.match_parameters)
 
 
 def _read(path: Path) -> Node:
@@ -195,6 +210,22 @@ def _twins(arms: list[Arm]) -> Iterator[str]:
         other = seen.setdefault((recipe_hash(arm.recipe), arm.masks), arm.name)
         if other != arm.name:
             yield f"arm '{arm.name}': the same as '{other}'; leave one of them out"
+
+
+def _check_match(file: StudyFile, tree: Node, arms: list[Arm]) -> None:
+    varied = {arm.name: arm for arm in arms if arm.vary}
+    problems = []
+    for name, key in file.match_parameters.items():
+        origin = tree.value["match_parameters"].value[name].origin
+        if name not in varied:
+            message = f"no trained arm besides the reference is called '{name}'. {nearest(name, varied)}"
+        else:
+            options = {option: value for option, value in flat(resolve(varied[name].recipe)) if type(value) is int}
+            message = f"the arm has no whole number there. {nearest(key, options)}" if key not in options else ""
+        if message:
+            problems.append(Problem(f"match_parameters.{name}", origin, message))
+    if problems:
+        raise invalid(problems, "the study is")
 
 
 def _planned(file: StudyFile, tree: Node, names: list[str]) -> tuple[tuple[str, str], ...]:

@@ -19,7 +19,7 @@ class Change(NamedTuple):
 
 def changes(before: Recipe, now: Recipe) -> list[Change]:
     """The keys whose values differ, without those that change no result, in the order of their names."""
-    old, new = dict(_flat(resolve(before))), dict(_flat(resolve(now)))
+    old, new = dict(flat(resolve(before))), dict(flat(resolve(now)))
     ignored = {".".join(path) for path in OPERATIONAL}
     return [
         Change(key, old.get(key, ABSENT), new.get(key, ABSENT))
@@ -28,9 +28,10 @@ def changes(before: Recipe, now: Recipe) -> list[Change]:
     ]
 
 
-def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings by their dotted keys."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{path}{name}.")
+            yield from flat(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value
