@@ -97,7 +97,7 @@ def _cell(values: Sequence[float], places: int, seeds: int) -> Cell:
     if not finite.size:
         return Cell("not finite")
     mean = float(finite.mean())
-    text = f"{mean:.{places}f}"
+    text = f"{mean:z.{places}f}"
     if finite.size > 1:
         text += f" ± {finite.std(ddof=1):.{places}f}"
     if finite.size < seeds:

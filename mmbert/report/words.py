@@ -75,13 +75,16 @@ def column(values: Sequence[Any]) -> list[str]:
 
     >>> column([0.5, 0.12345, None]), column([1234.5, 2.0])
     (['0.5000', '0.1235', '–'], ['1234', '2'])
+    >>> column([0.5, -0.25, -1e-9])  # no zero has a sign
+    ['0.5000', '−0.2500', '0.0000']
     """
     found = [as_number(value) for value in values]
     largest = max((abs(value) for value in found if math.isfinite(value)), default=0.0)
     if not 1e-3 <= largest < 1e6:
         return [number(value) for value in found]
     decimals = max(0, 3 - max(-1, math.floor(math.log10(largest))))
-    return [f"{value:.{decimals}f}" if math.isfinite(value) else number(value) for value in found]
+    texts = [f"{value:z.{decimals}f}" if math.isfinite(value) else number(value) for value in found]
+    return [text.replace("-", MINUS) for text in texts]
 
 
 def as_number(value: Any) -> float:
