@@ -20,8 +20,8 @@ class LMF(Fusion):
 
     sum_r w_r * prod_m F_m^(r) [1; z_m], where z_m is the pooled and normed stream, the text among them: a sum of
     ``rank`` elementwise products. It is a linear map of the outer product of all [1; z_m], which holds the products of
-    every subset of inputs, without building it. A LayerNorm follows: the scale of a product of many learned factors
-    would otherwise grow with the power of their number.
+    every subset of inputs, without building it. A LayerNorm follows: the product of many factors that learn would
+    otherwise grow into the thousands.
 
     What is absent is [1; 0]: of the tensor, all products with it vanish and those without it stay. The trunk reads the
     text alone; streams keep their own tokens. A row without text skips the trunk, unless it has no stream either.
@@ -56,7 +56,8 @@ class LowRank(nn.Module):
     A factor is a linear layer [rank * dim, dim] whose bias is the column of F that meets the 1. Biases start at one and
     weights at a variance of 1 / (dim * names): for z of unit variance a product has the second moment
     (1 + 1 / names)^names, below e for any number of names. With the usual biases near zero it would shrink as
-    3^(-names / 2), and so would the gradient, and an absent input would nearly silence all others.
+    3^-names, the product of all inputs would be nearly all there is at the start, and an absent input would multiply
+    the others by noise.
     """
 
     def __init__(self, dim: int, names: Sequence[str], *, rank: int):
