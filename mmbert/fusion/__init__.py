@@ -7,7 +7,11 @@ FUSIONS = Registry(
     {
         "concat": "mmbert.fusion.concat:Concat",
         "cross_attention": "mmbert.fusion.cross_attention:CrossAttention",
+        "film": "mmbert.fusion.film:Film",
+        "gated": "mmbert.fusion.gated:Gated",
         "joint": "mmbert.fusion.joint:Joint",
+        "lmf": "mmbert.fusion.lmf:LMF",
+        "mean": "mmbert.fusion.mean:Mean",
     },
     group="mmbert.fusions",
 )

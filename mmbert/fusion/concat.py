@@ -8,7 +8,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.join import join
+from mmbert.layers.late import read_text
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
@@ -63,12 +63,7 @@ class Concat(Fusion):
         parts, present = zip(*(self._part(name, streams, text) for name in self.names), strict=True)
         some = torch.stack(present).any(0)
         written = (text.unit >= 0).any(1)
-        reads = written | ~some
-        passed = reads.clone()
-        passed[0] |= ~reads.any()  # every parameter takes part in every step
-        rows = passed.nonzero().squeeze(1)
-        read = join(trunk(text.at(rows)), rows, len(reads))
-        read = read._replace(mask=read.mask & reads[:, None])
+        read = read_text(trunk, text, some)
         plain = self.readout(read)
         first = torch.where(written[:, None], self.text_norm(plain), self.no_text)
         mixed = self.mix(torch.cat([first, *parts], dim=1))

@@ -1,0 +1,50 @@
+"""Late fusion by gates: all inputs decide how much of each is let through."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.late import Late
+from mmbert.layers.readout import Pooling
+from mmbert.types import Fused, Tokens
+
+
+class Gated(Fusion):
+    """The gated multimodal unit (GMU, Arevalo et al. 2017), in its form for any number of inputs.
+
+    sum p_m sigmoid(G_m[z]) * tanh(W_m z_m), where z_m is the pooled and normed stream, p_m its presence and [z] all
+    streams side by side, the text among them, zeros where absent. What two inputs mean together is in the product of a
+    gate that reads one of them with the values of the other. The trunk reads the text alone; streams keep their own
+    tokens. A row without text skips the trunk, unless it has no stream either.
+
+    Args:
+        dim: width of the trunk.
+        streams: the streams besides the text (see ``Fusion``).
+        pooling: how each stream becomes one vector.
+    """
+
+    reads_text_alone = True
+
+    def __init__(self, dim: int, streams: Mapping[str, bool], *, pooling: Pooling = "mean"):
+        super().__init__()
+        self.late = Late(dim, streams, _GatedSum, pooling=pooling)
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        return self.late(trunk, text, streams)
+
+
+class _GatedSum(nn.Module):
+    """Vectors [batch, names, dim], zero where absent, and their presence [batch, names] -> [batch, dim]."""
+
+    def __init__(self, dim: int, names: Sequence[str]):
+        super().__init__()
+        self.maps = nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in names})  # so absent: tanh(0) = 0
+        self.gates = nn.ModuleDict({name: nn.Linear(len(names) * dim, dim) for name in names})
+
+    def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
+        together = vectors.flatten(1)
+        parts = zip(self.gates.values(), self.maps.values(), vectors.unbind(1), strict=True)
+        let_through = [gate(together).sigmoid() * project(vector).tanh() for gate, project, vector in parts]
+        return torch.stack(let_through).sum(0)

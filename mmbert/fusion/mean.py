@@ -1,0 +1,48 @@
+"""Late fusion by the mean: the additive fusion, in which no input changes what another says."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.late import Late
+from mmbert.layers.masked import masked_mean
+from mmbert.layers.readout import Pooling
+from mmbert.types import Fused, Tokens
+
+
+class Mean(Fusion):
+    """The mean of a linear map of each stream that is present (Deep Sets, Zaheer et al. 2017), the text among them.
+
+    sum p_m W_m z_m / sum p_m, where z_m is the pooled and normed stream and p_m its presence. With a linear head the
+    output is a sum of what each input says alone: what two inputs mean together (XOR) cannot be learnt, which makes it
+    the measure of what interaction is worth. The trunk reads the text alone; streams keep their own tokens. A row
+    without text skips the trunk, unless it has no stream either.
+
+    Args:
+        dim: width of the trunk.
+        streams: the streams besides the text (see ``Fusion``).
+        pooling: how each stream becomes one vector.
+    """
+
+    reads_text_alone = True
+
+    def __init__(self, dim: int, streams: Mapping[str, bool], *, pooling: Pooling = "mean"):
+        super().__init__()
+        self.late = Late(dim, streams, _Mean, pooling=pooling)
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        return self.late(trunk, text, streams)
+
+
+class _Mean(nn.Module):
+    """Vectors [batch, names, dim] and their presence [batch, names] -> [batch, dim]."""
+
+    def __init__(self, dim: int, names: Sequence[str]):
+        super().__init__()
+        self.maps = nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in names})
+
+    def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
+        pairs = zip(self.maps.values(), vectors.unbind(1), strict=True)
+        return masked_mean(torch.stack([project(vector) for project, vector in pairs], 1), present)

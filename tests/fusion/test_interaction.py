@@ -1,0 +1,33 @@
+"""Whether inputs mean something together: under every fusion but the mean, what one adds depends on the others."""
+
+import pytest
+import torch
+
+from mmbert.fusion import FUSIONS
+from tests.fusion.test_fusion_contract import DIM, inputs, make_fusion, make_trunk
+
+ADDITIVE = {"mean"}
+ROW = 0  # it has everything
+
+
+def second_difference(name, one, other):
+    """f(a, b) - f(a', b) - f(a, b') + f(a', b') of two inputs' values: zero for what is a sum over inputs."""
+    trunk, fusion = make_trunk(), make_fusion(name)
+    text, streams = inputs(trunk)
+    given = {"text": text, **streams}
+    shift = torch.linspace(-2, 2, DIM).double().cos()
+
+    def summary(*changed):
+        now = {
+            key: tokens._replace(values=tokens.values + 3 * shift * (key in changed)) for key, tokens in given.items()
+        }
+        return fusion(trunk, now.pop("text"), now).summary[ROW]
+
+    return (summary() - summary(one) - summary(other) + summary(one, other)).abs().max()
+
+
+@pytest.mark.parametrize("pair", [("text", "long"), ("long", "short")], ids="-".join)
+@pytest.mark.parametrize("name", FUSIONS.names())
+def test_inputs_interact_under_all_but_the_mean(name, pair):
+    found = second_difference(name, *pair)
+    assert found < 1e-12 if name in ADDITIVE else found > 1e-4
