@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from encoders import ENCODERS
 from mmbert.built import Built, text_names
-from mmbert.contracts import Encoder, Processor
+from mmbert.contracts import Encoder, Fusion, Processor
 from mmbert.data.collate import encode_sample
 from mmbert.errors import DataError, RecipeError, SampleError
 from mmbert.features import check_cache
@@ -163,14 +163,25 @@ def _model(
             tasks[name] = cls(trunk.dim, labels[name], **own_options(cls, part))
     tagged = {stream for task in tasks.values() if (stream := getattr(task, "of", None))}
     cls = FUSIONS.get(recipe.fusion.type)
-    if cls.needs_layers and not trunk.layers:
-        raise RecipeError(f"fusion '{recipe.fusion.type}' needs a trunk with layers: BERT-like or ModernBERT")
     with _keyed(seed, "fusion"):
         fusion = cls(trunk.dim, {name: name in tagged for name in encoders}, **recipe.fusion.options)
+    _check_layers(recipe, trunk, fusion)
     whole = MMBert(trunk, encoders, fusion, tasks, stand_ins)
     if recipe.train.dropout is not None:
         set_dropout(whole, recipe.train.dropout)
     return whole.double() if recipe.train.precision == "fp64" else whole
+
+
+def _check_layers(recipe: Recipe, trunk: HuggingFaceTrunk, fusion: Fusion) -> None:
+    """Raise ``RecipeError`` where the fusion works between layers that the trunk has not, or does not show."""
+    needed, shown = fusion.needs_layers, len(trunk.layers)
+    if needed and not shown:
+        raise RecipeError(f"fusion '{recipe.fusion.type}' needs a trunk with layers: BERT-like or ModernBERT")
+    if needed > shown:
+        raise RecipeError(
+            f"fusion '{recipe.fusion.type}' with these options needs a trunk of {needed} layers or more, but this one "
+            f"has {shown}"
+        )
 
 
 def _check_lengths(trunk: HuggingFaceTrunk, processors: Mapping[str, Processor], texts: Iterable[str]) -> None:

@@ -122,7 +122,7 @@ class Fusion(nn.Module, ABC):
     mask is all False. What a masked token holds, NaN included, reaches neither output nor gradient.
     """
 
-    needs_layers: ClassVar[bool] = False  # True where it calls trunk.layers
+    needs_layers: int = 0  # how many of trunk.layers there must be; __init__ may set it
     reads_text_alone: ClassVar[bool] = False  # True where the trunk gets rows of the text as they are, and no one else
 
     @abstractmethod

@@ -95,11 +95,23 @@ def test_two_parts_of_one_type_start_differently():
     assert not torch.equal(one, other)
 
 
-def test_one_dropout_rate_reaches_every_dropout():
-    model = build(small("train.dropout=0.25")).model
+@pytest.mark.parametrize("fusion", FUSIONS.names())
+def test_one_dropout_rate_reaches_every_dropout(fusion):
+    model = build(small("train.dropout=0.25", "fusion=null", f"fusion.type={fusion}")).model
     rates = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    rates += [module.dropout for module in model.modules() if isinstance(module, torch.nn.MultiheadAttention)]
     assert len(rates) > 10
     assert {*rates} == {0.25}
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"), [(["mag", "after=2"], 3), (["bottleneck", "layers=3"], 3), (["mag", "after=9"], 10)]
+)
+def test_a_fusion_inside_the_trunk_needs_its_layers(settings, needed):
+    kind, option = settings
+    with pytest.raises(RecipeError, match=rf"fusion '{kind}' .*needs a trunk of {needed} layers or more.*has 2"):
+        build(small("fusion=null", f"fusion.type={kind}", f"fusion.{option}"))
+    build(small("fusion=null", f"fusion.type={kind}", f"fusion.{option}", f"trunk.layers={needed}"))
 
 
 def test_tagging_says_which_of_several_texts_it_means():
@@ -108,7 +120,7 @@ def test_tagging_says_which_of_several_texts_it_means():
         build(small(*two))
 
 
-@pytest.mark.parametrize("fusion", ["joint", "cross_attention"])
+@pytest.mark.parametrize("fusion", ["joint", "cross_attention", "bottleneck", "perceiver"])
 def test_heads_must_divide_the_width(fusion):
     with pytest.raises(RecipeError, match=r"fusion\.heads must divide the trunk's width of 16, however: heads=3"):
         build(small("fusion=null", f"fusion.type={fusion}", "fusion.heads=3"))

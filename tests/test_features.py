@@ -92,7 +92,7 @@ def predictions(built, split="validation"):
 
 
 @pytest.mark.parametrize("tune", ["top1", "top2", "top3", "frozen"])
-@pytest.mark.parametrize("fusion", ["concat", "cross_attention"])
+@pytest.mark.parametrize("fusion", ["concat", "cross_attention", "perceiver"])
 def test_a_training_step_equals_the_uncached_one(fusion, tune, computed):
     settings = (f"fusion.type={fusion}", f"trunk.tune={tune}")
     plain, fast = built_of(*settings), cached(*settings)
@@ -209,9 +209,10 @@ def test_weights_above_the_cut_name_no_other_store():
     assert cache_features(one) != cache_features(other)
 
 
-def test_a_fusion_that_lets_others_into_the_trunk_is_refused():
-    recipe = load_recipe(DEBUG, [*SMALL, "fusion.type=joint"]).recipe
-    with pytest.raises(RecipeError, match=r"trunk\.cache: under the fusion 'joint' .* concat or cross_attention"):
+@pytest.mark.parametrize("fusion", ["bottleneck", "joint", "mag"])
+def test_a_fusion_that_lets_others_into_the_trunk_is_refused(fusion):
+    recipe = load_recipe(DEBUG, [*SMALL, f"fusion.type={fusion}"]).recipe
+    with pytest.raises(RecipeError, match=rf"trunk\.cache: under the fusion '{fusion}' .* concat or cross_attention"):
         build(recipe)
 
 

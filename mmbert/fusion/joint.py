@@ -29,7 +29,7 @@ class Joint(Fusion):
         pooling: how the tokens of a row, of all streams, become one vector.
     """
 
-    needs_layers = True  # another trunk counts padding between text and streams as positions
+    needs_layers = 1  # another trunk counts padding between text and streams as positions
 
     def __init__(
         self,

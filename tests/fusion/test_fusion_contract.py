@@ -15,10 +15,10 @@ LENGTHS = {"long": 21, "short": 3}
 PRESENT = {"long": [True, True, False, False, True], "short": [True, False, True, False, True]}
 
 
-def make_trunk():
+def make_trunk(layers=2):
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=30, hidden_size=DIM, num_attention_heads=4, intermediate_size=24, num_hidden_layers=2,
+        vocab_size=30, hidden_size=DIM, num_attention_heads=4, intermediate_size=24, num_hidden_layers=layers,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
     model = AutoModel.from_config(config, add_pooling_layer=False)
@@ -150,6 +150,12 @@ def test_streams_matter(name):
     for stream, tokens in streams.items():
         other = {**streams, stream: tokens._replace(values=tokens.values + torch.linspace(-1, 1, DIM).double())}
         assert difference(fusion(trunk, text, streams), fusion(trunk, text, other)) > 1e-6
+
+
+@every_fusion
+def test_what_calls_layers_itself_is_never_given_cached_tokens(name):
+    """``trunk.layers`` are all layers: those below the cut would run a second time."""
+    assert not (make_fusion(name).needs_layers and FUSIONS.get(name).reads_text_alone)
 
 
 def test_options_have_defaults():

@@ -115,6 +115,7 @@ NEEDS = {  # what else must be there for an option to matter
     "optim.lr.pretrained": (PARTS["inputs.timm"], *PRETRAINED),
     "tasks.column": (FILES, "tasks.y={type: regression}"),
     "tasks.tagging.of": (PARTS["inputs.series"],),
+    "fusion.mag.after": ("trunk.layers=3",),
     "data.files.media": ("inputs.x={type: vit, column: photo}",),
     "optim.schedule": ("train.steps=4",),
     "evaluate.on_leak": (FILES, "inputs.text=null", "inputs.x={type: table, column: [photo], width: 8, layers: 1}"),

@@ -1,0 +1,100 @@
+"""The streams shift the text's tokens between two layers of the trunk."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Lt
+from torch import Tensor, nn
+
+from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.dropout import Dropout
+from mmbert.layers.masked import hide, masked_mean
+from mmbert.layers.readout import Pooling, Readout
+from mmbert.types import Fused, Tokens
+
+
+class Mag(Fusion):
+    """Moves each token e of the text to LN(e + alpha h) behind one of the trunk's layers; those above read the result.
+
+    The multimodal adaptation gate (Rahman et al. 2020): h is the bias plus the sum over present streams of
+    relu(G [e; z] + g) * (W z), and alpha = min(beta norm(e) / norm(h), 1), so that a token moves by at most ``beta`` of
+    its own length. The paper has a vector z for each word; here z is the mean over the stream's tokens, the same for
+    all tokens of the text. The trunk's layers are called one by one, on padded rows.
+
+    Args:
+        dim: width of the trunk.
+        streams: the streams besides the text (see ``Fusion``); they are handed on as encoded.
+        after: how many of the trunk's layers lie below; one at least must lie above.
+        beta: the longest shift, in lengths of the token.
+        dropout: of the moved tokens.
+        pooling: how the text's tokens become one vector.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        streams: Mapping[str, bool],
+        *,
+        after: Annotated[int, Ge(1)] = 1,
+        beta: Annotated[float, Ge(0)] = 1.0,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.5,
+        pooling: Pooling = "mean",
+    ):
+        super().__init__()
+        self.needs_layers = after + 1
+        self.names = tuple(sorted(streams))
+        self.after, self.beta = after, beta
+        self.readout = Readout(dim, pooling=pooling)
+        if not self.names:
+            return
+        self.shifts = nn.ModuleDict({name: _Shift(dim) for name in self.names})
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        streams = {name: streams[name] for name in self.names if name in streams}
+        if not streams:
+            read = trunk(text)
+            return Fused(self.readout(read), {"text": read})
+        values = hide(text.values, text.mask)
+        for number, layer in enumerate(trunk.layers, start=1):
+            values = layer(values, text.mask)
+            if number == self.after:
+                values = self._move(values, streams)
+        read = text._replace(values=hide(values, text.mask))
+        return Fused(self.readout(read), {"text": read, **streams})
+
+    def _move(self, values: Tensor, streams: Mapping[str, Tokens]) -> Tensor:
+        """Tokens [batch, length, dim] of the text as the next layer reads them; as they are where no stream is."""
+        shift = self.bias
+        some = torch.zeros_like(values[:, 0, 0], dtype=torch.bool)
+        for name, stream in streams.items():
+            present = stream.mask.any(1)
+            shift = shift + torch.where(present[:, None, None], self.shifts[name](values, stream), 0.0)
+            some = some | present
+        moved = self.dropout(self.norm(values + _scale(values, shift, self.beta) * shift))
+        return torch.where(some[:, None, None], moved, values)
+
+
+class _Shift(nn.Module):
+    """The part of one stream in the shift of each token: relu(G [e; z] + g) * (W z)."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.gate_of_text = nn.Linear(dim, dim)
+        self.gate_of_stream = nn.Linear(dim, dim, bias=False)
+        self.value = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, values: Tensor, stream: Tokens) -> Tensor:
+        pooled = self.norm(masked_mean(stream.values, stream.mask))[:, None]
+        return (self.gate_of_text(values) + self.gate_of_stream(pooled)).relu() * self.value(pooled)
+
+
+def _scale(values: Tensor, shift: Tensor, beta: float) -> Tensor:
+    """[batch, length, 1]: min(beta norm(values) / norm(shift), 1)."""
+    longest = beta * torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    # a shift of zeros would divide by zero, whose gradient is NaN even where the minimum is the other one
+    return (longest / torch.linalg.vector_norm(shift, dim=-1, keepdim=True).clamp(min=1e-6)).clamp(max=1.0)

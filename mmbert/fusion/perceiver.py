@@ -1,0 +1,79 @@
+"""A few latent vectors read the tokens of all streams, behind the trunk."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Lt
+from torch import nn
+
+from mmbert.contracts import Fusion, Trunk
+from mmbert.errors import RecipeError
+from mmbert.layers.masked import hide
+from mmbert.layers.readout import Pooling, Readout
+from mmbert.layers.resample import Resample
+from mmbert.layers.transformer import TransformerLayer
+from mmbert.types import Fused, Tokens
+
+
+class Perceiver(Fusion):
+    """Latents attend to the text's tokens behind the trunk and to those of every stream, then to each other.
+
+    Perceiver IO (Jaegle et al. 2021), whose output is read off the latents by ``pooling``. Each stream, the text among
+    them, is told apart by a facet. What follows the first reading costs the same for any number of tokens. Text and
+    streams keep their own tokens.
+
+    Args:
+        dim: width of the trunk.
+        streams: the streams besides the text (see ``Fusion``).
+        latents: how many.
+        layers: of self-attention over the latents.
+        heads: of each attention.
+        dropout: inside those layers.
+        pooling: how the latents become one vector; and the text's tokens, in a row that has nothing else.
+    """
+
+    reads_text_alone = True
+
+    def __init__(
+        self,
+        dim: int,
+        streams: Mapping[str, bool],
+        *,
+        latents: Annotated[int, Ge(1)] = 16,
+        layers: Annotated[int, Ge(1)] = 2,
+        heads: Annotated[int, Ge(1)] = 4,
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
+        pooling: Pooling = "mean",
+    ):
+        super().__init__()
+        if dim % heads:
+            raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
+        self.names = tuple(sorted(streams))
+        self.readout = Readout(dim, pooling=pooling)
+        if not self.names:
+            return
+        entering = ("text", *self.names)
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in entering})
+        self.facets = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in entering})
+        self.read = Resample(dim, latents, heads)
+        self.layers = nn.ModuleList(TransformerLayer(dim, heads, dropout=dropout) for _ in range(layers))
+        self.out = nn.LayerNorm(dim)
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        read = trunk(text)
+        plain = self.readout(read)
+        present = [streams[name].mask.any(1) for name in self.names if name in streams]
+        if not present:
+            return Fused(plain, {"text": read})
+        entering = [self._marked("text", read)]
+        entering += [self._marked(name, streams[name]) for name in self.names if name in streams]
+        latents = self.read(Tokens(*(torch.cat(parts, dim=1) for parts in zip(*entering, strict=True))))
+        for layer in self.layers:
+            latents = latents._replace(values=layer(latents.values, latents.mask))
+        mixed = self.readout(latents._replace(values=self.out(latents.values)))
+        return Fused(torch.where(torch.stack(present).any(0)[:, None], mixed, plain), {"text": read, **streams})
+
+    def _marked(self, name: str, stream: Tokens) -> Tokens:
+        """A stream's tokens with its facet, all streams at one scale."""
+        return stream._replace(values=self.norms[name](hide(stream.values, stream.mask)) + self.facets[name])
