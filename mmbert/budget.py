@@ -80,5 +80,6 @@ def nearest_value(parameters: Callable[[int], int | None], goal: int) -> tuple[i
         middle = (low + high) // 2
         low, high = (middle, high) if valid(middle)[1] < goal else (low, middle)
     value, found = valid(high)
-    below = ((near, number) for near in range(value - 1, max(0, value - GAP), -1) if (number := parameters(near)) is not None)
-    return min(next(below, (value, found)), (value, found), key=lambda one: abs(one[1] - goal))
+    lower = ((near, parameters(near)) for near in range(value - 1, max(0, value - GAP), -1))
+    below = next(((near, number) for near, number in lower if number is not None), (value, found))
+    return min(below, (value, found), key=lambda one: abs(one[1] - goal))
