@@ -37,8 +37,8 @@ def check_cache(recipe: Recipe) -> None:
     if recipe.trunk.cache and not FUSIONS.get(recipe.fusion.type).reads_text_alone:
         alone = [name for name in FUSIONS.names() if FUSIONS.get(name).reads_text_alone]
         raise RecipeError(
-            f"trunk.cache: under the fusion '{recipe.fusion.type}' other inputs enter the trunk's layers, but the cache "
-            f"holds tokens of the text alone. Set fusion.type to {' or '.join(alone)}, or remove trunk.cache"
+            f"trunk.cache: under the fusion '{recipe.fusion.type}' other inputs enter the trunk's layers, but the "
+            f"cache holds tokens of the text alone. Set fusion.type to {' or '.join(alone)}, or remove trunk.cache"
         )
 
 

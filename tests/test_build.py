@@ -10,6 +10,7 @@ from mmbert.build import build
 from mmbert.data.plan import StepPlan
 from mmbert.errors import RecipeError
 from mmbert.evaluate.results import fingerprint
+from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.samples import chained

@@ -112,7 +112,9 @@ def test_a_shift_of_zero_has_a_finite_gradient():
     largest_weights(fusion, 0.0)
     text, streams = inputs(trunk)
     fusion(trunk, text, streams).summary.square().sum().backward()
-    assert all(parameter.grad.isfinite().all() for parameter in (*fusion.parameters(), *trunk.model.encoder.parameters()))
+    assert all(
+        parameter.grad.isfinite().all() for parameter in (*fusion.parameters(), *trunk.model.encoder.parameters())
+    )
 
 
 def test_streams_are_handed_on_as_encoded():

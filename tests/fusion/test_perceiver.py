@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mmbert.fusion.perceiver import Perceiver
+from mmbert.types import Tokens
 from tests.fusion.test_fusion_contract import DIM, LENGTHS, inputs, make_fusion, make_trunk
 
 BOTH = dict.fromkeys(LENGTHS, False)
@@ -19,8 +20,7 @@ def test_what_follows_the_first_reading_does_not_grow_with_the_tokens(latents):
         layer.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
     shapes = []
     for times in (1, 3):
-        longer = {name: tokens._replace(values=tokens.values.repeat(1, times, 1), mask=tokens.mask.repeat(1, times),
-                                        unit=tokens.unit.repeat(1, times)) for name, tokens in streams.items()}  # fmt: skip
+        longer = {name: Tokens(*(torch.cat([part] * times, dim=1) for part in one)) for name, one in streams.items()}
         shapes.append(fusion(trunk, text, longer).summary.shape)
     assert shapes == [(5, DIM), (5, DIM)]
     assert seen == [(5, latents, DIM)] * 4
@@ -33,7 +33,7 @@ def test_the_order_of_embedded_tokens_does_not_matter(name):
     expected = fusion(trunk, text, streams).summary
     given = {"text": text, **streams}
     order = torch.randperm(given[name].mask.shape[1], generator=torch.Generator().manual_seed(3))
-    given[name] = type(text)(*(part[:, order] for part in given[name]))
+    given[name] = Tokens(*(part[:, order] for part in given[name]))
     actual = fusion(trunk, given.pop("text"), given).summary
     assert (actual - expected).abs().max() < 1e-9
 
