@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from encoders import ENCODERS
 from mmbert.built import Built, text_names
-from mmbert.contracts import Encoder, Fusion, Processor
+from mmbert.contracts import Encoder, Fusion, Processor, Task
 from mmbert.data.collate import encode_sample
 from mmbert.errors import DataError, RecipeError, SampleError
 from mmbert.features import check_cache
 from mmbert.fusion import FUSIONS
 from mmbert.layers.dropout import set_dropout
+from mmbert.layers.missing import Missing
 from mmbert.model import MMBert
 from mmbert.processors import check_labels, check_tagged, fit, make_labels, make_processors, own_options
 from mmbert.recipe.schema import Recipe
@@ -30,6 +31,7 @@ from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.vocabulary import Vocabulary, train_vocabulary
 from mmbert.trunk.weights import fresh_config, from_config, load_checkpoint
+from mmbert.unimodal import Unimodal
 from tasks import TASKS
 
 
@@ -156,17 +158,19 @@ def _model(
             cls = ENCODERS.get(part.type)
             with _keyed(seed, f"inputs.{name}"):
                 encoders[name] = cls(trunk.dim, processors[name], **own_options(cls, part))
-    tasks = {}
-    for name, part in recipe.tasks.items():
-        cls = TASKS.get(part.type)
-        with _keyed(seed, f"tasks.{name}"):
-            tasks[name] = cls(trunk.dim, labels[name], **own_options(cls, part))
+    missing = {}
+    for name in encoders:
+        if recipe.inputs[name].missing == "learned":
+            with _keyed(seed, f"missing.{name}"):
+                missing[name] = Missing(trunk.dim)
+    tasks = {name: _head(recipe, name, labels, trunk.dim, f"tasks.{name}") for name in recipe.tasks}
     tagged = {stream for task in tasks.values() if (stream := getattr(task, "of", None))}
     cls = FUSIONS.get(recipe.fusion.type)
     with _keyed(seed, "fusion"):
         fusion = cls(trunk.dim, {name: name in tagged for name in encoders}, **recipe.fusion.options)
     _check_layers(recipe, trunk, fusion)
-    whole = MMBert(trunk, encoders, fusion, tasks, stand_ins)
+    unimodal = _unimodal(recipe, trunk.dim, labels, tasks, [*encoders, *(["text"] if texts else [])])
+    whole = MMBert(trunk, encoders, fusion, tasks, stand_ins, missing, unimodal)
     if recipe.train.dropout is not None:
         set_dropout(whole, recipe.train.dropout)
     return whole.double() if recipe.train.precision == "fp64" else whole
@@ -182,6 +186,38 @@ def _check_layers(recipe: Recipe, trunk: HuggingFaceTrunk, fusion: Fusion) -> No
             f"fusion '{recipe.fusion.type}' with these options needs a trunk of {needed} layers or more, but this one "
             f"has {shown}"
         )
+
+
+def _head(recipe: Recipe, name: str, labels: Mapping[str, Processor], dim: int, key: str) -> Task:
+    """A task's head, or one more of its kind, initialised under ``key``."""
+    part = recipe.tasks[name]
+    cls = TASKS.get(part.type)
+    with _keyed(recipe.train.seed, key):
+        return cls(dim, labels[name], **own_options(cls, part))
+
+
+def _unimodal(
+    recipe: Recipe, dim: int, labels: Mapping[str, Processor], tasks: Mapping[str, Task], streams: Sequence[str]
+) -> Unimodal | None:
+    """The heads that read one stream alone. Raises ``RecipeError`` where they are asked for and can do nothing."""
+    joins, balance = FUSIONS.get(recipe.fusion.type).joins, recipe.balance
+    adds = recipe.fusion.logit_sum or not joins
+    if not (adds or balance.unimodal_aux or balance.ogm_ge):
+        return None
+    rows = [name for name, task in tasks.items() if getattr(task, "of", None) is None]
+    if not rows:
+        raise RecipeError("fusion.logit_sum and balance need a task of whole rows; here all tag the units of a stream")
+    if balance.ogm_ge and all(type(tasks[name]).likelihood is Task.likelihood for name in rows):
+        raise RecipeError("balance.ogm_ge compares probabilities, and no task here gives any: remove it")
+    heads = {
+        name: {
+            stream: _head(recipe, name, labels, dim, f"unimodal.{name}.{stream}")
+            for stream in streams
+            if joins or stream != "text"  # which the tasks' own heads read then
+        }
+        for name in rows
+    }
+    return Unimodal(dim, heads, streams, adds=adds, weight=balance.unimodal_aux)
 
 
 def _check_lengths(trunk: HuggingFaceTrunk, processors: Mapping[str, Processor], texts: Iterable[str]) -> None:

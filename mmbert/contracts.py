@@ -119,11 +119,16 @@ class Fusion(nn.Module, ABC):
     length and its place.
 
     A row in which no stream is present takes the plain trunk's result. A stream whose key is absent equals one whose
-    mask is all False. What a masked token holds, NaN included, reaches neither output nor gradient.
+    mask is all False. What a masked token holds, NaN included, reaches neither output nor gradient. An input with
+    ``missing: learned`` is present in every row: where it is absent, as the token that is learned in its place.
+
+    Where the trunk reads the text alone, ``Fused.alone["text"]`` is the ``mean_token`` of what it read: heads that read
+    one stream alone then need no second pass of it. The other streams' are not for the fusion to give.
     """
 
     needs_layers: int = 0  # how many of trunk.layers there must be; __init__ may set it
     reads_text_alone: ClassVar[bool] = False  # True where the trunk gets rows of the text as they are, and no one else
+    joins: ClassVar[bool] = True  # False where the streams reach the tasks by heads of their own, and no other way
 
     @abstractmethod
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
@@ -156,6 +161,10 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """The SUM of the loss over labelled units, scaled so that an uninformed guess costs about 1 a unit."""
+
+    def likelihood(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor | None:
+        """The SUM over labelled units of the probability given to what is true; None where outputs give none."""
+        return None
 
     @abstractmethod
     def predict(self, output: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def outlook(built: Built, accelerator: Accelerator, *, total: int, every: int) -
         model,
         read,
         accelerator,
-        weights={name: task.weight for name, task in model.tasks.items()},
+        weights=model.weights,
         steps=total,
         seed=recipe.train.seed,
         evaluation=validation,

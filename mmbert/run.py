@@ -67,7 +67,7 @@ class Run:
             self._agreed(lambda: cache_features(self.built, accelerator.device))
         self.total, self.every = steps_of(recipe, len(self.built.items("train")))
         self.identity = Identity(in_steps(self.built.recipe, self.total), self.built.survey.fingerprint)
-        self.train, self.optim = self.identity.recipe.train, recipe.optim
+        self.train, self.optim, self.ogm_ge = self.identity.recipe.train, recipe.optim, recipe.balance.ogm_ge
         self._failed_saves = FailedSaves(console.warn)
         self._share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
         self._loading = {
@@ -83,7 +83,8 @@ class Run:
         found = self._agreed(lambda: choose() if self.accelerator.is_main_process else None)
         found = broadcast_object_list([found])[0]
         model = self.built.model.to(self.accelerator.device)
-        state = TrainingState(model, make_optimizer(model, self.optim), WeightAverage(model, self.train.ema))
+        optimizer = make_optimizer(model, self.optim, self.ogm_ge)
+        state = TrainingState(model, optimizer, WeightAverage(model, self.train.ema))
         if found is not None:
             self._agreed(lambda: load_training(found, model, state.optimizer, state.average))
             told = read_trainer(found)
@@ -131,7 +132,7 @@ class Run:
             fit(
                 state, steps, lambda: self._evaluate("validation"), lambda: self._save(state),
                 self.accelerator, self.signals, self.folder, self.console,
-                train=self.train, optim=self.optim, total=self.total, every=self.every,
+                train=self.train, optim=self.optim, total=self.total, every=self.every, ogm_ge=self.ogm_ge,
             )  # fmt: skip
         finally:
             self.console.stop()

@@ -7,6 +7,7 @@ row; ``dim`` the width of the trunk. Masks are bool, True where something is rea
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -31,10 +32,11 @@ class Fused(NamedTuple):
 
     summary: Tensor  # [batch, dim], what row-level heads read
     streams: Mapping[str, Tokens]  # "text" and every input under its name, in the length in which it came in
+    alone: Mapping[str, Tokens] = MappingProxyType({})  # before the fusion, each pooled to one token; see Fusion
 
     def at(self, rows: Tensor) -> "Fused":
         """The fused vectors of some rows; ``rows`` is [any] int64. A stream is copied when it is asked for."""
-        return Fused(self.summary[rows], _StreamsAt(self.streams, rows))
+        return Fused(self.summary[rows], _StreamsAt(self.streams, rows), _StreamsAt(self.alone, rows))
 
 
 class _StreamsAt(Mapping[str, Tokens]):
@@ -81,6 +83,11 @@ class Present:
 
     rows: Tensor  # [present] int64, non-decreasing positions in the batch; the items of a list repeat their row
     tensors: dict[str, Tensor]  # what the encoder's forward, or the task's loss, asks for by name
+
+    def within(self, rows: Tensor) -> "Present":
+        """The items of some rows alone; ``rows`` is [batch] bool. There may be none."""
+        places = rows[self.rows].nonzero().squeeze(1)
+        return Present(self.rows[places], {name: tensor[places] for name, tensor in self.tensors.items()})
 
 
 @dataclass(frozen=True, slots=True)

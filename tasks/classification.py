@@ -93,6 +93,9 @@ class Classification(Task):
         total = functional.cross_entropy(output, targets["target"], reduction="sum", label_smoothing=smoothing)
         return total / math.log(len(self.labels.classes))
 
+    def likelihood(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        return output.softmax(-1).gather(1, targets["target"][:, None]).sum()
+
     def predict(self, output: Tensor) -> Tensor:
         return output.softmax(-1)
 

@@ -137,6 +137,10 @@ class Multilabel(Task):
         each = functional.binary_cross_entropy_with_logits(output, target, reduction="none", pos_weight=self.factor)
         return torch.where(targets["known"], each, 0.0).sum() / math.log(2)
 
+    def likelihood(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        of_true = torch.where(targets["target"] > 0.5, output, -output).sigmoid()
+        return torch.where(targets["known"], of_true, 0.0).sum()
+
     def predict(self, output: Tensor) -> Tensor:
         return output.sigmoid()
 

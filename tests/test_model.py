@@ -29,10 +29,22 @@ def small(*settings):
     return load_recipe(DEBUG, [*SMALL, *settings]).recipe
 
 
-@pytest.fixture(scope="module", params=FUSIONS.names())
+ALONE = {  # what is read of one input alone, by what is done with it
+    "summed": [
+        "fusion={type: joint, logit_sum: true}",
+        "inputs.image.missing=learned",
+        "inputs.series.missing=learned",
+    ],
+    "weighed": ["fusion={type: joint}", "balance.unimodal_aux=0.5", "inputs.graph.missing=learned"],
+    "watched": ["fusion={type: concat}", "balance.ogm_ge={}"],
+}
+SETTINGS = {name: ["fusion=null", f"fusion.type={name}"] for name in FUSIONS.names()} | ALONE
+
+
+@pytest.fixture(scope="module", params=SETTINGS)
 def built(request):
     """In training mode; what is zero at the start (gates, facets, queries) holds small random values."""
-    one = build(small("fusion=null", f"fusion.type={request.param}"))
+    one = build(small(*SETTINGS[request.param]))
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in one.model.parameters():
@@ -61,8 +73,8 @@ def outputs(model, batch):
     """What each row gets: its summary and the output of each task; of the words those that it has."""
     fused = model.fuse(batch)
     rows = [[fused.summary[row]] for row in range(len(batch))]
-    for name, task in model.tasks.items():
-        for row, output in zip(rows, task(fused), strict=True):
+    for name in model.tasks:
+        for row, output in zip(rows, model.output(name, fused), strict=True):
             row.append(output[output[:, -1] == 1] if name == "words" else output)
     return rows
 
@@ -78,7 +90,8 @@ def gradients(model, batch, *tasks):
     """The losses of a batch, and the gradient of their sum (or of some tasks') for each parameter."""
     model.zero_grad()
     losses = model(batch)
-    sum(loss for name, loss in losses.items() if name in (tasks or losses)).backward()
+    assert {name for name in losses if not name.endswith("/likelihood")} == {*model.weights}
+    sum(losses[name] for name in model.weights if name.partition("/")[0] in (tasks or TASKS)).backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
     return losses, found
@@ -179,7 +192,7 @@ def test_a_task_without_a_label_reaches_neither_loss_nor_gradient(built, name):
     for task in others:
         assert losses[task] == whole_losses[task]
     for key, gradient in found.items():
-        if key.startswith(f"tasks.{name}."):
+        if key.startswith((f"tasks.{name}.", f"unimodal.heads.{name}.")):
             assert gradient is not None
             assert not gradient.any()
         else:
@@ -189,7 +202,7 @@ def test_a_task_without_a_label_reaches_neither_loss_nor_gradient(built, name):
 @pytest.mark.parametrize("names", [INPUTS, TASKS, (*INPUTS, *TASKS), ("text",)], ids=["inputs", "tasks", "all", "text"])
 def test_every_parameter_takes_part_in_every_step(built, names):
     losses, found = gradients(built.model, without(made(built), *names))
-    assert list(losses) == list(TASKS)
+    assert list(losses)[: len(TASKS)] == list(TASKS)
     for key, gradient in found.items():
         assert gradient is not None, key
         assert gradient.isfinite().all(), key
@@ -241,19 +254,20 @@ def test_a_batch_equals_its_micro_batches(built):
         hidden = (row < 8 and name == "kind") or (8 <= row < 16 and name == "sound")
         return hidden or (row * 7 + 3 * (*INPUTS, *TASKS).index(name)) % 5 < 2
 
-    weights = dict(zip(TASKS, (1.0, 0.5, 2.0, 1.5), strict=True))
+    weights = built.model.weights | dict(zip(TASKS, (1.0, 0.5, 2.0, 1.5), strict=True))
     accelerator = Accelerator(cpu=True)
-    found, losses = [], []
+    found, outcomes = [], []
     for cuts in ([range(32)], [range(at, at + 8) for at in range(0, 32, 8)], [range(3), range(3, 31), range(31, 32)]):
         batches = [made(built, rows, absent) for rows in cuts]
         built.model.zero_grad()
         units = count_units(built.model, batches, accelerator.device)
-        losses.append(accumulate_gradients(built.model, batches, units, weights, accelerator, seed=(0, 1)).losses)
+        outcomes.append(accumulate_gradients(built.model, batches, units, weights, accelerator, seed=(0, 1)))
         found.append({name: parameter.grad for name, parameter in built.model.named_parameters()})
     built.model.zero_grad()
     assert "kind" not in made(built, range(8), absent).targets
     for cut in (1, 2):
-        assert losses[cut] == pytest.approx(losses[0], rel=EXACT)
+        assert outcomes[cut].losses == pytest.approx(outcomes[0].losses, rel=EXACT)
+        assert outcomes[cut].likelihoods == pytest.approx(outcomes[0].likelihoods, rel=EXACT)
         for name, gradient in found[0].items():
             scale = max(1.0, largest([gradient]) if gradient.numel() else 0.0)
             assert not gradient.numel() or largest([found[cut][name] - gradient]) < EXACT * scale, name

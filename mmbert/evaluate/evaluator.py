@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from mmbert.errors import IntegrityError
 from mmbert.evaluate.by_row import ByRow
+from mmbert.evaluate.spread import Moments, moments, spread
+from mmbert.layers.masked import mean_token
 from mmbert.model import MMBert
-from mmbert.types import Batch
+from mmbert.types import Batch, Fused
 from mmbert.world import together
 
 
@@ -25,6 +27,7 @@ class Evaluation:
     scores: dict[str, dict[str, float]]  # task -> metric -> value
     predictions: dict[str, ByRow]  # task -> sample id -> prediction, for labelled rows
     targets: dict[str, ByRow]  # task -> sample id -> target tensors by name, for the same rows
+    spread: dict[str, float] = field(default_factory=dict)  # stream -> how much its vectors differ between rows
 
     @property
     def mean_skill(self) -> float:
@@ -65,12 +68,15 @@ def evaluate(
     training = model.training
     model.eval()
     dtype = next(model.parameters()).dtype
-    parts: list[_Part] = []
+    parts: list[_Part | Moments] = []
     try:
         for batch in _in_step(iter(batches), asked):
             batch = batch.to(device, dtype)
             kept = {name: present for name, present in batch.inputs.items() if name not in without}
-            parts += _parts(model, Batch(batch.ids, kept, batch.targets, batch.attributes))
+            batch = Batch(batch.ids, kept, batch.targets, batch.attributes)
+            fused = model.fuse(batch)
+            parts += _parts(model, batch, fused)
+            parts += _moments(model, batch, fused)
     finally:
         model.train(training)
     return _summarise(model, gather_object(parts))
@@ -90,13 +96,12 @@ def _in_step(batches: Iterator[Batch], asked: Callable[[], str]) -> Iterator[Bat
             yield batch
 
 
-def _parts(model: MMBert, batch: Batch) -> list[_Part]:
-    fused = model.fuse(batch)
+def _parts(model: MMBert, batch: Batch, fused: Fused) -> list[_Part]:
     parts = []
     for name, target in batch.targets.items():
         task = model.tasks[name]
         at = fused.at(target.rows)
-        output = task(at)
+        output = model.output(name, at)
         labels = {key: tensor.cpu() for key, tensor in target.tensors.items()}
         rows = batch.ids[target.rows].cpu(), task.predict(output).cpu(), labels
         loss, constant = task.loss(output, target.tensors), task.loss(task.constant(at), target.tensors)
@@ -104,10 +109,18 @@ def _parts(model: MMBert, batch: Batch) -> list[_Part]:
     return parts
 
 
-def _summarise(model: MMBert, parts: list[_Part]) -> Evaluation:
-    result = Evaluation({}, {}, {}, {}, {})
+def _moments(model: MMBert, batch: Batch, fused: Fused) -> list[Moments]:
+    alone = dict(fused.alone)
+    if "text" not in alone:  # the trunk reads it beside others
+        has = model.present(batch)["text"]
+        alone["text"] = mean_token(fused.streams["text"])._replace(mask=has[:, None])
+    return [moments(name, token) for name, token in alone.items()]
+
+
+def _summarise(model: MMBert, parts: list[_Part | Moments]) -> Evaluation:
+    result = Evaluation({}, {}, {}, {}, {}, spread(part for part in parts if isinstance(part, Moments)))
     for name, task in model.tasks.items():
-        own = [part for part in parts if part.task == name]
+        own = [part for part in parts if isinstance(part, _Part) and part.task == name]
         count = sum(part.units for part in own)
         if not count:
             continue

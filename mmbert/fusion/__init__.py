@@ -12,6 +12,7 @@ FUSIONS = Registry(
         "gated": "mmbert.fusion.gated:Gated",
         "joint": "mmbert.fusion.joint:Joint",
         "lmf": "mmbert.fusion.lmf:LMF",
+        "logit_sum": "mmbert.fusion.logit_sum:LogitSum",
         "mag": "mmbert.fusion.mag:Mag",
         "mean": "mmbert.fusion.mean:Mean",
         "perceiver": "mmbert.fusion.perceiver:Perceiver",

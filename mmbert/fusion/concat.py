@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.late import read_text
+from mmbert.layers.masked import mean_token
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
@@ -59,7 +60,7 @@ class Concat(Fusion):
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         if not self.names:
             read = trunk(text)
-            return Fused(self.readout(read), {"text": read})
+            return Fused(self.readout(read), {"text": read}, {"text": mean_token(read)})
         parts, present = zip(*(self._part(name, streams, text) for name in self.names), strict=True)
         some = torch.stack(present).any(0)
         written = (text.unit >= 0).any(1)
@@ -67,7 +68,8 @@ class Concat(Fusion):
         plain = self.readout(read)
         first = torch.where(written[:, None], self.text_norm(plain), self.no_text)
         mixed = self.mix(torch.cat([first, *parts], dim=1))
-        return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams})
+        fused = torch.where(some[:, None], mixed, plain)
+        return Fused(fused, {"text": read, **streams}, {"text": mean_token(read)})
 
     def _part(self, name: str, streams: Mapping[str, Tokens], text: Tokens) -> tuple[Tensor, Tensor]:
         """A stream's vector [batch, dim] and which rows have it [batch]."""

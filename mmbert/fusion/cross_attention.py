@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.errors import RecipeError
-from mmbert.layers.masked import hide
+from mmbert.layers.masked import hide, mean_token
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
@@ -51,13 +51,13 @@ class CrossAttention(Fusion):
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         read = trunk(text)
-        plain = read.values
+        plain, alone = read.values, mean_token(read)
         for one in self.rounds:
             read = one(read, streams)
         present = [streams[name].mask.any(1) for name in self.names if name in streams]
         some = torch.stack(present).any(0) if present else torch.zeros_like(text.mask[:, 0])
         read = read._replace(values=torch.where(some[:, None, None], read.values, plain))
-        return Fused(self.readout(read), {"text": read, **streams})
+        return Fused(self.readout(read), {"text": read, **streams}, {"text": alone})
 
 
 class _Round(nn.Module):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import gelu
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.masked import hide, masked_mean
+from mmbert.layers.masked import hide, masked_mean, mean_token
 from mmbert.layers.readout import Pooling
 from mmbert.layers.vectors import Vectors
 from mmbert.types import Fused, Tokens
@@ -41,6 +41,7 @@ class Film(Fusion):
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         read = trunk(text)
+        alone = {"text": mean_token(read)}
         if self.vectors.names:
             vectors, present = self.vectors(streams, read.values[:, 0])
             pairs = zip(self.maps.values(), vectors.unbind(1), strict=True)
@@ -49,4 +50,4 @@ class Film(Fusion):
             some = present.any(1)[:, None, None]
             modulated = torch.where(some, (1 + gamma) * read.values + beta, read.values)
             read = read._replace(values=hide(modulated, read.mask))
-        return Fused(self.vectors.readout(read), {"text": read, **streams})
+        return Fused(self.vectors.readout(read), {"text": read, **streams}, alone)

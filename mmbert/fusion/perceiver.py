@@ -9,7 +9,7 @@ from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.errors import RecipeError
-from mmbert.layers.masked import hide
+from mmbert.layers.masked import hide, mean_token
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.layers.resample import Resample
 from mmbert.layers.transformer import TransformerLayer
@@ -62,17 +62,18 @@ class Perceiver(Fusion):
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         read = trunk(text)
-        plain = self.readout(read)
+        plain, alone = self.readout(read), {"text": mean_token(read)}
         present = [streams[name].mask.any(1) for name in self.names if name in streams]
         if not present:
-            return Fused(plain, {"text": read})
+            return Fused(plain, {"text": read}, alone)
         entering = [self._marked("text", read)]
         entering += [self._marked(name, streams[name]) for name in self.names if name in streams]
         latents = self.read(Tokens(*(torch.cat(parts, dim=1) for parts in zip(*entering, strict=True))))
         for layer in self.layers:
             latents = latents._replace(values=layer(latents.values, latents.mask))
         mixed = self.readout(latents._replace(values=self.out(latents.values)))
-        return Fused(torch.where(torch.stack(present).any(0)[:, None], mixed, plain), {"text": read, **streams})
+        some = torch.stack(present).any(0)[:, None]
+        return Fused(torch.where(some, mixed, plain), {"text": read, **streams}, alone)
 
     def _marked(self, name: str, stream: Tokens) -> Tokens:
         """A stream's tokens with its facet, all streams at one scale."""

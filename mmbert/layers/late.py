@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.layers.join import join
+from mmbert.layers.masked import mean_token
 from mmbert.layers.readout import Pooling
 from mmbert.layers.vectors import Vectors
 from mmbert.types import Fused, Tokens
@@ -39,11 +40,11 @@ class Late(nn.Module):
         for stream in streams.values():
             some = some | stream.mask.any(1)
         read = read_text(trunk, text, some)
-        plain = self.vectors.readout(read)
+        plain, alone = self.vectors.readout(read), {"text": mean_token(read)}
         if self.mix is None:
-            return Fused(plain, {"text": read})
+            return Fused(plain, {"text": read}, alone)
         mixed = self.mix(*self.vectors({"text": read, **streams}, plain))
-        return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams})
+        return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams}, alone)
 
 
 def read_text(trunk: Callable[[Tokens], Tokens], text: Tokens, some: Tensor) -> Tokens:

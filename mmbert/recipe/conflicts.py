@@ -16,7 +16,7 @@ CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_po
 def conflicts(given: Mapping[str, Any]) -> dict[Path, str]:
     """Messages by path. ``given`` holds the keys that were given, and may be wrong in any other way."""
     found: dict[Path, str] = {}
-    for check in (_data, _trunk, _cache, _inputs, _train, _mixing, _input_dropout, _select):
+    for check in (_data, _trunk, _cache, _inputs, _fusion, _train, _mixing, _input_dropout, _select):
         found.update(check(given))
     return found
 
@@ -75,8 +75,16 @@ def _inputs(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             yield ("inputs", name), f"only an input of the type text may be called text: rename this {kind}"
         if kind == "text" and entry.get("tune", "full") != "full":
             yield ("inputs", name, "tune"), "a text is encoded by the trunk: set trunk.tune"
+        if kind == "text" and entry.get("missing", "masked") != "masked":
+            yield ("inputs", name, "missing"), "a row without text is read as [CLS] [SEP], which learns: remove this"
         if name in tasks:
             yield ("tasks", name), "an input has this name too: rename the task, and give it column: " + name
+
+
+def _fusion(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    fusion = _mapping(given.get("fusion"))
+    if fusion.get("type") == "logit_sum" and fusion.get("logit_sum") is True:
+        yield ("fusion", "logit_sum"), "the type logit_sum adds them already: remove this, or name another type"
 
 
 def _train(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -15,7 +15,7 @@ from mmbert.data import SOURCES
 from mmbert.errors import nearest
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.conflicts import conflicts
-from mmbert.recipe.training import CLOSED, Count, Evaluate, Name, Optim, Train
+from mmbert.recipe.training import CLOSED, Balance, Count, Evaluate, Name, Optim, Train
 from mmbert.registry import Registry
 from tasks import TASKS
 
@@ -112,6 +112,8 @@ class InputPart(Part):
     """what of a pretrained encoder is trained"""
     optional: bool = False
     """whether a data set without any such value is fine"""
+    missing: Literal["masked", "learned"] = "masked"
+    """what enters the fusion for a row without it: nothing, or a token that is learned"""
 
 
 class FusionPart(Part):
@@ -119,6 +121,8 @@ class FusionPart(Part):
 
     type: FusionType = "concat"
     """a fusion"""
+    logit_sum: bool = False
+    """whether heads that read one input alone add to what the tasks make of the fused vector"""
 
 
 class TaskPart(Part):
@@ -147,6 +151,8 @@ class Recipe(BaseModel):
     """how the inputs are joined"""
     tasks: Annotated[dict[Name, TaskPart], Field(min_length=1)]
     """tasks by name"""
+    balance: Balance = Balance()
+    """what keeps one input from outrunning the others"""
     optim: Optim = Optim()
     """the optimiser"""
     train: Train

@@ -1,4 +1,4 @@
-"""The recipe's sections about training, whose keys are all fixed: optimiser, training loop, evaluation."""
+"""The recipe's sections about training, whose keys are all fixed: balance, optimiser, training loop, evaluation."""
 
 from typing import Annotated, Literal
 
@@ -18,6 +18,28 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0)]
+
+
+class OgmGe(BaseModel):
+    """Slows the encoder of an input whose own head is ahead of the others' (Peng et al. 2022)."""
+
+    model_config = CLOSED
+
+    alpha: Rate = 0.5
+    """how much: the factor is 1 - tanh(alpha * ratio) where the ratio of its score to the others' is above 1"""
+    mode: Literal["learning_rate", "gradient"] = "learning_rate"
+    """what is scaled; gradient: as published, with noise, though AdamW undoes a factor that stays the same"""
+
+
+class Balance(BaseModel):
+    """Heads that read one input alone, and what is done with them. All off by default."""
+
+    model_config = CLOSED
+
+    unimodal_aux: Annotated[float, Field(ge=0)] = 0.0
+    """the weight of their losses beside that of the tasks"""
+    ogm_ge: OgmGe | None = None
+    """modulation of the encoders by their scores; null: none"""
 
 
 class LearningRates(BaseModel):

@@ -1,7 +1,7 @@
 """The training loop, from a step of the plan to the last one."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -11,8 +11,10 @@ from torch import Tensor
 from mmbert.errors import Preempted, RecipeError, nearest
 from mmbert.evaluate.evaluator import Evaluation
 from mmbert.model import MMBert
-from mmbert.recipe.training import Optim, Train
+from mmbert.recipe.training import OgmGe, Optim, Train
 from mmbert.train.bad_steps import not_finite, pass_over
+from mmbert.train.balance import Modulation
+from mmbert.train.collapse import Collapse
 from mmbert.train.console import Console
 from mmbert.train.failures import in_words
 from mmbert.train.folder import RunFolder
@@ -39,6 +41,7 @@ def fit(
     optim: Optim,
     total: int,
     every: int,
+    ogm_ge: OgmGe | None = None,
 ) -> None:
     """Train a model from where ``state`` is to step ``total``.
 
@@ -55,9 +58,10 @@ def fit(
     raises.
     """
     model, progress, average = state.model, state.progress, state.average
-    weights = {name: task.weight for name, task in model.tasks.items()}
+    weights = model.weights
     wrapped, optimizer = accelerator.prepare(model, state.optimizer)
-    silent = Silent(model)
+    silent, collapse = Silent(model), Collapse()
+    modulation = Modulation(model, ogm_ge, train.seed) if ogm_ge else None
 
     def evaluate_and_save() -> None:
         with average.applied():
@@ -66,6 +70,9 @@ def fit(
         better = progress.see(selected(found, model, train.select), train.patience)
         folder.log(progress.step, "validation", {**found.scores, "all": {"skill": found.mean_skill}})
         console.evaluation(progress.step, found)
+        for name in collapse.see(found):
+            folder.event("collapsed", progress.step, input=name)
+            console.warn(f"input '{name}' has collapsed: what is read of it is all but the same in every row")
         if better or train.save_every is None or due() or progress.stopped or progress.step == total:
             saved = save()
             if better and not saved:  # what is not on the disk cannot be the best
@@ -88,6 +95,7 @@ def fit(
                 group["lr"] = group["base_lr"] * scale
             with in_words(f"step {step}"):
                 outcome = accumulate_gradients(wrapped, batches, units, weights, accelerator, seed=(train.seed, step))
+                factors = modulation.apply(outcome, optimizer, step) if modulation else {}
                 norm = float(cast(Tensor, accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or math.inf)))
             if problem := not_finite(outcome, norm):
                 pass_over(step, problem, outcome, state, folder, console, most=train.max_bad_steps)
@@ -97,10 +105,10 @@ def fit(
                     console.warn(f"{part}: no gradient has reached it in {STEPS} steps with rows; it learns nothing")
                 optimizer.step()
                 average.update()
-                folder.log(step, "train", {name: {"loss": loss} for name, loss in outcome.losses.items()})
+                folder.log(step, "train", told(outcome.losses, factors))
             optimizer.zero_grad()
             progress.step = step
-            console.step(step, outcome.losses)
+            console.step(step, {name: loss for name, loss in outcome.losses.items() if name in model.tasks})
             if step % every == 0 or step == total:
                 progress.evaluated = False
                 evaluate_and_save()
@@ -121,6 +129,19 @@ def _next(steps: Iterator[Sequence[Batch]], interruption: Interruption) -> tuple
         return (), None
     except Exception as error:
         return (), error
+
+
+def told(losses: Mapping[str, float], factors: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Task -> metric -> value of a step; the factors, which belong to no task, stand under ``all``.
+
+    >>> told({"kind": 0.5, "kind/text": 0.9}, {"text": 1.0})
+    {'kind': {'loss': 0.5, 'loss_of_text': 0.9}, 'all': {'factor_of_text': 1.0}}
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name, loss in losses.items():
+        task, _, stream = name.partition("/")
+        found.setdefault(task, {})[f"loss_of_{stream}" if stream else "loss"] = loss
+    return found | ({"all": {f"factor_of_{name}": one for name, one in factors.items()}} if factors else {})
 
 
 def selected(evaluation: Evaluation, model: MMBert, select: str) -> float:

@@ -6,24 +6,26 @@ import torch
 from torch import nn
 
 from mmbert.model import MMBert
-from mmbert.recipe.training import Optim
+from mmbert.recipe.training import OgmGe, Optim
 
 FACETS = "trunk.facet."  # the names of those facets that are matrices begin so
 
 
-def make_optimizer(model: MMBert, optim: Optim) -> torch.optim.AdamW:
+def make_optimizer(model: MMBert, optim: Optim, ogm_ge: OgmGe | None = None) -> torch.optim.AdamW:
     """AdamW with bias correction (Loshchilov & Hutter 2019; Mosbach et al. 2021).
 
     The trunk's own weights learn at ``lr.trunk``, pretrained parts of encoders at ``lr.pretrained``, everything new at
     ``lr.new``. Biases, norms, facets and other vectors are not decayed. ``base_lr`` of a group is what the schedule
-    scales.
+    scales. Where ``ogm_ge`` scales rates, what encodes a stream has groups of its own, whose ``stream`` names it.
     """
+    apart = ogm_ge is not None and ogm_ge.mode == "learning_rate"
     rates = {"trunk": optim.lr.trunk, "pretrained": optim.lr.pretrained, "new": optim.lr.new}
-    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    owner = {id(one): name for name, part in encoders(model).items() for one in part.parameters() if apart}
+    groups: dict[tuple[str, bool, str], list[nn.Parameter]] = {}
     for origin, name, parameter in named_by_origin(model):
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith("bias") and not name.startswith(FACETS)
-            groups.setdefault((origin, decays), []).append(parameter)
+            groups.setdefault((origin, decays, owner.get(id(parameter), "")), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
@@ -31,12 +33,19 @@ def make_optimizer(model: MMBert, optim: Optim) -> torch.optim.AdamW:
                 "lr": rates[origin],
                 "base_lr": rates[origin],
                 "weight_decay": optim.weight_decay if decays else 0.0,
+                **({"stream": stream} if apart else {}),
             }
-            for (origin, decays), parameters in groups.items()
+            for (origin, decays, stream), parameters in groups.items()
         ],
         betas=optim.betas,
         fused=True,
     )
+
+
+def encoders(model: MMBert) -> dict[str, nn.Module]:
+    """What encodes each stream and nothing else: the trunk is the text's where it reads that alone."""
+    alone = {"text": model.trunk} if model.fusion.reads_text_alone else {}
+    return {**alone, **model.encoders}
 
 
 def named_by_origin(model: MMBert) -> Iterator[tuple[str, str, nn.Parameter]]:

@@ -16,9 +16,13 @@ from mmbert.types import Batch
 
 @dataclass
 class Outcome:
-    """What the forward passes of a step said."""
+    """What the forward passes of a step said, by the names of the losses, see ``MMBert.weights``.
 
-    losses: dict[str, float]  # mean over all labelled units of the step; a task without a label has none
+    All are means over the labelled units of the step; a loss without any is not there.
+    """
+
+    losses: dict[str, float]
+    likelihoods: dict[str, float]  # the probability of what is true, as heads on one stream tell it
     suspects: list[int] = field(default_factory=list)  # ids in this process's micro-batches whose loss is not finite
 
 
@@ -31,22 +35,22 @@ def accumulate_gradients(
     *,
     seed: tuple[int, int],
 ) -> Outcome:
-    """Gradients of the weighted sum of all tasks' mean losses.
+    """Gradients of the weighted sum of all mean losses.
 
-    Counts of labelled units are known before the forward: each task's sum is divided by the global count, so that a
+    Counts of labelled units are known before the forward: each loss's sum is divided by the global count, so that a
     rank or micro-batch with few labels weighs as much as its labels.
 
     Args:
         wrapped: the model as the accelerator prepared it.
         batches: this process's micro-batches.
-        units: [tasks] float64, the labelled units of each task over all processes and micro-batches.
-        weights: of the tasks.
+        units: [losses] float64, the labelled units of each loss over all processes and micro-batches.
+        weights: of the losses.
         seed: of the run, and the step: dropout masks are keyed by both, the micro-step and the rank.
     """
     model: MMBert = accelerator.unwrap_model(wrapped)
     device, dtype = accelerator.device, next(model.parameters()).dtype
-    names = list(model.tasks)
-    sums = torch.zeros_like(units)
+    names = list(model.weights)
+    sums = units.new_zeros(2, len(names))  # of the losses, and of the likelihoods
     finite: list[Tensor] = []
     for micro, batch in enumerate(batches):
         torch.manual_seed(dropout_seed(*seed, micro, accelerator.process_index))
@@ -59,25 +63,26 @@ def accumulate_gradients(
             scales = share * torch.tensor([weights[name] for name in names], device=device, dtype=stacked.dtype)
             accelerator.backward((stacked * scales).sum())
         finite.append(stacked.detach().isfinite().all())
-        sums += stacked.detach().to(sums.dtype)
+        sums[0] += stacked.detach().to(sums.dtype)
+        none = torch.zeros_like(sums[0, 0])
+        sums[1] += torch.stack([found.get(f"{name}/likelihood", none).to(sums.dtype) for name in names])
     sums = cast(Tensor, accelerator.reduce(sums, reduction="sum"))
-    means = (sums / units.clamp(min=1)).tolist()
-    bad = [batch for batch, fine in zip(batches, finite, strict=True) if not fine]
-    return Outcome(
-        {name: mean for name, mean, count in zip(names, means, units.tolist(), strict=True) if count},
-        [sample for batch in bad for sample in batch.ids.tolist()],
+    counts = units.tolist()
+    losses, likelihoods = (
+        {name: mean for name, mean, count in zip(names, means, counts, strict=True) if count}
+        for means in (sums / units.clamp(min=1)).tolist()
     )
+    bad = [batch for batch, fine in zip(batches, finite, strict=True) if not fine]
+    return Outcome(losses, likelihoods, [sample for batch in bad for sample in batch.ids.tolist()])
 
 
 def count_units(model: MMBert, batches: Sequence[Batch], device: torch.device) -> Tensor:
-    """[tasks] float64: the labelled units of each task in these batches."""
-    counts = [
-        sum(int(task.count(batch.targets[name].tensors)) for batch in batches if name in batch.targets)
-        for name, task in model.tasks.items()
-    ]
-    return torch.tensor(counts, dtype=torch.float64, device=device)
+    """[losses] float64: the labelled units of each loss in these batches."""
+    counts = [model.labelled(batch) for batch in batches]
+    units = [sum(one[name] for one in counts) for name in model.weights]
+    return torch.tensor(units, dtype=torch.float64, device=device)
 
 
-def dropout_seed(*key: int) -> int:
-    """The seed of a micro-step's dropout masks, from (seed, step, micro-step, rank)."""
+def dropout_seed(*key: int | str) -> int:
+    """The seed of a micro-step's dropout masks, from (seed, step, micro-step, rank); of other draws, from more."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "big")
