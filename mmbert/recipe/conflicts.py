@@ -83,8 +83,14 @@ def _inputs(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
 
 def _fusion(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     fusion = _mapping(given.get("fusion"))
-    if fusion.get("type") == "logit_sum" and fusion.get("logit_sum") is True:
+    if fusion.get("type") != "logit_sum":
+        return
+    if fusion.get("logit_sum") is True:
         yield ("fusion", "logit_sum"), "the type logit_sum adds them already: remove this, or name another type"
+    for name, entry in _mapping(given.get("inputs")).items():
+        if _mapping(entry).get("missing") == "learned":
+            message = "a learned token enters the fusion, and the type logit_sum joins nothing: remove this"
+            yield ("inputs", name, "missing"), message
 
 
 def _train(given: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

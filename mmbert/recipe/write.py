@@ -32,6 +32,8 @@ def resolve(recipe: Recipe) -> dict[str, Any]:
     if recipe.trunk.checkpoint is not None:
         for key in CONFIG_KEYS:
             del content["trunk"][key]
+    if recipe.fusion.type == "logit_sum":  # which does what the key of that name asks for
+        del content["fusion"]["logit_sum"]
     for source in content["data"].values():
         if source["name"] is None:
             del source["name"]

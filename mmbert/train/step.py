@@ -73,6 +73,7 @@ def accumulate_gradients(
         for means in (sums / units.clamp(min=1)).tolist()
     )
     bad = [batch for batch, fine in zip(batches, finite, strict=True) if not fine]
+    likelihoods = {name: mean for name, mean in likelihoods.items() if name not in model.tasks}
     return Outcome(losses, likelihoods, [sample for batch in bad for sample in batch.ids.tolist()])
 
 

@@ -110,6 +110,10 @@ NEEDS = {  # what else must be there for an option to matter
     "inputs.column": (FILES, "inputs.x={type: text, max_length: 16}"),
     "inputs.text.truncation": ("inputs.x.max_length=2",),
     "inputs.optional": (FILES, WITH_TABLE),
+    "inputs.missing": (WITH_TABLE,),
+    "balance.unimodal_aux": (WITH_TABLE,),
+    "balance.ogm_ge.alpha": (WITH_TABLE, PARTS["tasks.classification"]),
+    "balance.ogm_ge.mode": (WITH_TABLE, PARTS["tasks.classification"]),
     "inputs.tune": (PARTS["inputs.timm"], *PRETRAINED),
     "inputs.timm.pretrained": PRETRAINED[:1],
     "optim.lr.pretrained": (PARTS["inputs.timm"], *PRETRAINED),
@@ -135,7 +139,7 @@ NEEDS = {  # what else must be there for an option to matter
 def settings_of(option, value):
     """What a recipe is changed by, so that it has an option with this value."""
     section, *inner = option.split(".")
-    part = PARTS.get(f"{section}.{inner[0]}") if inner else None
+    part = PARTS.get(f"{section}.{inner[0]}") if len(inner) > 1 else None
     if section == "datasets":
         return [inner[0], f"{inner[1]}={value}"]
     if part:

@@ -6,6 +6,7 @@ import pytest
 
 from encoders import ENCODERS
 from mmbert.errors import RecipeError
+from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_builder, load_recipe
 from mmbert.recipe.write import dump, recipe_hash, to_yaml
 
@@ -79,6 +80,10 @@ def test_the_example_of_two_problems_at_once(write):
         ("inputs.photo.column=[a, 1]", "inputs.photo.column.1 (--set): expected text, found 1"),
         ("inputs.photo.optional=yes", "inputs.photo.optional (--set): expected true or false, found 'yes'"),
         ("inputs.title.tune=frozen", "inputs.title.tune (--set): a text is encoded by the trunk: set trunk.tune"),
+        ("inputs.title.missing=learned", "inputs.title.missing (--set): a row without text is read as [CLS] [SEP]"),
+        ("inputs.photo.missing=zero", "inputs.photo.missing (--set): expected 'masked' or 'learned', found 'zero'"),
+        ("balance.unimodal_aux=-1", "balance.unimodal_aux (--set): expected a number >= 0, found -1"),
+        ("balance.ogm_ge={alpha: 0}", "balance.ogm_ge.alpha (--set): expected a number > 0, found 0"),
         ("inputs.text={type: vit}", "inputs.text (--set): only an input of the type text may be called text"),
         ("inputs.price={type: vit}", "tasks.price (recipe.yaml:8): an input has this name too"),
         ("inputs={a b: {type: vit}}", "inputs.a b (--set): expected a name of letters"),
@@ -105,6 +110,19 @@ def test_a_wrong_override_is_told_with_its_path(write, override, problem):
             load_recipe("recipe.yaml", [override])
     else:
         assert [line[: len(problem)] for line in problems(override)] == [problem]
+
+
+def test_logits_are_summed_once(write, monkeypatch):
+    monkeypatch.setitem(FUSIONS._table, "logit_sum", FUSIONS.get("concat"))
+    assert problems("fusion={type: logit_sum, logit_sum: true}") == [
+        "fusion.logit_sum (--set): the type logit_sum adds them already: remove this, or name another type"
+    ]
+    assert problems("fusion={type: logit_sum}", "inputs.photo.missing=learned") == [
+        "inputs.photo.missing (--set): a learned token enters the fusion, and the type logit_sum joins nothing: remove "
+        "this"
+    ]
+    assert resolved("fusion.logit_sum=true")["fusion"] == {"type": "concat", "logit_sum": True, "hidden": 0}
+    assert resolved("fusion={type: logit_sum}")["fusion"] == {"type": "logit_sum", "hidden": 0}
 
 
 def test_two_texts_cannot_be_cached(write):
@@ -143,7 +161,7 @@ def test_two_texts_cannot_be_cached(write):
         (
             ["fusion.hiden=3", "tasks.price.weight=0", "inputs.title.max_length=0", "inputs.photo.dropout=1"],
             [
-                "fusion.hiden (--set): unknown key. Did you mean 'hidden'? Valid: hidden, type",
+                "fusion.hiden (--set): unknown key. Did you mean 'hidden'? Valid: hidden, logit_sum, type",
                 "inputs.photo.dropout (--set): expected a number < 1, found 1",
                 "inputs.title.max_length (--set): expected a number >= 1, found 0",
                 "tasks.price.weight (--set): expected a number > 0, found 0",
@@ -221,13 +239,15 @@ def test_parent_then_file_then_command_line(write):
 
 def test_a_new_type_starts_from_a_clean_slate(write):
     assert resolved("inputs.photo.type=graph")["inputs"]["photo"] == {
-        "type": "graph", "column": None, "tune": "full", "optional": False, "max_length": 128,
+        "type": "graph", "column": None, "tune": "full", "optional": False, "missing": "masked", "max_length": 128,
     }  # fmt: skip
     assert resolved("inputs.photo.type=vit")["inputs"]["photo"]["side"] == 32
     assert resolved("inputs.photo.max_length=7", "inputs.photo.type=graph")["inputs"]["photo"]["max_length"] == 7
     write("extends: recipe.yaml\nfusion: {hidden: 3}\n", "middle.yaml")
-    assert resolved("fusion.type=bottleneck", path="middle.yaml")["fusion"] == {"type": "bottleneck", "tokens": 4}
-    assert resolved(path="middle.yaml")["fusion"] == {"type": "concat", "hidden": 3}
+    assert resolved("fusion.type=bottleneck", path="middle.yaml")["fusion"] == {
+        "type": "bottleneck", "logit_sum": False, "tokens": 4,
+    }  # fmt: skip
+    assert resolved(path="middle.yaml")["fusion"] == {"type": "concat", "logit_sum": False, "hidden": 3}
 
 
 def test_null_removes_an_entry_of_a_named_map_and_is_a_value_elsewhere(write):

@@ -1,4 +1,4 @@
-"""A program: trains one small joint recipe in worlds of 1, 2 and 3 processes; ``worlds.py FOLDER``.
+"""A program: trains one small joint recipe in worlds of 1, 2 and 3 processes, in some ways; ``worlds.py FOLDER``.
 
 Each rank writes what it saw into the folder. Worlds are forked, which needs a parent that has never run a backward.
 """
@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from accelerate import debug_launcher
+from accelerate import PartialState, debug_launcher
 from safetensors.torch import save_file
 
 from mmbert.build import build
@@ -24,21 +24,37 @@ from mmbert.train.optimizer import make_optimizer
 from mmbert.train.signals import Interruption
 from mmbert.train.state import TrainingState
 
-WORLDS = (1, 2, 3)
+WORLDS = {1: ("plain", "alone", "rates"), 2: ("plain", "alone", "rates"), 3: ("plain",)}  # and the ways of each
 STEPS = 8
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = [
-    "trunk.hidden_size=16", "trunk.heads=2", "fusion.tokens=2", "data.generated.absent=0.5",
+    "trunk.hidden_size=16", "trunk.heads=2", "data.generated.absent=0.5",
     "inputs.image.size=16", "inputs.image.width=16", "inputs.sound.width=16", "inputs.sound.mels=8",
     "inputs.cells.width=16", "inputs.graph.width=16",
     "train.precision=fp64", "train.dropout=0", "train.batch_size=12", f"train.steps={STEPS}", "evaluate.batch_size=5",
     "optim.lr.new=3e-3", "optim.lr.trunk=1e-3",
 ]  # fmt: skip
+WAYS = {
+    "plain": ["fusion.tokens=2"],
+    # heads on one input alone, whose rows one rank may lack, and a token in place of an input
+    "alone": [
+        "fusion.tokens=2", "fusion.logit_sum=true", "balance.unimodal_aux=0.5",
+        "balance.ogm_ge={alpha: 0.5, mode: gradient}", "inputs.image.missing=learned", "inputs.series.missing=learned",
+    ],
+    "rates": ["fusion={type: concat}", "balance.ogm_ge={alpha: 0.5}", "inputs.graph.missing=learned"],
+}  # fmt: skip
 
 
 def run(world: int, folder: str) -> None:
-    """What one rank does: train, evaluate the test split, write down what it saw."""
-    recipe = load_recipe(RECIPE, [*SMALL, f"train.accumulate={min(world, 2)}"]).recipe
+    """What one rank does, in each way."""
+    for way in WORLDS[world]:
+        train(world, way, folder)
+    PartialState().destroy_process_group()
+
+
+def train(world: int, way: str, folder: str) -> None:
+    """Train, evaluate the test split, write down what was seen."""
+    recipe = load_recipe(RECIPE, [*SMALL, *WAYS[way], f"train.accumulate={min(world, 2)}"]).recipe
     accelerator = make_accelerator(recipe.train)
     built = build(recipe)
     rank = accelerator.process_index
@@ -50,17 +66,19 @@ def run(world: int, folder: str) -> None:
     def evaluation(split):
         return list(evaluation_batches(built.items(split), recipe.evaluate.batch_size, **share))
 
-    state = TrainingState(built.model, make_optimizer(built.model, recipe.optim), WeightAverage(built.model, 0.0))
-    log = RunFolder(Path(folder) / f"log-{world}-{rank}", writes=True)
+    ogm_ge = recipe.balance.ogm_ge
+    optimizer = make_optimizer(built.model, recipe.optim, ogm_ge)
+    state = TrainingState(built.model, optimizer, WeightAverage(built.model, 0.0))
+    log = RunFolder(Path(folder) / f"log-{way}-{world}-{rank}", writes=True)
     fit(
         state, iter(steps), lambda: evaluate(built.model, evaluation("validation")), lambda: True,
         accelerator, Interruption(), log, Console(speaks=False),
-        train=recipe.train, optim=recipe.optim, total=STEPS, every=STEPS,
+        train=recipe.train, optim=recipe.optim, total=STEPS, every=STEPS, ogm_ge=ogm_ge,
     )  # fmt: skip
     losses: list[dict[str, float]] = [{} for _ in range(STEPS)]
     for line in read_log(log.path):
         if line["split"] == "train":
-            losses[line["step"] - 1][line["task"]] = line["value"]
+            losses[line["step"] - 1][f"{line['task']} {line['metric']}"] = line["value"]
     found = evaluate(built.model, evaluation("test"))
     seen = {
         "world": accelerator.num_processes,
@@ -71,9 +89,8 @@ def run(world: int, folder: str) -> None:
         "inputs": [sorted(batch.inputs) for step in steps for batch in step],
         "targets": [sorted(batch.targets) for step in steps for batch in step],
     }
-    (Path(folder) / f"{world}-{rank}.json").write_text(json.dumps(seen))
-    save_file(dict(built.model.state_dict()), Path(folder) / f"{world}-{rank}.safetensors")
-    accelerator.end_training()
+    (Path(folder) / f"{way}-{world}-{rank}.json").write_text(json.dumps(seen))
+    save_file(dict(built.model.state_dict()), Path(folder) / f"{way}-{world}-{rank}.safetensors")
 
 
 if __name__ == "__main__":
