@@ -6,7 +6,7 @@ import torch
 from mmbert.fusion import FUSIONS
 from tests.fusion.test_fusion_contract import DIM, inputs, make_fusion, make_trunk
 
-ADDITIVE = {"mean"}
+ADDITIVE = ("logit_sum", "mean")  # by definition
 ROW = 0  # it has everything
 
 
