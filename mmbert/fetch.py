@@ -38,14 +38,11 @@ else /usr/lib/apt/apt-helper cat-file "$file" > "$2"; fi"""
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One file of a package registry, pinned by its hash.
+    """One file of a package registry, pinned by its hash."""
 
-    An "index" is the list of all packages of a Debian release (its name); ``version`` tells copies of it apart.
-    """
-
-    kind: Literal["wheel", "sdist", "deb", "npm", "index"]
-    name: str
-    version: str
+    kind: Literal["wheel", "sdist", "deb", "npm", "index"]  # an index is the list of all packages of a Debian release
+    name: str  # of an index: the release's
+    version: str  # of an index: what tells copies of it apart
     sha256: str  # empty: whatever is there when it is first fetched
     licence: str  # of what is inside; an SPDX expression
 
