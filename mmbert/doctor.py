@@ -24,6 +24,7 @@ from mmbert.train.redaction import redact, redact_variable
 from mmbert.trunk.weights import PACKAGED
 
 LIBRARIES = ("torch", "accelerate", "transformers")
+KEPT = (".whl", ".gz", ".tgz", ".deb", ".packages")  # endings of packages in the cache
 OPTIONAL = ("timm", "torchvision", "torchaudio", "soundfile", "torch_geometric", "rdkit", "tensorboard")
 VARIABLES = re.compile(r"(LOCAL_)?(WORLD_SIZE|RANK)|(OMP|MKL)_NUM_THREADS|CUDA_VISIBLE_DEVICES|ACCELERATE_\w+")
 # lines of Accelerate's configuration that say how a run is launched; others may hold names of accounts
@@ -114,7 +115,7 @@ def there(state: PartialState | None) -> Iterator[tuple[str, str]]:
     for name, packaged in PACKAGED.items():
         ready = [*cache.glob(f"weights/{packaged.package.name}-*"), *cache.glob(f"packages/{packaged.package.pattern}")]
         yield f"weights of {name}", "in the cache" if ready else "not in the cache: fetched when first used"
-    files = (file for file in sorted(cache.glob("packages/*")) if file.suffix in (".whl", ".gz", ".deb"))
+    files = (file for file in sorted(cache.glob("packages/*")) if file.suffix in KEPT)
     yield "packages in the cache", ", ".join(re.split(r"[-_]\d", file.name)[0] for file in files) or "none"
 
 

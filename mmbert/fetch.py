@@ -29,31 +29,44 @@ from filelock import FileLock
 from mmbert.errors import DataError, IntegrityError
 
 Runner = Callable[[Sequence[str], Path], None]  # runs a command in a folder; raises OSError or CalledProcessError
+# apt-helper's place is the same everywhere, and outside of PATH
+INDEX = """\
+file=$(apt-get indextargets --format '$(FILENAME)' 'Created-By: Packages' "Codename: $1" 'Component: main' \
+    'Architecture: amd64' | head -n 1) && if [ -z "$file" ]; then echo "E: apt is not set up for $1 on amd64"; false
+else /usr/lib/apt/apt-helper cat-file "$file" > "$2"; fi"""
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
     """One file of a package registry, pinned by its hash."""
 
-    kind: Literal["wheel", "sdist", "deb"]
-    name: str
-    version: str
-    sha256: str
+    kind: Literal["wheel", "sdist", "deb", "npm", "index"]  # an index is the list of all packages of a Debian release
+    name: str  # of an index: the release's
+    version: str  # of an index: what tells copies of it apart
+    sha256: str  # empty: whatever is there when it is first fetched
     licence: str  # of what is inside; an SPDX expression
 
     @property
     def pattern(self) -> str:
         """The glob that its file name matches; registries differ in the use of ``-``, ``_`` and ``.``."""
         name = re.sub(r"[-_.]", "[-_.]", self.name)
-        return {"wheel": f"{name}-{self.version}-*.whl", "sdist": f"{name}-{self.version}.tar.gz"}.get(
-            self.kind, f"{self.name}_{self.version.replace(':', '%3a')}_*.deb"
-        )
+        return {
+            "wheel": f"{name}-{self.version}-*.whl",
+            "sdist": f"{name}-{self.version}.tar.gz",
+            "deb": f"{self.name}_{self.version.replace(':', '%3a')}_*.deb",
+            "npm": f"{self.name}-{self.version}.tgz",
+            "index": f"{self.name}-{self.version}.packages",
+        }[self.kind]
 
     @property
     def command(self) -> list[str]:
         """The command that downloads it into the folder in which it is run."""
         if self.kind == "deb":
             return ["apt-get", "download", f"{self.name}={self.version}"]
+        if self.kind == "npm":
+            return ["npm", "pack", "--silent", f"{self.name}@{self.version}"]
+        if self.kind == "index":
+            return ["sh", "-c", INDEX, "sh", self.name, self.pattern]
         form = "--only-binary" if self.kind == "wheel" else "--no-binary"
         return [sys.executable, "-m", "pip", "download", "--no-deps", form, self.name, f"{self.name}=={self.version}"]
 
@@ -131,7 +144,7 @@ def _published(package: Package, folder: Path) -> Path | None:
 def _check(package: Package, file: Path) -> None:
     with file.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != package.sha256:
+    if package.sha256 and found != package.sha256:
         raise DataError(
             f"{file} is not the published {package.name} {package.version}: expected sha256 {package.sha256}, "
             f"found {found}. {_advice(package)}"
@@ -139,7 +152,7 @@ def _check(package: Package, file: Path) -> None:
 
 
 def _advice(package: Package) -> str:
-    first = "apt-get update may be needed first; " if package.kind == "deb" else ""
+    first = "apt-get update may be needed first; " if package.kind in ("deb", "index") else ""
     return (
         f"Get it on a machine with a network ({first}licence {package.licence}):\n"
         f"  {shlex.join(package.command)}\nand put the file into {cache_folder() / 'packages'}"

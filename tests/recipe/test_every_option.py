@@ -203,9 +203,12 @@ CHANGES = {
     },
     seen.frame: {
         "datasets.addresses.minimum_count": (1, 2),
+        "datasets.hanzi.side": (16, 32),
         "datasets.molecules.rows": (2, 3),
         "datasets.molecules.labelled": ("any", "logp"),
         "datasets.molecules.group_by": ("skeleton", "scaffold"),
+        "datasets.programs.release": ("bookworm", "trixie"),
+        "datasets.programs.sha256": ("null", "0123456789abcdef"),
         "datasets.stamps.speech": ("fr", "en"),
         "datasets.stamps.side": (16, 32),
         "datasets.stamps.vectors": ("false", "true"),
@@ -239,7 +242,7 @@ def _fake_parts(tmp_path, monkeypatch, checkpoint):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(DATASETS, "_table", {**DATASETS._table, "one": seen.One, "other": seen.Other})
-    for name in ("addresses", "molecules", "stamps", "ucr"):
+    for name in ("addresses", "hanzi", "molecules", "programs", "stamps", "ucr"):
         DATASETS.get(name)
         monkeypatch.setattr(sys.modules[f"mmbert.datasets.{name}"], "fetch", archive)
     monkeypatch.setattr(encoders.image, "fetch", lambda package: package)

