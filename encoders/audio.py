@@ -14,6 +14,7 @@ from torch.nn.functional import pad as extend
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import RecipeError
+from mmbert.layers.bits import tone
 from mmbert.layers.masked import hide
 from mmbert.layers.pad import pad
 from mmbert.layers.sound import read_sound
@@ -38,6 +39,7 @@ class AudioProcessor(Processor):
     """
 
     reads_files = True
+    show_bit = staticmethod(tone)
 
     def __init__(
         self,

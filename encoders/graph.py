@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, SampleError, nearest
+from mmbert.layers.bits import tree
 from mmbert.layers.fields import Field, FieldEmbedding, apply_fields, fit_fields
 from mmbert.layers.molecule import ATOM, BOND, molecule
 from mmbert.layers.pad import pad
@@ -45,6 +46,8 @@ class GraphProcessor(Processor):
     >>> {name: list(tensor.shape) for name, tensor in GraphProcessor()("CCO").items()}
     {'nodes': [3, 8], 'node_values': [3, 0], 'edges': [2, 4], 'edge_features': [4, 4], 'edge_values': [4, 0]}
     """
+
+    show_bit = staticmethod(tree)
 
     def __init__(self, *, walk: Annotated[int, Ge(0)] = 0, max_nodes: Annotated[int, Ge(1)] = 1000):
         self.walk = walk
@@ -102,8 +105,7 @@ class GraphProcessor(Processor):
         return {**padded, "edges": pad([item["edges"] for item in items], -1), "mask": pad(masks, False)}
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray:
-        """log(1 + count) of Weisfeiler-Lehman subtrees of radius 0, 1 and 2 (Shervashidze et al. 2011), hashed into
-        512 buckets, then the mean of the node values."""
+        """log(1 + count) of hashed Weisfeiler-Lehman subtrees to radius 2 (Shervashidze et al. 2011); mean values."""
         real = item["mask"] if "mask" in item else slice(None)
         edges, rows = item["edges"].T.tolist(), item["edge_features"].numpy()
         arriving: list[list[tuple[int, bytes]]] = [[] for _ in range(len(item["nodes"]))]
@@ -233,9 +235,8 @@ class GraphEncoder(Encoder):
 
         state = self.embed(nodes[mask], node_values[mask])
         total = state
-        for index, (convolution, norm, embed) in enumerate(
-            zip(self.convolutions, self.norms, self.embed_edges, strict=True)
-        ):
+        layers = zip(self.convolutions, self.norms, self.embed_edges, strict=True)
+        for index, (convolution, norm, embed) in enumerate(layers):
             normed = norm(state)
             update = convolution(normed, ends, embed(edge_features, edge_values))
             if self.reads:

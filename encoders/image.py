@@ -14,6 +14,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, IntegrityError, RecipeError
 from mmbert.fetch import Package, fetch, open_member
+from mmbert.layers.bits import bar
 from mmbert.layers.crop import random_box
 from mmbert.layers.rgb import read_image
 from mmbert.layers.transformer import TransformerLayer, sinusoids
@@ -28,23 +29,22 @@ class ImageProcessor(Processor):
 
     Options: ``size`` in pixels (128 costs a third of the usual 224 and pretrained features stay useful there);
     ``augment`` in training with a random crop of half to all of the area and a horizontal flip (not for images of
-    text); ``max_pixels``, above which an image is refused by its header, before it is decoded.
-
-    Raises ``SampleError`` as ``read_image`` does.
+    text); ``max_pixels``, above which an image is refused by its header, before it is decoded. Raises
+    ``SampleError`` as ``read_image`` does.
 
     >>> ImageProcessor(size=16)(np.zeros((20, 30, 3), dtype=np.uint8))["pixels"].shape
     torch.Size([3, 16, 16])
     """
 
     reads_files = True
+    show_bit = staticmethod(bar)
 
     def __init__(
         self,
         *,
         size: Annotated[int, Ge(16), Le(1024)] = 128,
         augment: bool = False,
-        # the upper bound is the size at which Pillow itself begins to warn
-        max_pixels: Annotated[int, Gt(0), Le(89_478_485)] = 64_000_000,
+        max_pixels: Annotated[int, Gt(0), Le(89_478_485)] = 64_000_000,  # beyond the bound Pillow itself begins to warn
     ):
         self.size = size
         self.augment = augment

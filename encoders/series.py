@@ -12,6 +12,7 @@ from torch.nn.functional import pad as extend
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, RecipeError, SampleError
+from mmbert.layers.bits import slope
 from mmbert.layers.cells import LARGEST, STEEPEST
 from mmbert.layers.convolution import ResidualBlock, halve
 from mmbert.layers.masked import hide
@@ -43,6 +44,8 @@ class SeriesProcessor(Processor):
     >>> processor([3.0, None])["observed"].tolist()
     [[True], [False]]
     """
+
+    show_bit = staticmethod(slope)
 
     def __init__(self, *, max_length: Annotated[int, Ge(1)] = 4096, jitter: Annotated[float, Ge(0)] = 0.0):
         self.max_length = max_length

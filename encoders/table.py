@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, SampleError, nearest
+from mmbert.layers.bits import record
 from mmbert.layers.cells import STEEPEST, category_of, cell_of, is_number, number_of
 from mmbert.layers.numeric import LinearEmbedding, PeriodicEmbedding, PiecewiseEmbedding
 from mmbert.layers.transformer import TransformerLayer
@@ -47,6 +48,8 @@ class TableProcessor(Processor):
     >>> {name: tensor.tolist() for name, tensor in processor({"mass": 3.0, "solid": None}).items()}
     {'numbers': [1.0], 'observed': [True], 'categories': [0]}
     """
+
+    show_bit = staticmethod(record)
 
     def __init__(
         self,

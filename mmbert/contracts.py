@@ -33,6 +33,8 @@ class Processor(ABC):
 
     reads_files: ClassVar[bool] = False  # True where a raw value may be the path of a file
     one_a_unit: ClassVar[bool] = False  # True for labels: lists with an entry for each unit of the task's stream "of"
+    # a fake raw value (bit, rng) off which the bit can be read, as in mmbert.layers.bits; None: not to be had
+    show_bit: ClassVar[Callable[[int, np.random.Generator], Any] | None] = None
 
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027
         """Learn from the raw values of the training split. By default there is nothing to learn."""

@@ -8,6 +8,7 @@ SOURCES = Registry(
         "dataset": "mmbert.data.dataset:DatasetSource",
         "files": "mmbert.data.files:FilesSource",
         "generated": "mmbert.data.generated:GeneratedSource",
+        "oracle": "mmbert.data.oracle:OracleSource",
     },
     group="mmbert.sources",
 )

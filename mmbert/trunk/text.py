@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmbert.contracts import Processor
+from mmbert.layers.bits import sentence
 from mmbert.layers.pad import lengths_mask, pad
 from mmbert.trunk.vocabulary import Vocabulary, checked_text
 
@@ -29,6 +30,8 @@ class TextProcessor(Processor):
 
     Shapes: ``tokens`` and ``unit`` [length] an item; with ``mask`` [present, length] together.
     """
+
+    show_bit = staticmethod(sentence)
 
     def __init__(
         self,

@@ -5,6 +5,9 @@ import warnings
 
 import numpy as np
 from encoder_parts import every_encoder, made, make_processor, same
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from encoders import ENCODERS
 from mmbert.data.collate import collate, encode_sample
@@ -71,6 +74,19 @@ def test_features_are_finite_and_of_one_length(name):
         assert np.ptp(vectors, axis=0).any()
         padded = [processor.features({key: tensor[row] for key, tensor in batch.items()}) for row in range(len(items))]
         np.testing.assert_allclose(padded, vectors, rtol=1e-5, atol=1e-6)
+
+
+@every_encoder
+def test_a_shown_bit_is_read_as_such(name):
+    """By a linear model on the crude features: it is there in a form that can be learned."""
+    kind, rng = ENCODERS.get(name).processor, np.random.default_rng(0)
+    bits = [0, 1] * 60
+    values = [kind.show_bit(bit, rng) for bit in bits]
+    processor = kind()
+    processor.fit(values)
+    features = np.stack([processor.features(processor(value)) for value in values])
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1)).fit(features[:80], bits[:80])
+    assert model.score(features[80:], bits[80:]) > 0.9
 
 
 @every_encoder

@@ -99,6 +99,7 @@ PARTS = {  # the smallest of each kind, under the name x, y or made
     "inputs.timm": "inputs.x={type: timm, size: 32, backbone: resnet10t, pretrained: false}",
     "inputs.vit": "inputs.x={type: vit, size: 16, patch: 8, layers: 1, width: 16, heads: 2}",
     "data.generated": "data.made={type: generated, rows: 48}",
+    "data.oracle": "data.made={type: oracle, rows: 48}",
     "data.files": FILES,
     "data.dataset": "data.made={type: dataset, name: one}",
     **{f"fusion.{name}": f"fusion={{type: {name}}}" for name in FUSIONS.names()},

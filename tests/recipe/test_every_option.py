@@ -186,6 +186,10 @@ CHANGES = {
         "data.generated.rows": (20, 30),
         "data.generated.seed": (0, 1),
         "data.generated.absent": (0, 0.5),
+        "data.oracle.rows": (20, 30),
+        "data.oracle.seed": (0, 1),
+        "data.oracle.carries": ("{text: a}", "{text: a, x: b}"),
+        "data.oracle.flip": (0, 0.5),
         **{
             f"data.{source}.{option}": values
             for source in ("files", "dataset")
