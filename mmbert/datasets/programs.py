@@ -38,7 +38,7 @@ class Programs(Builder):
     ``release``, null takes what apt has now: rows and labels are then others. Security updates, which have lost
     the tags, are not read.
 
-    Source: Debian's archive (https://www.debian.org), the tags by https://wiki.debian.org/Debtags. Do not redistribute.
+    Source: Debian's archive, the tags by its debtags project. Do not redistribute.
     Raises ``DataError`` where apt has no such list or another one.
     """
 
