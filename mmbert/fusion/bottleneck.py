@@ -1,7 +1,7 @@
 """The streams exchange through a few shared tokens alone, in the last layers of the trunk."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from annotated_types import Ge, Lt
@@ -80,7 +80,7 @@ class Bottleneck(Fusion):
         present = torch.stack([written, *(streams[name].mask.any(1) for name in names)], dim=1)
         shared = self.start.expand(len(some), -1, -1)
         for number, layer in enumerate(trunk.layers[-self.needs_layers :]):
-            layers = [layer, *(self.layers[name][number] for name in names)]
+            layers = [layer, *(cast(nn.ModuleList, self.layers[name])[number] for name in names)]
             both = [_beside(one, stream, shared, some) for one, stream in zip(layers, fused.values(), strict=True)]
             fused = dict(zip(fused, (stream for stream, _ in both), strict=True))
             shared = self._exchange([wrote for _, wrote in both], present)
@@ -92,7 +92,7 @@ class Bottleneck(Fusion):
 
     def _exchange(self, wrote: Sequence[Tensor], present: Tensor) -> Tensor:
         """The mean over what is ``present`` [batch, streams] of what each stream wrote: [batch, tokens, dim]."""
-        return masked_mean(torch.stack(wrote, dim=1).flatten(2), present).unflatten(1, self.start.shape)
+        return masked_mean(torch.stack(list(wrote), dim=1).flatten(2), present).unflatten(1, self.start.shape)
 
 
 def _beside(layer: Layer, stream: Tokens, shared: Tensor, some: Tensor) -> tuple[Tokens, Tensor]:
