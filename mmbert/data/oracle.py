@@ -20,8 +20,8 @@ Flip = Annotated[float, Ge(0), Le(0.5)]
 class OracleSource(Source):
     """Hidden bits, each shown by inputs that may be wrong about it; the label, 0 or 1, is the bits' exclusive or.
 
-    An input shows a bit as ``mmbert.layers.bits`` draws it for its type: a sentence on good or bad weather, a standing
-    or lying bar, a high or low tone, and so on. Which bit is shown can always be read off the value; whether it is the
+    An input shows a bit as ``mmbert.layers.bits`` draws it for its type: a sentence on good or bad weather, a red or
+    blue bar, a high or low tone, and so on. Which bit is shown can always be read off the value; whether it is the
     hidden one cannot. ``mmbert.data.bayes`` tells the accuracy of the best predictor from any subset of the inputs.
 
     Options:
@@ -32,13 +32,8 @@ class OracleSource(Source):
         flip: the probability with which an input shows the opposite, for each input on its own: one for all, or input
             -> its own (0 where it is not named).
 
-    ============== =============================== =====================================================
-    the inputs are ``carries``                     so that
-    ============== =============================== =====================================================
-    redundant      {text: a, image: a}             each tells the label, and both tell it better
-    unique         {text: a, image: noise}         one tells the label, the other nothing
-    synergistic    {text: a, image: b}             each alone tells nothing, both tell the label
-    ============== =============================== =====================================================
+    So ``{text: a, image: a}`` is redundant: each alone tells the label. ``{text: a, image: noise}`` is unique: the text
+    tells it, the image nothing. ``{text: a, image: b}`` is synergistic: each alone tells nothing, both tell the label.
 
     The recipe may lack an input that ``carries`` names: the label stays what it is. ``split("all")`` gives every row.
     Raises ``DataError`` where an input of the recipe is not named or has no way to show a bit, and where all is noise.

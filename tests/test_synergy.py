@@ -1,0 +1,43 @@
+"""recipes/synergy.yaml: in small it beats what any sum of scores can reach, whole it reaches the best there is."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from mmbert import api
+from mmbert.data.bayes import additive, bayes
+from mmbert.data.oracle import OracleSource
+from mmbert.recipe.load import load_recipe
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "synergy.yaml"
+TINY = (
+    "data.weather.rows=3000", "data.weather.flip=0", "evaluate.baselines=false", "evaluate.every=10",
+    "trunk={checkpoint: null, layers: 1, hidden_size: 32, heads: 2, vocabulary: 200}", "fusion={type: concat}",
+    "inputs.image={type: vit, size: 16, patch: 8, layers: 1, width: 32, heads: 2}",
+    "optim.lr={trunk: 3.0e-3, new: 3.0e-3}", "train={steps: 200, batch_size: 64}",
+)  # fmt: skip
+
+
+def trained(tmp_path, *settings):
+    """The accuracy on the test split, that of the best predictor, the ceiling of sums of scores, and two sigma."""
+    result = api.train(RECIPE, overrides=settings, out=tmp_path / "run", resume="never")
+    options = load_recipe(RECIPE, settings).recipe.data["weather"].options
+    carries, flip = options["carries"], options["flip"]
+    best, ceiling = (table(carries, flip)["image", "text"] for table in (bayes, additive))
+    rows = len(OracleSource("weather", {}, {}, **options).split("test"))
+    return result["test"]["label"]["accuracy"], best, ceiling, 2 * math.sqrt(best * (1 - best) / rows)
+
+
+def test_a_small_fusion_is_better_than_any_sum(tmp_path):
+    accuracy, _, ceiling, _ = trained(tmp_path, *TINY)
+    assert ceiling == pytest.approx(0.75)
+    assert accuracy > 0.95
+
+
+@pytest.mark.slow
+def test_the_recipe_reaches_the_best_accuracy(tmp_path):
+    """Takes the weights of minilm."""
+    accuracy, best, ceiling, margin = trained(tmp_path)
+    assert (best, ceiling) == pytest.approx((0.82, 0.66))
+    assert abs(accuracy - best) < margin
