@@ -1,19 +1,22 @@
 """A Recipe as plain values, as YAML that loads back to it, and as a hash."""
 
-import copy
 import hashlib
 import io
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from pydantic_core import to_jsonable_python
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from mmbert.recipe.conflicts import CONFIG_KEYS
+from mmbert.recipe.options import classes, parts
 from mmbert.recipe.schema import Recipe
+from mmbert.registry import options
 
 # keys that change neither the weights nor the scores of a run
 OPERATIONAL = (
@@ -73,12 +76,27 @@ def _styled(value: Any) -> Any:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """32 hexadecimal digits of blake2b over the resolved recipe without operational keys; order does not matter."""
-    content = copy.deepcopy(resolve(recipe))
+    """32 hexadecimal digits of blake2b over what of a recipe is not the default, without operational keys.
+
+    The order of keys does not matter. An option that is new in the code leaves the hash of every recipe as it was; a
+    default that is changed does too, so it must raise ``CODE_EPOCH``.
+    """
+    content = recipe.model_dump(mode="json", exclude_defaults=True)
+    for path, part in parts(recipe).items():
+        given = _at(content, path)
+        for cls in classes(path[0], part):
+            for name, parameter in options(cls).items():
+                if name in given and given[name] == to_jsonable_python(parameter.default, fallback=str):
+                    del given[name]
     for *sections, key in OPERATIONAL:
-        inner = content
-        for section in sections:
-            inner = inner[section]
-        del inner[key]
+        _at(content, sections).pop(key, None)
+    content = {section: given for section, given in content.items() if given}
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _at(content: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """The mapping at a path; one of its own where none is."""
+    for key in path:
+        content = content.get(key, {})
+    return content

@@ -8,6 +8,7 @@ from encoders import ENCODERS
 from mmbert.errors import RecipeError
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_builder, load_recipe
+from mmbert.recipe.schema import Recipe
 from mmbert.recipe.write import dump, recipe_hash, to_yaml
 
 
@@ -365,6 +366,14 @@ def test_the_hash_tells_runs_apart_by_what_changes_their_results(write, override
     one, other = (recipe_hash(load_recipe("recipe.yaml", overrides).recipe) for overrides in ([], [override]))
     assert (one == other) is same
     assert len(one) == 32
+
+
+def test_an_option_that_is_new_leaves_the_hash_of_older_recipes(write):
+    """As if the code had lacked the option, or the section, when the recipe was hashed."""
+    loaded = load_recipe("recipe.yaml")
+    older = loaded.recipe.model_dump()
+    del older["inputs"]["photo"]["dropout"], older["fusion"]["dropout"], older["fusion"]["logit_sum"], older["balance"]
+    assert recipe_hash(Recipe.model_validate(older)) == recipe_hash(loaded.recipe)
 
 
 def test_the_builder_of_a_data_set_takes_its_options(write):
