@@ -34,15 +34,28 @@ def encode_sample(
     """One sample through the processors of its inputs (``processors``) and targets (``labels``).
 
     ``key`` is (seed, epoch) in training and None in evaluation, where nothing is random. Each input draws under a key
-    of its own, so that neither another input nor the order of the recipe changes it. ``input_dropout`` is the
-    probability with which a present input is left out in training; never all of them are. A value in which a processor
-    finds nothing is absent. Raises ``SampleError``, naming the source, the row and the field.
+    of its own, so that neither another input nor the order of the recipe changes it. ``input_dropout`` is told at
+    ``drop_inputs``. A value in which a processor finds nothing is absent. Raises ``SampleError``, naming the source,
+    the row and the field.
     """
-    inputs = _encoded(sample, "input", sample.inputs, processors, key)
-    if key is not None and input_dropout:
-        kept = survivors(inputs, input_dropout, *key, sample.id, "dropout")
-        inputs = {name: tensors for name, tensors in inputs.items() if name in kept}
-    return Item(sample.id, inputs, _encoded(sample, "task", sample.targets, labels, key))
+    return drop_inputs(encode_whole(sample, processors, labels, key)[0], key, input_dropout)
+
+
+def encode_whole(
+    sample: Sample, processors: Processors, labels: Processors, key: tuple[int, int] | None
+) -> tuple[Item, bool]:
+    """The item before any input is dropped, and whether a processor drew at random: if none did, it is always this."""
+    inputs, one = _encoded(sample, "input", sample.inputs, processors, key)
+    targets, other = _encoded(sample, "task", sample.targets, labels, key)
+    return Item(sample.id, inputs, targets), one or other
+
+
+def drop_inputs(item: Item, key: tuple[int, int] | None, rate: Rate) -> Item:
+    """In training, an item without the inputs that are dropped with probability ``rate``; never all of them are."""
+    if key is None or not rate:
+        return item
+    kept = survivors(item.inputs, rate, *key, item.id, "dropout")
+    return item._replace(inputs={name: tensors for name, tensors in item.inputs.items() if name in kept})
 
 
 def collate(items: Sequence[Item], processors: Processors, labels: Processors) -> Batch:
@@ -81,10 +94,11 @@ def row_of(sample: Sample) -> str:
 
 def _encoded(
     sample: Sample, kind: str, values: Mapping[str, Any], processors: Processors, key: tuple[int, int] | None
-) -> dict[str, dict[str, Tensor]]:
-    found = {}
+) -> tuple[dict[str, dict[str, Tensor]], bool]:
+    found, drawn = {}, False
     for name in sorted(values.keys() & processors.keys()):
         rng = None if key is None else generator(*key, sample.id, kind, name)
+        before = rng and rng.bit_generator.state
         place = row_of(sample), f"{kind} '{name}'"
         try:
             tensors = processors[name](values[name], rng)
@@ -95,9 +109,10 @@ def _encoded(
         except Exception as error:
             error.add_note(f"while reading {', '.join(place)}")
             raise
+        drawn |= rng is not None and rng.bit_generator.state != before
         if tensors:
             found[name] = tensors
-    return found
+    return found, drawn
 
 
 def _joined(items: Sequence[dict[str, dict[str, Tensor]]], processors: Processors) -> dict[str, Present]:

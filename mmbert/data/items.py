@@ -1,9 +1,11 @@
 """The samples of one or more sources as the tensors that the processors make of them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mmbert.data.chance import Rate
-from mmbert.data.collate import Item, Processors, check_tags, collate, encode_sample
+from mmbert.data.collate import Item, Processors, check_tags, collate, drop_inputs, encode_whole
+from mmbert.data.kept import Kept
 from mmbert.types import Batch, Sample
 
 Draw = tuple[int, int | None]  # the position of a sample, and the epoch it is drawn in (None in evaluation)
@@ -13,8 +15,8 @@ class Items:
     """Random access to items, picklable for data workers.
 
     ``splits`` are the samples of one or more sources, counted through: position 0 is the first sample of the first. An
-    item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``encode_sample``, ``tagged`` at
-    ``check_tags``.
+    item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``drop_inputs``, ``tagged`` at
+    ``check_tags``. An item in which nothing is drawn at random is made once and kept, as far as there is room.
 
     >>> items = Items([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
     >>> items[0, None]  # as evaluation sees the first sample; items[0, 2] is how the third epoch sees it, augmented
@@ -33,6 +35,10 @@ class Items:
     ):
         self.splits, self.processors, self.labels = list(splits), dict(processors), dict(labels)
         self.seed, self.input_dropout, self.tagged = seed, input_dropout, dict(tagged or {})
+        self._kept = Kept()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_kept": Kept()}  # a data worker keeps its own
 
     def __len__(self) -> int:
         return sum(map(len, self.splits))
@@ -49,9 +55,14 @@ class Items:
     def __getitem__(self, draw: Draw) -> Item:
         position, epoch = draw
         key = None if epoch is None else (self.seed, epoch)
-        sample = self.sample(position)
-        check_tags(sample, self.tagged)
-        return encode_sample(sample, self.processors, self.labels, key, input_dropout=self.input_dropout)
+        item = self._kept.get((position, key is None))
+        if item is None:
+            sample = self.sample(position)
+            check_tags(sample, self.tagged)
+            item, drawn = encode_whole(sample, self.processors, self.labels, key)
+            if not drawn:
+                self._kept.add((position, key is None), item)
+        return drop_inputs(item, key, self.input_dropout)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """The items of some draws, joined in their order."""
