@@ -133,6 +133,7 @@ def _fresh_trunk(recipe: Recipe, texts: Sequence[Iterable[Any]]) -> tuple[nn.Mod
         hidden_size=trunk.hidden_size,
         heads=trunk.heads,
         max_positions=trunk.max_positions,
+        initializer_range=trunk.initializer_range,
         vocabulary=vocabulary,
     )
     with _keyed(recipe.train.seed, "trunk"):

@@ -10,7 +10,7 @@ from tasks import TASKS
 Path = tuple[str | int, ...]
 
 # of a trunk without a checkpoint
-CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_positions")
+CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_positions", "initializer_range")
 
 
 def conflicts(given: Mapping[str, Any]) -> dict[Path, str]:

@@ -80,7 +80,7 @@ class Trunk(BaseModel):
     model_config = CLOSED
 
     checkpoint: Annotated[str, Field(min_length=1)] | None = "minilm"
-    """minilm, a path or a hub name; null: from a config, the keys down to max_positions"""
+    """minilm, a path or a hub name; null: from a config, the keys down to initializer_range"""
     family: Literal["bert", "modernbert"] = "bert"
     """the architecture"""
     layers: Count = 4
@@ -93,6 +93,8 @@ class Trunk(BaseModel):
     """word pieces, trained on the training texts"""
     max_positions: Annotated[int, Field(ge=4)] = 512
     """the longest sequence"""
+    initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    """standard deviation of the first weights; a narrow trunk wants more, 0.55 / sqrt(hidden_size) is BERT's"""
     tune: TrunkTune = "full"
     """what is trained: full, frozen, or top<k>, the last k layers"""
     packing: bool = True

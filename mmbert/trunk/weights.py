@@ -60,7 +60,14 @@ def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
 
 
 def fresh_config(
-    *, family: str, layers: int, hidden_size: int, heads: int, max_positions: int, vocabulary: Vocabulary
+    *,
+    family: str,
+    layers: int,
+    hidden_size: int,
+    heads: int,
+    max_positions: int,
+    vocabulary: Vocabulary,
+    initializer_range: float = 0.02,
 ) -> dict[str, Any]:
     """The configuration of a small trunk with random weights, as ``from_config`` takes it."""
     sizes = {
@@ -69,6 +76,7 @@ def fresh_config(
         "hidden_size": hidden_size,
         "num_attention_heads": heads,
         "max_position_embeddings": max_positions,
+        "initializer_range": initializer_range,
         "vocab_size": vocabulary.size,
         "pad_token_id": vocabulary.pad,
     }

@@ -82,6 +82,7 @@ CHANGES = {
         "tasks.tagging.hidden": (0, 8),
     },
     seen.outputs: {
+        "trunk.initializer_range": (0.02, 0.1),
         "trunk.heads": (1, 2),
         "inputs.audio.heads": (1, 2),
         "inputs.series.patch": (2, 4),

@@ -33,7 +33,7 @@ def test_the_example_of_two_problems_at_once(write):
     )
     assert problems(path="broken.yaml") == [
         "trunk.hiden_size (broken.yaml:4): unknown key. Did you mean 'hidden_size'? Valid: cache, checkpoint, family, "
-        "heads, hidden_size, layers, max_positions, packing, tune, vocabulary",
+        "heads, hidden_size, initializer_range, layers, max_positions, packing, tune, vocabulary",
         "inputs.photo.type (broken.yaml:6): no encoder is called 'vitt'. Did you mean 'vit'? Valid: graph, text, vit",
     ]
 
