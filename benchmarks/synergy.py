@@ -21,10 +21,10 @@ from mmbert.fusion import FUSIONS
 RECIPE = Path(__file__).parents[1] / "recipes" / "synergy.yaml"
 FLIPS = (0.0, 0.05, 0.1)
 SMALL = (
-    "trunk={checkpoint: null, layers: 1, hidden_size: 32, heads: 2, vocabulary: 200}",
+    "trunk={checkpoint: null, layers: 2, hidden_size: 64, heads: 2, vocabulary: 200, initializer_range: 0.07}",
     "inputs.image={type: vit, size: 16, patch: 8, layers: 1, width: 32, heads: 2}",
-    "optim.lr={trunk: 3.0e-3, new: 3.0e-3}",
-    "train={steps: 400, batch_size: 64}",
+    "optim.lr={trunk: 1.0e-3, new: 1.0e-3}",
+    "train={steps: 400, batch_size: 256, workers: 0}",
     "evaluate={every: 100, baselines: false, batch_size: 512}",
 )
 PAIR = {"image": "b", "text": "a"}

