@@ -1,73 +1,94 @@
 """Every fusion on an exclusive or whose best accuracies are known, trained and then asked with an input missing.
 
-    python -m benchmarks.synergy --seeds 3 --ledger results/synergy.csv
+    python -m benchmarks.synergy --ledger results/synergy.csv
 
-Three tables of recipes/synergy.yaml on a small trunk with random weights and linear heads. ``pair``: the recipe's text
-and image, for three rates of flips, and either of them alone. ``spare``: a table of numbers shows the text's bit once
-more, so that either can be missing; inputs are dropped in training. A row is the accuracy on the test split; "without
-image" means taken away at test.
+The recipe is recipes/synergy.yaml on a narrow trunk with random weights, with linear heads. First the recipe's text and
+image, for three rates of flips, and either of them alone. Then with ``numbers``, a table that shows the text's bit once
+more, so that either can be missing; inputs are dropped in training, and one at a time is taken away at test. Accuracies
+are of the test split; beside them stands what is best of all, and best of what only adds up (``mmbert.data.bayes``).
 """
 
 import argparse
 import json
+import math
 import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from mmbert import api
 from mmbert.data.bayes import additive, bayes
+from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.fusion import FUSIONS
+from mmbert.recipe.load import load_recipe
+from mmbert.recipe.write import recipe_hash
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "synergy.yaml"
-FLIPS = (0.0, 0.05, 0.1)
 SMALL = (
     "trunk={checkpoint: null, layers: 2, hidden_size: 64, heads: 2, vocabulary: 200, initializer_range: 0.07}",
     "inputs.image={type: vit, size: 16, patch: 8, layers: 1, width: 32, heads: 2}",
     "optim.lr={trunk: 1.0e-3, new: 1.0e-3}",
-    "train={steps: 400, batch_size: 256, workers: 0}",
+    "train={steps: 400, batch_size: 256}",
     "evaluate={every: 100, baselines: false, batch_size: 512}",
+    "data.weather.rows=24000",
 )
 PAIR = {"image": "b", "text": "a"}
 SPARE = {**PAIR, "numbers": "a"}
-DROPPED = ("inputs.numbers={type: table, layers: 1}", "train.input_dropout=0.3", "train.steps=800")
+DROPPED = ("inputs.numbers={type: table, layers: 1}", "train={steps: 600, input_dropout: 0.3}")
+ALONE = {"text alone": "inputs.image=null", "image alone": "inputs.text=null"}
+TEST = 2400  # rows
 
 
-def settings(carries: dict[str, str], flip: float, seed: int) -> list[str]:
-    source = {"carries": json.dumps(carries), "flip": flip, "rows": 24000}
-    own = [f"train.seed={seed}", *(f"data.weather.{key}={value}" for key, value in source.items())]
-    return [*SMALL, *(DROPPED if carries == SPARE else ()), *own]
-
-
-def arms(carries: dict[str, str]) -> dict[str, list[str]]:
-    """Arm -> its settings."""
-    made = {name: [f"fusion={{type: {name}}}"] for name in FUSIONS.names()}
+def questions(carries: Mapping[str, str], flip: float) -> dict[str, tuple[str, ...]]:
+    """What is asked -> the inputs that are there."""
+    names = sorted(carries)
     if carries == PAIR:
-        made |= {f"{name} alone": [f"inputs.{other}=null", "fusion={type: concat}"] for name, other in
-                 (("text", "image"), ("image", "text"))}  # fmt: skip
-    return made
+        return {f"flips_{flip:.2f}": (*names,)}
+    return {"all": (*names,), **{f"without_{one}": (*(name for name in names if name != one),) for one in names}}
+
+
+def runs() -> Iterator[tuple[str, Mapping[str, str], float, list[str]]]:
+    """The runs: arm, what the inputs carry, the rate of flips, the settings of the recipe."""
+    for carries, flips in ((PAIR, (0.0, 0.05, 0.1)), (SPARE, (0.1,))):
+        arms = {name: f"fusion={{type: {name}}}" for name in FUSIONS.names()} | (ALONE if carries == PAIR else {})
+        for flip in flips:
+            shared = [*SMALL, f"data.weather.carries={json.dumps(carries)}", f"data.weather.flip={flip}"]
+            for arm, own in arms.items():
+                concat = ["fusion={type: concat}"] if arm in ALONE else []
+                yield arm, carries, flip, [*shared, *(DROPPED if carries == SPARE else ()), *concat, own]
+
+
+def accuracy(result: Mapping[str, Any], question: str) -> float:
+    hidden = question.startswith("without")
+    scores = result["hidden"][f"mmbert {question.replace('_', ' ')}"] if hidden else result["test"]
+    return scores["label"]["accuracy"]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--ledger", type=Path)
-    parser.add_argument("--fusions", nargs="+", default=[])
+    parser.add_argument("--arms", nargs="+", default=[])
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    for carries, flips in ((PAIR, FLIPS), (SPARE, FLIPS[-1:])):
-        for flip in flips:
-            for name, known in (("best", bayes(carries, flip)), ("additive at best", additive(carries, flip))):
-                print(f"flips {flip:g}, {name}:", {", ".join(one): round(value, 4) for one, value in known.items()})
-            for seed in arguments.seeds:
-                for arm, own in arms(carries).items():
-                    if arguments.fusions and arm not in arguments.fusions:
-                        continue
-                    name = f"synergy-{'spare' if carries == SPARE else 'pair'}-{flip * 100:g}"
-                    with tempfile.TemporaryDirectory() as folder:
-                        result = api.train(
-                            RECIPE, overrides=[*settings(carries, flip, seed), *own, f"name={name}"],
-                            out=Path(folder) / "run", ledger=arguments.ledger, arm=arm,
-                        )  # fmt: skip
-                    print(f"{name}, seed {seed}, {arm}: {result['test']['label']['accuracy']:.4f}", flush=True)
+    for arm, carries, flip, settings in runs():
+        if arguments.arms and arm not in arguments.arms:
+            continue
+        best, ceiling, asked = bayes(carries, flip), additive(carries, flip), questions(carries, flip)
+        with tempfile.TemporaryDirectory() as folder:
+            settings = [*settings, f"train.seed={arguments.seed}"]
+            result = api.train(RECIPE, overrides=settings, out=Path(folder) / "run")
+        lines = {arm: {question: {"accuracy": accuracy(result, question)} for question in asked}}
+        for question, inputs in asked.items():
+            reached, top = lines[arm][question]["accuracy"], best[inputs]
+            sigma = math.sqrt(top * (1 - top) / TEST) or 1 / TEST
+            print(f"{question:<16} {arm:<16} {reached:.4f}  best {top:.4f} ({(reached - top) / sigma:+.1f} sigma), "
+                  f"ceiling of sums {ceiling[inputs]:.4f}", flush=True)  # fmt: skip
+        known = {name: {question: {"accuracy": one[inputs]} for question, inputs in asked.items()}
+                 for name, one in (("best of all", best), ("best of sums", ceiling))}  # fmt: skip
+        if arguments.ledger:
+            run = Measured("synergy", arguments.seed, "test", recipe_hash(load_recipe(RECIPE, settings).recipe))
+            append_results(arguments.ledger, {**known, **lines}, run)
     return 0
 
 
