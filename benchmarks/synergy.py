@@ -2,8 +2,8 @@
 
     python -m benchmarks.synergy --ledger results/synergy.csv
 
-The recipe is recipes/synergy.yaml on a narrow trunk with random weights, with linear heads. First the recipe's text and
-image, for three rates of flips, and either of them alone. Then with ``numbers``, a table that shows the text's bit once
+The recipe is recipes/synergy.yaml, whose head is linear. First its text and image, for three rates of flips, and either
+of them alone. Then with ``numbers``, a table that shows the text's bit once
 more, so that either can be missing; inputs are dropped in training, and one at a time is taken away at test. Accuracies
 are of the test split; beside them stands what is best of all, and best of what only adds up (``mmbert.data.bayes``).
 """
@@ -25,14 +25,6 @@ from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "synergy.yaml"
-SMALL = (
-    "trunk={checkpoint: null, layers: 2, hidden_size: 64, heads: 2, vocabulary: 200, initializer_range: 0.07}",
-    "inputs.image={type: vit, size: 16, patch: 8, layers: 1, width: 32, heads: 2}",
-    "optim.lr={trunk: 1.0e-3, new: 1.0e-3}",
-    "train={steps: 400, batch_size: 256}",
-    "evaluate={every: 100, baselines: false, batch_size: 512}",
-    "data.weather.rows=24000",
-)
 PAIR = {"image": "b", "text": "a"}
 SPARE = {**PAIR, "numbers": "a"}
 DROPPED = ("inputs.numbers={type: table, layers: 1}", "train={steps: 600, input_dropout: 0.3}")
@@ -53,7 +45,11 @@ def runs() -> Iterator[tuple[str, Mapping[str, str], float, list[str]]]:
     for carries, flips in ((PAIR, (0.0, 0.05, 0.1)), (SPARE, (0.1,))):
         arms = {name: f"fusion={{type: {name}}}" for name in FUSIONS.names()} | (ALONE if carries == PAIR else {})
         for flip in flips:
-            shared = [*SMALL, f"data.weather.carries={json.dumps(carries)}", f"data.weather.flip={flip}"]
+            shared = [
+                f"data.weather.carries={json.dumps(carries)}",
+                f"data.weather.flip={flip}",
+                "evaluate.baselines=false",
+            ]
             for arm, own in arms.items():
                 concat = ["fusion={type: concat}"] if arm in ALONE else []
                 yield arm, carries, flip, [*shared, *(DROPPED if carries == SPARE else ()), *concat, own]
