@@ -1,6 +1,6 @@
 """Layers of a recipe (parent, file, command line): how a later one changes an earlier one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from mmbert.errors import RecipeError, nearest
 from mmbert.recipe.conflicts import CONFIG_KEYS
@@ -29,7 +29,19 @@ def apply(base: Node, layer: Node) -> tuple[Node, list[Problem]]:
         if entries:
             kept = {name: node for name, node in entries.items() if node.value is not None}
             merged[section] = Node(kept, merged[section].origin)
+            if section == "inputs":
+                merged |= _without_rates(merged, entries.keys() - kept.keys())
     return Node(merged, base.origin), problems
+
+
+def _without_rates(sections: dict[str, Node], gone: Set[str]) -> dict[str, Node]:
+    """The training section without the rates at which removed inputs were dropped."""
+    train = _entries(sections, "train")
+    if not (rates := _entries(train, "input_dropout")):
+        return {}
+    kept = {name: rate for name, rate in rates.items() if name not in gone}
+    rate = Node(kept or 0.0, train["input_dropout"].origin)
+    return {"train": Node({**train, "input_dropout": rate}, sections["train"].origin)}
 
 
 def _prepared(base: Node, layer: Node) -> Node:

@@ -1,8 +1,8 @@
 """A recipe file -> a valid Recipe: parents, command-line overrides, and checks in two phases.
 
 Order is parent < file < overrides. Mappings merge; lists and scalars replace; a new ``type`` starts from a clean slate;
-``null`` removes an entry of data, inputs or tasks; a later ``epochs`` replaces ``steps``, a later ``checkpoint`` the
-keys of a trunk from a config.
+``null`` removes an entry of data, inputs (with its rate in ``train.input_dropout``) or tasks; a later ``epochs``
+replaces ``steps``, a later ``checkpoint`` the keys of a trunk from a config.
 
 Phase 1 checks the fixed sections and the names of types without importing a part; phase 2 imports the parts named and
 checks their options. A phase reports all its problems at once.

@@ -252,6 +252,8 @@ def test_a_new_type_starts_from_a_clean_slate(write):
 
 def test_null_removes_an_entry_of_a_named_map_and_is_a_value_elsewhere(write):
     assert set(resolved("inputs.photo=null")["inputs"]) == {"title"}
+    rates = "train.input_dropout={photo: 0.2, title: 0.1}"
+    assert resolved(rates, "inputs.photo=null")["train"]["input_dropout"] == {"title": 0.1}
     assert resolved("optim.clip=null")["optim"]["clip"] is None
     write("extends: recipe.yaml\ninputs: {photo: null}\n", "without.yaml")
     assert set(resolved(path="without.yaml")["inputs"]) == {"title"}
