@@ -88,6 +88,12 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.inputs:
+        rows = {} if arguments.rows is None else {"rows": arguments.rows}
+        importlib.import_module("mmbert.worth").worth(arguments.run, split=arguments.split, **rows)
+        return
+    if arguments.rows is not None:
+        raise RecipeError("--rows goes with --inputs: the scores of a split are those of all its rows")
     _api().evaluate(arguments.run, split=arguments.split)
 
 

@@ -43,6 +43,8 @@ FLOORS = {  # the longest matching prefix counts
     "mmbert.budget": 7,
     "mmbert.findings": 7,
     "mmbert.prospect": 7,
+    "mmbert.worth": 7,
+    "mmbert.worth_tables": 7,
     "mmbert.parser": 7,
     "mmbert.cli": 7,
     "mmbert.__main__": 7,

@@ -69,17 +69,34 @@ def bootstrap(
     >>> bootstrap(lambda rows: values[rows].mean(), ["a", "b", "b"], samples=100)[:3]
     (2.0, 1.0, 2.5)
     """
+    drawn = _drawn(difference, groups, seed, samples)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    # one is added, as the observed data are one possible draw: p is never 0
+    tail = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
+    p = min(1.0, 2 * float(tail) / (samples + 1))
+    return Difference(float(difference(np.arange(len(groups)))), float(low), float(high), p)
+
+
+def standard_error(
+    statistic: Callable[[np.ndarray], float], groups: Sequence[Any], *, seed: int = 0, samples: int = 200
+) -> float:
+    """How far ``statistic(rows)`` is likely to lie from what other rows would have given; arguments as above.
+
+    >>> values = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> round(standard_error(lambda rows: values[rows].mean(), range(4), samples=5000), 2)  # deviation / sqrt(4)
+    0.56
+    """
+    return float(np.std(_drawn(statistic, groups, seed, samples), ddof=1))
+
+
+def _drawn(statistic: Callable[[np.ndarray], float], groups: Sequence[Any], seed: int, samples: int) -> np.ndarray:
+    """The statistic on the rows of groups that are drawn with replacement: [samples]."""
     codes = {group: code for code, group in enumerate(dict.fromkeys(groups))}
     of_row = np.array([codes[group] for group in groups])
     members = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(members), size=(samples, len(members)))
-    drawn = np.array([difference(np.concatenate([members[code] for code in draw])) for draw in draws])
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    # one is added, as the observed data are one possible draw: p is never 0
-    tail = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
-    p = min(1.0, 2 * float(tail) / (samples + 1))
-    return Difference(float(difference(np.arange(len(of_row)))), float(low), float(high), p)
+    return np.array([statistic(np.concatenate([members[code] for code in draw])) for draw in draws])
 
 
 def _take(values: Any, rows: np.ndarray) -> Any:

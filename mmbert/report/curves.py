@@ -1,4 +1,4 @@
-"""Learning curves: a line an arm, its colour and its dashes its own, a band over the seeds."""
+"""Curves: a line an arm, or a kind of change, its colour and its dashes its own, a band over the seeds."""
 
 import math
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ FEW = 30  # points: so many are marked one by one
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a figure: the mean over seeds at each step, and how far the seeds lie apart."""
+    """One line of a figure: the mean over seeds at each step, or each share, and how far the seeds lie apart."""
 
     name: str
-    steps: Sequence[int]
+    steps: Sequence[float]
     middle: Sequence[float]
     low: Sequence[float]  # least and greatest over the seeds
     high: Sequence[float]
@@ -56,8 +56,8 @@ def thinned(curve: Curve, most: int) -> Curve:
     return Curve(curve.name, [curve.steps[place] for place in kept], middle, low, high)
 
 
-def curves(name: str, title: str, found: Sequence[Curve], *, best_step: int = 0) -> Markup:
-    """Values by step. ``best_step``, where given, is the one whose weights were kept."""
+def curves(name: str, title: str, found: Sequence[Curve], *, axis: str = "step", best_step: int = 0) -> Markup:
+    """Values by step, or by what ``axis`` says. ``best_step``, where given, is the one whose weights were kept."""
     columns = min(3, len(found))
     height = 2.4 + 0.19 * math.ceil(len(found) / columns) * (len(found) > 1)
 
@@ -78,11 +78,11 @@ def curves(name: str, title: str, found: Sequence[Curve], *, best_step: int = 0)
                 alpha=0.75, fontsize=7, va="top",
             )  # fmt: skip
         axes.set_title(label(title, width=60, lines=1))
-        axes.set_xlabel("step")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel(axis)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=axis == "step"))
         axes.grid()
         if len(found) > 1:
             figure.legend(loc="outside lower left", ncols=columns, fontsize=8, handlelength=3)
 
     told = ", ".join(one.name for one in found)
-    return draw(name, f"{title} by step of {told}"[:2000], WIDTH, height, paint)
+    return draw(name, f"{title} by {axis} of {told}"[:2000], WIDTH, height, paint)

@@ -43,11 +43,14 @@ def heat_map(
     inputs: Sequence[str],
     tasks: Sequence[tuple[str, str]],
     changes: Mapping[tuple[str, str], tuple[float, bool | None]],
+    *,
+    title: str = "Change of each task without each input",
+    of: str = "without ",
 ) -> Markup:
-    """How a task changes without an input. ``tasks``: (task, metric); ``changes``: (input, task) -> (change, worse).
+    """A number for each input and task. ``tasks``: (task, metric); ``changes``: (input, task) -> (change, worse).
 
     Red is worse, blue is better; the shade is relative to the largest change of the column. Where it is not known
-    which of the two it is (None), the change is written without a colour.
+    which of the two it is (None), the change is written without a colour. ``of`` stands before each input's name.
     """
 
     def paint(figure: Figure) -> None:
@@ -60,11 +63,11 @@ def heat_map(
                 share = abs(value) / largest if worse is not None and largest and math.isfinite(value) else 0.0
                 _cell(axes, row, column, RED if worse else BLUE, share, signed(value), 8)
         heads = [f"{label(task, width=16)}\n{label(metric, width=16, lines=1)}" for task, metric in tasks]
-        _frame(axes, [f"without {label(one, width=18, lines=1)}" for one in inputs], heads, top=True)
+        _frame(axes, [f"{of}{label(one, width=18, lines=1)}" for one in inputs], heads, top=True)
 
     width = 1.9 + 1.0 * len(tasks)
-    told = "; ".join(f"{task} without {one}: {signed(value)}" for (one, task), (value, _) in changes.items())
-    return draw(name, f"Change of each task without each input. {told}"[:2000], width, 0.75 + 0.36 * len(inputs), paint)
+    told = "; ".join(f"{task} {of}{one}: {signed(value)}" for (one, task), (value, _) in changes.items())
+    return draw(name, f"{title}. {told}"[:2000], width, 0.75 + 0.36 * len(inputs), paint)
 
 
 def scatter(name: str, title: str, points: Sequence[tuple[float, float]]) -> Markup:

@@ -17,9 +17,10 @@ from mmbert.report.reading import read_run
 from mmbert.report.results import arms, comparisons, summary, tasks
 from mmbert.report.setting import data, environment, recipe
 from mmbert.report.words import clean, plural, shorten
+from mmbert.report.worth import worth
 
 LARGEST = 3_000_000  # bytes
-SECTIONS = (summary, arms, comparisons, tasks, mistakes, inputs, learning, cost, data, environment, recipe)
+SECTIONS = (summary, arms, comparisons, tasks, mistakes, inputs, worth, learning, cost, data, environment, recipe)
 
 
 def run_report(run: Path) -> str:

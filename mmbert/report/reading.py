@@ -38,6 +38,7 @@ class RunRecord:
     environment: Mapping[str, Any]
     examples: list[dict[str, Any]]
     cost: Mapping[str, Any]
+    worth: Mapping[str, Any]  # of inputs.json
 
 
 def read_run(run: Path) -> RunRecord:
@@ -73,6 +74,7 @@ def read_run(run: Path) -> RunRecord:
         environment=_json(run / "env.json"),
         examples=_lines(run / "examples.jsonl", MOST_LINES),
         cost=_json(run / "cost.json"),
+        worth=_json(run / "inputs.json"),
     )
 
 

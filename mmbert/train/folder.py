@@ -12,7 +12,9 @@ from typing import Any
 from mmbert.errors import IntegrityError
 from mmbert.train.trackers import Trackers
 
-FINISHED = ("result.json", "test.safetensors", "examples.jsonl", "cost.json")  # what a run writes at its end
+# what a run writes at its end, and what is measured of it afterwards
+FINISHED = ("result.json", "test.safetensors", "examples.jsonl", "cost.json", "inputs.json", "inputs.validation.json",
+            "inputs.train.json")  # fmt: skip
 
 
 class RunFolder:

@@ -1,0 +1,188 @@
+"""What the inputs of a trained model are worth: its scores with inputs absent or exchanged, and what follows of them.
+
+All of it is plain values for a file of JSON; scores are task -> metric -> value, of all labelled rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmbert.contracts import Task
+from mmbert.data.chance import uniform
+from mmbert.errors import NumericalError
+from mmbert.evaluate.baselines import Labelled, constant
+from mmbert.evaluate.bootstrap import paired_bootstrap, standard_error
+from mmbert.evaluate.curve import area
+from mmbert.evaluate.emap import effects, project
+from mmbert.evaluate.encoded import Encoded
+from mmbert.evaluate.evaluator import Evaluation, evaluate
+from mmbert.evaluate.outputs import of_rows, row_level
+from mmbert.evaluate.results import primary
+from mmbert.evaluate.shapley import shapley, subsets
+from mmbert.evaluate.views import RATES, View, exchanged, missing
+from mmbert.model import MMBert
+from mmbert.types import Batch
+
+PAIRS = 50_000  # rows put together for the additive projection, at most
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A trained model, as ``encoded.reader`` makes it, and the rows that it is asked about."""
+
+    model: MMBert
+    encoded: Encoded
+    groups: Mapping[int, Any]  # sample id -> group, of those that have one
+    seed: int
+    device: torch.device | str = "cpu"
+
+    @property
+    def inputs(self) -> list[str]:
+        return sorted(self.encoded.columns)
+
+    def evaluate(self, view: View | None = None, without: Sequence[str] = ()) -> Evaluation:
+        return evaluate(self.model, self.encoded.batches(view), device=self.device, without=without)
+
+    def task(self, name: str) -> Task:
+        return self.model.tasks[name]
+
+    def of_groups(self, ids: Sequence[int]) -> list[str]:
+        """The group of each sample; one without is its own."""
+        return [str(self.groups.get(sample, f"{sample} alone")) for sample in ids]
+
+
+def of_constant(probe: Probe, found: Evaluation) -> dict[str, list[Tensor]]:
+    """What the best predictor that ignores the input says of the rows of ``found``: what no input at all is worth."""
+    said = {}
+    for name, targets in found.targets.items():
+        items, task = targets.rows(), deepcopy(probe.task(name)).cpu()
+        rows = {"": Labelled(np.arange(len(items)), list(targets), items, {})}
+        said[name] = list(task.predict(constant(task, rows, {*probe.inputs, "text"})[""]))
+    return said
+
+
+def score(probe: Probe, found: Evaluation, predictions: Mapping[str, Sequence[Tensor]]) -> dict[str, dict[str, float]]:
+    """The scores of predictions for the rows of ``found``."""
+    return {name: probe.task(name).score(made, found.targets[name].rows()) for name, made in predictions.items()}
+
+
+def of_subsets(probe: Probe, found: Evaluation, chance: Scores) -> dict[frozenset[str], Scores]:
+    """The scores for every subset of inputs, the others taken away; ``chance`` for none, ``found`` for all."""
+    values: dict[frozenset[str], Scores] = {}
+    for subset in subsets(probe.inputs):
+        if not subset:
+            values[subset] = chance
+        elif len(subset) == len(probe.inputs):
+            values[subset] = found.scores
+        else:
+            values[subset] = probe.evaluate(without=sorted({*probe.inputs} - subset)).scores
+    return values
+
+
+def contributions(probe: Probe, values: Mapping[frozenset[str], Scores]) -> dict[str, dict[str, dict[str, float]]]:
+    """Task -> metric -> input -> its Shapley contribution: how much better it makes the score, also of an error."""
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for name, metrics in values[frozenset(probe.inputs)].items():
+        errors = probe.task(name).lower_is_better
+        for metric in metrics:
+            sign = -1 if metric in errors else 1
+            worth = {subset: sign * scores[name][metric] for subset, scores in values.items()}
+            result.setdefault(name, {})[metric] = shapley(worth, probe.inputs)
+    return result
+
+
+def of_missing(probe: Probe) -> list[Scores]:
+    """The scores at each of ``RATES`` at which inputs are absent at random."""
+    has, ids = probe.encoded.has, probe.encoded.ids
+    return [probe.evaluate(missing(has, ids, rate, probe.seed)).scores for rate in RATES]
+
+
+def of_exchanged(probe: Probe, name: str) -> list[Scores]:
+    """The scores at each of ``RATES`` at which one input is another row's."""
+    has, ids = probe.encoded.has, probe.encoded.ids
+    return [probe.evaluate(exchanged(has, ids, name, rate, probe.seed)).scores for rate in RATES]
+
+
+def errors_of_gain(probe: Probe, found: Evaluation, said: Mapping[str, Sequence[Tensor]]) -> dict[str, float]:
+    """Task -> the standard error of its primary metric minus the constant's, over rows or groups of rows."""
+    result = {}
+    for name, targets in found.targets.items():
+        true, made, task = targets.rows(), found.predictions[name].rows(), probe.task(name)
+        metric = primary(found.scores[name])
+
+        def gain(rows: np.ndarray, name=name, true=true, made=made, task=task, metric=metric) -> float:
+            items = [true[row] for row in rows]
+            return (
+                task.score([made[row] for row in rows], items)[metric]
+                - task.score([said[name][row] for row in rows], items)[metric]
+            )
+
+        result[name] = standard_error(gain, probe.of_groups(list(targets)))
+    return result
+
+
+def areas(
+    probe: Probe, curve: Sequence[Scores], chance: Scores, errors: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Task -> the area of its curve in the primary metric, and task -> why there is none."""
+    found, refused = {}, {}
+    for name, scores in curve[0].items():
+        metric = primary(scores)
+        values, lower = [one[name][metric] for one in curve], metric in probe.task(name).lower_is_better
+        try:
+            found[name] = area(values, chance[name][metric], error=errors[name], lower_is_better=lower)
+        except NumericalError as error:
+            refused[name] = f"{name}: {metric} {error}"
+    return found, refused
+
+
+def additive(probe: Probe, found: Evaluation, *, most: int, batch: int) -> dict[str, Any]:
+    """The scores of the model and of its additive projection on the same rows, at most ``most``; nothing for one input.
+
+    With ``difference``, the primary metric of the model minus that of the projection, by paired bootstrap.
+    """
+    names, inputs = [name for name in found.scores if row_level(probe.task(name))], probe.inputs
+    ids = probe.encoded.ids
+    labelled = {sample for name in names for sample in found.targets[name]}
+    rows = [row for row, sample in enumerate(ids.tolist()) if sample in labelled]
+    rows.sort(key=lambda row: uniform(probe.seed, int(ids[row]), "additive"))
+    passes = 1 if len(inputs) == 2 else len(inputs)
+    chosen = torch.tensor(rows[: min(most, int((PAIRS / passes) ** 0.5))], dtype=torch.int64)
+    if len(inputs) < 2 or len(chosen) < 2:
+        return {}
+    dtype = next(probe.model.parameters()).dtype
+
+    def outputs(view: View) -> dict[str, Tensor]:
+        size = len(next(iter(view.values())))
+        made = probe.encoded.inputs({name: chosen[places] for name, places in view.items()})
+        return of_rows(
+            probe.model, Batch(torch.zeros(size, dtype=torch.int64), made, {}).to(probe.device, dtype), names
+        )
+
+    each = [outputs(dict.fromkeys(inputs, places)) for places in torch.arange(len(chosen)).split(batch)]
+    means = effects(outputs, inputs, len(chosen), batch=batch)
+    samples = ids[chosen].tolist()
+    result: dict[str, Any] = {"rows": len(chosen), "tasks": {}}
+    for name in names:
+        task, own = probe.task(name), [at for at, sample in enumerate(samples) if sample in found.targets[name]]
+        if not own:
+            continue
+        true = [found.targets[name][samples[at]] for at in own]
+        predict = [list(task.predict(one.to(probe.device))[own].cpu())
+                   for one in (torch.cat([one[name] for one in each]), project(means[name]))]  # fmt: skip
+        whole, alone = (task.score(made, true) for made in predict)
+        metric = primary(whole)
+        groups = probe.of_groups([samples[at] for at in own])
+        difference = paired_bootstrap(lambda made, items, task=task, metric=metric: task.score(made, items)[metric],
+                                      true, *predict, groups, samples=500)  # fmt: skip
+        result["tasks"][name] = {
+            "rows": len(own), "model": whole, "additive": alone, "difference": difference._asdict(),
+        }  # fmt: skip
+    return result
