@@ -88,6 +88,8 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    if arguments.rows is not None and arguments.rows < 1:
+        raise RecipeError(f"--rows: expected 1 or more, found {arguments.rows}")
     if arguments.inputs:
         rows = {} if arguments.rows is None else {"rows": arguments.rows}
         importlib.import_module("mmbert.worth").worth(arguments.run, split=arguments.split, **rows)

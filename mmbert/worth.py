@@ -15,9 +15,7 @@ from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.evaluate.calibration import RANGE, best_temperature, of_classes, of_labels
 from mmbert.evaluate.encoded import encode, reader
 from mmbert.evaluate.outputs import Said, of_labelled
-from mmbert.evaluate.results import primary
-from mmbert.evaluate.views import RATES
-from mmbert.evaluate.worth import (
+from mmbert.evaluate.probe import (
     Probe,
     additive,
     areas,
@@ -29,6 +27,8 @@ from mmbert.evaluate.worth import (
     of_subsets,
     score,
 )
+from mmbert.evaluate.results import primary
+from mmbert.evaluate.views import RATES
 from mmbert.predictor import open_run
 from mmbert.train.console import Console
 from mmbert.train.folder import RunFolder

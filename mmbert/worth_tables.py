@@ -1,5 +1,6 @@
 """The tables in which ``mmbert evaluate RUN --inputs`` tells what each input is worth."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,15 +54,15 @@ def _subsets(found: Mapping[str, Any], metrics: Mapping[str, str]) -> list[tuple
 
 def _contributions(found: Mapping[str, Any], metrics: Mapping[str, str]) -> list[tuple[str, Cells]]:
     values = {name: found["contributions"][name][metric] for name, metric in metrics.items()}
-    rows = [(one, [f"{values[name][one]:+.4g}" for name in metrics]) for one in found["inputs"]]
-    return [*rows, ("all inputs over none", [f"{sum(values[name].values()):+.4g}" for name in metrics])]
+    rows = [(one, [_signed(values[name][one]) for name in metrics]) for one in found["inputs"]]
+    return [*rows, ("all inputs over none", [_signed(math.fsum(values[name].values())) for name in metrics])]
 
 
 def _additive(one: Mapping[str, Any], metric: str) -> Cells:
     told = one["difference"]
-    interval = f"{told['low']:+.4g} to {told['high']:+.4g}"
+    interval = f"{_signed(told['low'])} to {_signed(told['high'])}"
     scores = [_number(one[which][metric]) for which in ("model", "additive")]
-    return [str(one["rows"]), *scores, f"{told['difference']:+.4g}", interval]
+    return [str(one["rows"]), *scores, _signed(told["difference"]), interval]
 
 
 def _calibration(one: Mapping[str, Any]) -> Cells:
@@ -78,13 +79,17 @@ def _show(console: Console, title: str, metrics: Mapping[str, str], rows: Sequen
 
 
 def _table(console: Console, title: str, head: Sequence[str], rows: Sequence[tuple[str, Cells]]) -> None:
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
     table.add_column("", vertical="bottom")
     for one in head:
         table.add_column(Text(one), justify="right", no_wrap=True)
     for label, cells in rows:
         table.add_row(Text(label), *map(Text, cells))
-    console.rich.print("", table)
+    console.rich.print("", Text(title, style="bold"), table)
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 12) + 0.0:+.4g}"
 
 
 def _number(value: float | None) -> str:

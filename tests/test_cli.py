@@ -172,6 +172,19 @@ def test_commands_call_the_api(api, capsys):
     assert capsys.readouterr().out.splitlines() == [line for line in told for _ in range(2)]
 
 
+def test_what_inputs_are_worth_is_a_way_to_evaluate(api, monkeypatch, capsys):
+    calls = []
+    worth = SimpleNamespace(worth=lambda *positional, **named: calls.append((positional, named)))
+    monkeypatch.setitem(sys.modules, "mmbert.worth", worth)
+    for words in ("evaluate run --inputs", "evaluate run --inputs --split validation --rows 50"):
+        assert cli.main(words.split()) == 0
+    assert calls == [((Path("run"),), {"split": "test"}), ((Path("run"),), {"split": "validation", "rows": 50})]
+    for words in ("evaluate run --rows 50", "evaluate run --inputs --rows 0"):
+        assert cli.main(words.split()) == 2
+        assert "--rows" in capsys.readouterr().err
+    assert (len(calls), api) == (2, [])
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

@@ -125,10 +125,10 @@ def encode(model: MMBert, batches: Iterable[Batch], *, device: torch.device | st
     bare: list[Batch] = []
     size = 0
     for batch in batches:
+        moved = batch.to(device, dtype).inputs
         for name, present in batch.inputs.items():
             if name in model.encoders:
-                moved = present_on(present, device, dtype)
-                joined = join(model.encoders[name](**moved.tensors), moved.rows, len(batch))
+                joined = join(model.encoders[name](**moved[name].tensors), moved[name].rows, len(batch))
                 rows = present.rows.unique()
                 tokens = Tokens(*(part.cpu() for part in joined)).at(rows)
             else:
@@ -139,12 +139,6 @@ def encode(model: MMBert, batches: Iterable[Batch], *, device: torch.device | st
     model.train(training)
     texts = frozenset(name for name in parts if name not in model.encoders)
     return Encoded({name: parts[name].column(size) for name in sorted(parts)}, bare, texts)
-
-
-def present_on(present: Present, device: torch.device | str, dtype: torch.dtype) -> Present:
-    """The items of one input on a device; ``dtype`` is for tensors of floating point."""
-    no_rows = torch.zeros(0, dtype=torch.int64)
-    return Batch(no_rows, {"": present}, {}).to(device, dtype).inputs[""]
 
 
 def reader(model: MMBert) -> MMBert:

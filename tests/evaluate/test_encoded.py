@@ -9,6 +9,7 @@ import torch
 from mmbert.build import build
 from mmbert.data.collate import collate
 from mmbert.data.loader import evaluation_batches
+from mmbert.evaluate import read_once
 from mmbert.evaluate.encoded import encode, reader
 from mmbert.evaluate.evaluator import evaluate
 from mmbert.evaluate.read_once import ReadOnce
@@ -188,7 +189,7 @@ def test_a_text_cut_into_other_words_is_another(trunk):
 
 @torch.no_grad()
 def test_it_forgets_where_it_would_remember_too_much(trunk, monkeypatch):
-    monkeypatch.setattr("mmbert.evaluate.read_once.MOST", 3)
+    monkeypatch.setattr(read_once, "MOST", 3)
     once = ReadOnce(trunk)
     first = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
     once.embed({"text": words([0, 1], [[9], [10]])}, 2)

@@ -95,6 +95,14 @@ def test_arms_differ_in_colour_and_dashes():
     assert {"a", "b", "c", "kept"} <= set(texts(svg))
 
 
+def test_curves_may_run_over_shares():
+    found = [over_seeds("a", [[(0, 0.5), (1, 1.0)]])]
+    assert "share of rows" in texts(svg := str(curves("c", "accuracy", found, axis="share of rows")))
+    assert "0.2" in texts(svg)
+    assert "accuracy by share of rows of a" in svg
+    assert not {"0.2", "0.5"} & {*texts(str(curves("c", "", [over_seeds("a", [[(0, 7.0), (1, 9.0)]])])))}
+
+
 def row(true, label):
     return {"true": {"kind": true}, "predicted": {"kind": {"label": label, "probability": 0.5}}}
 
@@ -128,6 +136,10 @@ def test_the_heat_map_marks_what_gets_worse():
     svg = str(heat_map("h", ["text", "photo"], [("kind", "accuracy"), ("price", "rmse")], given))
     assert {"\u22120.2", "+0.1", "+0.05"} <= set(texts(svg))
     assert (svg.count("fill: #d55e00"), svg.count("fill: #0072b2")) == (1, 1)
+    assert {"without text", "without photo"} <= set(texts(svg))
+    named = str(heat_map("h", ["text"], [("kind", "accuracy")], given, title="Worth", of="worth of "))
+    assert "worth of text" in texts(named)
+    assert "Worth. kind worth of text: \u22120.2" in named
 
 
 def test_numbers_lie_on_the_line_where_they_agree():

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from mmbert.contracts import Encoder, Fusion
+from mmbert.evaluate import probe as module
 from mmbert.evaluate.encoded import Encoded, encode, reader
-from mmbert.evaluate.worth import (
+from mmbert.evaluate.probe import (
     Probe,
     additive,
     areas,
@@ -131,7 +132,7 @@ def test_of_xor_the_two_inputs_share_what_only_both_have():
 
 
 def test_of_xor_the_additive_projection_is_at_chance(monkeypatch):
-    monkeypatch.setattr("mmbert.evaluate.worth.PAIRS", ROWS**2)  # all rows, in which bits are even
+    monkeypatch.setattr(module, "PAIRS", ROWS**2)  # all rows, in which bits are even
     one = probe(*XOR, inputs=("a", "b"))
     made = additive(one, measured(one)[0], most=ROWS, batch=5000)
     told = made["tasks"]["label"]
@@ -208,7 +209,7 @@ def test_the_same_seed_gives_the_same_and_another_others():
 
 
 def test_the_projection_keeps_to_its_budget_of_pairs(monkeypatch):
-    monkeypatch.setattr("mmbert.evaluate.worth.PAIRS", 300)
+    monkeypatch.setattr(module, "PAIRS", 300)
     for inputs, rows in ((("a", "b"), 17), (("a", "b", "noise"), 10)):  # 17^2 and 3 * 10^2
         one = probe(*XOR, inputs=inputs)
         assert additive(one, measured(one)[0], most=64, batch=50)["rows"] == rows
