@@ -88,15 +88,12 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    if arguments.rows is not None and arguments.rows < 1:
-        raise RecipeError(f"--rows: expected 1 or more, found {arguments.rows}")
     if arguments.inputs:
-        rows = {} if arguments.rows is None else {"rows": arguments.rows}
-        importlib.import_module("mmbert.worth").worth(arguments.run, split=arguments.split, **rows)
-        return
-    if arguments.rows is not None:
+        importlib.import_module("mmbert.worth").worth(arguments.run, split=arguments.split, rows=arguments.rows)
+    elif arguments.rows is not None:
         raise RecipeError("--rows goes with --inputs: the scores of a split are those of all its rows")
-    _api().evaluate(arguments.run, split=arguments.split)
+    else:
+        _api().evaluate(arguments.run, split=arguments.split)
 
 
 def predict(arguments: argparse.Namespace) -> None:

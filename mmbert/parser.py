@@ -45,7 +45,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     command.add_argument("run", type=Path, metavar="RUN")
     command.add_argument("--split", default="test", choices=["train", "validation", "test"])
     command.add_argument("--inputs", action="store_true", help="what each input is worth, instead; kept for reports")
-    command.add_argument("--rows", type=int, metavar="N", help="of the split, for --inputs at most (default: 2000)")
+    command.add_argument("--rows", type=int, metavar="N", help="of the split at most, for --inputs (default: 2000)")
 
     command = add("predict", "predictions of a trained model, one a row")
     command.add_argument("run", type=Path, metavar="RUN")

@@ -46,7 +46,7 @@ class _Row(NamedTuple):
     sample: Sample  # without inputs and targets
 
 
-def worth(run: str | Path, *, split: str = "test", rows: int = ROWS) -> dict[str, Any]:
+def worth(run: str | Path, *, split: str = "test", rows: int | None = None) -> dict[str, Any]:
     """Measure, print and write into the run folder what the inputs of a finished run are worth on a split.
 
     Scores for every subset of inputs with what each contributes; for inputs that are absent, or another row's, in a
@@ -56,12 +56,14 @@ def worth(run: str | Path, *, split: str = "test", rows: int = ROWS) -> dict[str
     Args:
         run: the run folder.
         split: whose rows are scored.
-        rows: how many of them at most; which ones is a matter of chance, but the same ones each time.
+        rows: how many of them at most, by default 2000; which ones is a matter of chance, but the same each time.
 
     Raises ``IntegrityError`` where the run is not finished, ``DataError`` where no row of the split has a label, and
     ``RecipeError`` where several processes were launched.
     """
-    accelerator, path = Accelerator(), Path(run)
+    accelerator, path, rows = Accelerator(), Path(run), ROWS if rows is None else rows
+    if rows < 1:
+        raise RecipeError(f"--rows: expected 1 or more, found {rows}")
     if accelerator.num_processes > 1:
         raise RecipeError(f"evaluate --inputs runs in one process, however: {accelerator.num_processes=}")
     if path.exists() and not (path / "result.json").exists():

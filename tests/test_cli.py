@@ -178,10 +178,12 @@ def test_what_inputs_are_worth_is_a_way_to_evaluate(api, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mmbert.worth", worth)
     for words in ("evaluate run --inputs", "evaluate run --inputs --split validation --rows 50"):
         assert cli.main(words.split()) == 0
-    assert calls == [((Path("run"),), {"split": "test"}), ((Path("run"),), {"split": "validation", "rows": 50})]
-    for words in ("evaluate run --rows 50", "evaluate run --inputs --rows 0"):
-        assert cli.main(words.split()) == 2
-        assert "--rows" in capsys.readouterr().err
+    assert calls == [
+        ((Path("run"),), {"split": "test", "rows": None}),
+        ((Path("run"),), {"split": "validation", "rows": 50}),
+    ]
+    assert cli.main(["evaluate", "run", "--rows", "50"]) == 2
+    assert capsys.readouterr().err == "--rows goes with --inputs: the scores of a split are those of all its rows\n"
     assert (len(calls), api) == (2, [])
 
 

@@ -10,7 +10,9 @@ import pytest
 import mmbert
 from mmbert import cli
 from mmbert.errors import DataError, IntegrityError, RecipeError
+from mmbert.evaluate.probe import DRAWS
 from mmbert.predictor import open_run
+from mmbert.train.folder import RunFolder
 from mmbert.worth import worth
 
 RECIPE = """\
@@ -36,13 +38,17 @@ def trained(folder):
     """What training says, and what its inputs are then worth."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setitem(DRAWS, "interval", 10)
+        patch.setitem(DRAWS, "error", 10)
         result = mmbert.train("small.yaml", out="run")
         return result, worth("run")
 
 
 @pytest.fixture(autouse=True)
-def _in_the_folder(folder, monkeypatch):
+def _quickly_in_the_folder(folder, monkeypatch):
     monkeypatch.chdir(folder)
+    monkeypatch.setitem(DRAWS, "interval", 10)
+    monkeypatch.setitem(DRAWS, "error", 10)
 
 
 def near(expected):
@@ -123,17 +129,22 @@ def test_fewer_rows_are_the_same_each_time_and_another_split_has_a_file_of_its_o
     found = worth("run", split="validation", rows=6)
     assert (found["split"], found["rows"]) == ("validation", 6)
     assert found["of"] > 6
-    assert json.loads(Path("run", "inputs.validation.json").read_text()) == found == worth(
-        "run", split="validation", rows=6)  # fmt: skip
+    before = Path("run", "inputs.validation.json").read_bytes()
+    assert json.loads(before) == found
+    worth("run", split="validation", rows=6)
+    assert Path("run", "inputs.validation.json").read_bytes() == before
     assert all("temperature" not in one for one in found["calibration"].values())  # fitted there, it says nothing
     assert json.loads(Path("run", "inputs.json").read_text()) == trained[1]
 
 
-def test_training_anew_removes_it(trained, tmp_path):
-    mmbert.train("small.yaml", out=tmp_path / "run")
-    (tmp_path / "run" / "inputs.json").write_text("{}")
-    mmbert.train("small.yaml", out=tmp_path / "run", resume="never")
-    assert not (tmp_path / "run" / "inputs.json").exists()
+def test_training_anew_removes_it(tmp_path):
+    names = ("inputs.json", "inputs.train.json", "inputs.validation.json")
+    folder = RunFolder(tmp_path, writes=True)
+    for begin in (folder.clear, lambda: folder.rewind(3, evaluated=True)):
+        for name in names:
+            folder.write(name, {})
+        begin()
+        assert not any((tmp_path / name).exists() for name in names)
 
 
 def test_more_inputs_than_can_be_enumerated_are_told(trained, monkeypatch):
@@ -150,6 +161,9 @@ def test_an_unfinished_run_and_several_processes_are_refused(trained, tmp_path, 
         worth(tmp_path)
     with pytest.raises(IntegrityError, match="is not a run folder"):
         worth(tmp_path / "nowhere")
+    for rows in (0, -1):
+        with pytest.raises(RecipeError, match=f"--rows: expected 1 or more, found {rows}"):
+            worth("run", rows=rows)
     monkeypatch.setattr("mmbert.worth.Accelerator.num_processes", 2)
     with pytest.raises(RecipeError, match="runs in one process"):
         worth("run")

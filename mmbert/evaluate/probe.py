@@ -29,6 +29,7 @@ from mmbert.model import MMBert
 from mmbert.types import Batch
 
 PAIRS = 50_000  # rows put together for the additive projection, at most
+DRAWS = {"error": 200, "interval": 500}  # of a bootstrap: an interval needs more than a standard error
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -124,7 +125,7 @@ def errors_of_gain(probe: Probe, found: Evaluation, said: Mapping[str, Sequence[
                 - task.score([said[name][row] for row in rows], items)[metric]
             )
 
-        result[name] = standard_error(gain, probe.of_groups(list(targets)))
+        result[name] = standard_error(gain, probe.of_groups(list(targets)), samples=DRAWS["error"])
     return result
 
 
@@ -181,7 +182,7 @@ def additive(probe: Probe, found: Evaluation, *, most: int, batch: int) -> dict[
         metric = primary(whole)
         groups = probe.of_groups([samples[at] for at in own])
         difference = paired_bootstrap(lambda made, items, task=task, metric=metric: task.score(made, items)[metric],
-                                      true, *predict, groups, samples=500)  # fmt: skip
+                                      true, *predict, groups, samples=DRAWS["interval"])  # fmt: skip
         result["tasks"][name] = {
             "rows": len(own), "model": whole, "additive": alone, "difference": difference._asdict(),
         }  # fmt: skip

@@ -31,7 +31,7 @@ def missing(has: Has, ids: Tensor, rate: float, seed: int) -> dict[str, Tensor]:
 
     >>> has = {"image": torch.tensor([True, True]), "text": torch.tensor([True, False])}
     >>> missing(has, torch.tensor([7, 8]), 1.0, seed=0)
-    {'image': tensor([-1,  1]), 'text': tensor([ 0, -1])}
+    {'image': tensor([0, 1]), 'text': tensor([-1, -1])}
     """
     view = whole(has)
     for row, sample in enumerate(ids.tolist()):
