@@ -28,7 +28,7 @@ def of_rows(model: MMBert, batch: Batch, tasks: Collection[str]) -> dict[str, Te
     """Task -> the output [rows, ...] for every row of a batch, float64 on the CPU. The model is in evaluation mode."""
     assert not model.training
     fused = model.fuse(batch)
-    return {name: model.tasks[name](fused).double().cpu() for name in tasks}
+    return {name: model.output(name, fused).double().cpu() for name in tasks}
 
 
 def of_labelled(
