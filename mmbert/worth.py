@@ -12,7 +12,7 @@ from mmbert.build import Built
 from mmbert.data.chance import uniform
 from mmbert.data.loader import evaluation_batches
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
-from mmbert.evaluate.calibration import RANGE, best_temperature, of_classes, of_labels
+from mmbert.evaluate.calibration import RANGE, best_temperature, calibration
 from mmbert.evaluate.encoded import encode, reader
 from mmbert.evaluate.outputs import Said, of_labelled
 from mmbert.evaluate.probe import (
@@ -49,9 +49,9 @@ class _Row(NamedTuple):
 def worth(run: str | Path, *, split: str = "test", rows: int | None = None) -> dict[str, Any]:
     """Measure, print and write into the run folder what the inputs of a finished run are worth on a split.
 
-    Scores for every subset of inputs with what each contributes; for inputs that are absent, or another row's, in a
-    rising share of the rows; of the additive projection; and how well probabilities are calibrated. The file is
-    ``inputs.json`` (``inputs.validation.json`` of another split), the same each time.
+    Scores for every subset of inputs with what each contributes; for inputs that are absent, or corrupted (another
+    row's stands in their place), in a rising share of the rows; of the additive projection; and how well probabilities
+    are calibrated. The file is ``inputs.json`` (``inputs.validation.json`` of another split), the same each time.
 
     Args:
         run: the run folder.
@@ -106,9 +106,9 @@ def _measured(built: Built, probe: Probe, split: str, rows: int, console: Consol
     else:
         notes.append(f"{len(inputs)} inputs have {2 ** len(inputs)} subsets, more than the {2**MOST_INPUTS} that are "
                      "scored: subsets and contributions are left out.")  # fmt: skip
-    console.say("scores with inputs absent, or those of another row ...")
+    console.say("scores with inputs absent, or corrupted ...")
     errors = errors_of_gain(probe, found, said)
-    curves = {f"{name} of another row": of_exchanged(probe, name) for name in inputs}
+    curves = {f"{name} corrupted: another row's": of_exchanged(probe, name) for name in inputs}
     if len(inputs) > 1:
         curves = {"absent at random": of_missing(probe), **curves}
     else:
@@ -169,22 +169,17 @@ def _calibrated(built: Built, probe: Probe, split: str, rows: int) -> dict[str, 
         )
     made = {}
     for name, said in found.items():
-        made[name] = {"before": _of(said, 1.0)}
+        made[name] = {"before": calibration(*_arrays(said))._asdict()}
         if name in fitted:
             temperature = best_temperature(*_arrays(fitted[name]))
-            made[name] |= {"temperature": temperature, "after": _of(said, temperature)}
+            after = calibration(*_arrays(said), temperature=temperature)._asdict()
+            made[name] |= {"temperature": temperature, "after": after}
             if not RANGE[0] * 1.01 < temperature < RANGE[1] / 1.01:
                 made[name]["at_bound"] = True
     return made
 
 
-def _arrays(said: Said) -> tuple[Any, ...]:
+def _arrays(said: Said) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Logits, what is true and, of labels, what is known."""
-    arrays = (said.outputs, *(said.targets[key] for key in ("target", "known") if key in said.targets))
-    return tuple(one.numpy() for one in arrays)
-
-
-def _of(said: Said, temperature: float) -> dict[str, float]:
-    arrays = _arrays(said)
-    one = of_classes(*arrays, temperature) if len(arrays) == 2 else of_labels(*arrays, temperature)
-    return one._asdict()
+    known = said.targets.get("known")
+    return said.outputs.numpy(), said.targets["target"].numpy(), None if known is None else known.numpy()

@@ -59,8 +59,17 @@ def of_labels(logits: np.ndarray, target: np.ndarray, known: np.ndarray, tempera
     return Calibration(ece(probability, true), float(np.square(probability - true).mean()), float(nll.mean()))
 
 
+def calibration(
+    logits: np.ndarray, target: np.ndarray, known: np.ndarray | None = None, *, temperature: float = 1.0
+) -> Calibration:
+    """Of classes or, where ``known`` is given, of labels."""
+    if known is None:
+        return of_classes(logits, target, temperature)
+    return of_labels(logits, target, known, temperature)
+
+
 def best_temperature(logits: np.ndarray, target: np.ndarray, known: np.ndarray | None = None) -> float:
-    """The temperature that minimises ``nll``, of classes or, where ``known`` is given, of labels (Guo et al. 2017).
+    """The temperature that minimises ``nll`` (Guo et al. 2017); of labels where ``known`` is given.
 
     It lies in ``RANGE``, at whose lower end it is where all is predicted right.
 
@@ -70,10 +79,7 @@ def best_temperature(logits: np.ndarray, target: np.ndarray, known: np.ndarray |
     """
 
     def loss(log_temperature: float) -> float:
-        temperature = float(np.exp(log_temperature))
-        if known is None:
-            return of_classes(logits, target, temperature).nll
-        return of_labels(logits, target, known, temperature).nll
+        return calibration(logits, target, known, temperature=float(np.exp(log_temperature))).nll
 
     found: float = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded", options={"xatol": 1e-8}).x
     return float(np.exp(found))

@@ -157,5 +157,5 @@ def reader(model: MMBert) -> MMBert:
 class Recall(Encoder):
     """Hands on tokens that were encoded before."""
 
-    def forward(self, values: Tensor, mask: Tensor, unit: Tensor) -> Tokens:
+    def forward(self, values: Tensor, mask: Tensor, unit: Tensor) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
         return Tokens(values, mask, unit)

@@ -150,40 +150,46 @@ def additive(probe: Probe, found: Evaluation, *, most: int, batch: int) -> dict[
     With ``difference``, the primary metric of the model minus that of the projection, by paired bootstrap.
     """
     names, inputs = [name for name in found.scores if row_level(probe.task(name))], probe.inputs
-    ids = probe.encoded.ids
-    labelled = {sample for name in names for sample in found.targets[name]}
-    rows = [row for row, sample in enumerate(ids.tolist()) if sample in labelled]
-    rows.sort(key=lambda row: uniform(probe.seed, int(ids[row]), "additive"))
     passes = 1 if len(inputs) == 2 else len(inputs)
-    chosen = torch.tensor(rows[: min(most, int((PAIRS / passes) ** 0.5))], dtype=torch.int64)
+    chosen = _labelled(probe, found, names)[: min(most, int((PAIRS / passes) ** 0.5))]
     if len(inputs) < 2 or len(chosen) < 2:
         return {}
     dtype = next(probe.model.parameters()).dtype
 
     def outputs(view: View) -> dict[str, Tensor]:
-        size = len(next(iter(view.values())))
         made = probe.encoded.inputs({name: chosen[places] for name, places in view.items()})
-        return of_rows(
-            probe.model, Batch(torch.zeros(size, dtype=torch.int64), made, {}).to(probe.device, dtype), names
-        )
+        ids = torch.zeros(len(next(iter(view.values()))), dtype=torch.int64)
+        return of_rows(probe.model, Batch(ids, made, {}).to(probe.device, dtype), names)
 
-    each = [outputs(dict.fromkeys(inputs, places)) for places in torch.arange(len(chosen)).split(batch)]
+    whole = [outputs(dict.fromkeys(inputs, places)) for places in torch.arange(len(chosen)).split(batch)]
     means = effects(outputs, inputs, len(chosen), batch=batch)
-    samples = ids[chosen].tolist()
-    result: dict[str, Any] = {"rows": len(chosen), "tasks": {}}
+    samples, tasks = probe.encoded.ids[chosen].tolist(), {}
     for name in names:
-        task, own = probe.task(name), [at for at, sample in enumerate(samples) if sample in found.targets[name]]
-        if not own:
-            continue
-        true = [found.targets[name][samples[at]] for at in own]
-        predict = [list(task.predict(one.to(probe.device))[own].cpu())
-                   for one in (torch.cat([one[name] for one in each]), project(means[name]))]  # fmt: skip
-        whole, alone = (task.score(made, true) for made in predict)
-        metric = primary(whole)
-        groups = probe.of_groups([samples[at] for at in own])
-        difference = paired_bootstrap(lambda made, items, task=task, metric=metric: task.score(made, items)[metric],
-                                      true, *predict, groups, samples=DRAWS["interval"])  # fmt: skip
-        result["tasks"][name] = {
-            "rows": len(own), "model": whole, "additive": alone, "difference": difference._asdict(),
-        }  # fmt: skip
-    return result
+        own = [place for place, sample in enumerate(samples) if sample in found.targets[name]]
+        if own:
+            both = torch.cat([one[name] for one in whole])[own], project(means[name])[own]
+            tasks[name] = _compared(probe, found, name, [samples[place] for place in own], *both)
+    return {"rows": len(chosen), "tasks": tasks}
+
+
+def _labelled(probe: Probe, found: Evaluation, names: Sequence[str]) -> Tensor:
+    """The rows that have a label of some of these tasks, in an order of chance."""
+    ids = probe.encoded.ids.tolist()
+    rows = [row for row, sample in enumerate(ids) if any(sample in found.targets[name] for name in names)]
+    return torch.tensor(sorted(rows, key=lambda row: uniform(probe.seed, ids[row], "additive")), dtype=torch.int64)
+
+
+def _compared(
+    probe: Probe, found: Evaluation, name: str, samples: Sequence[int], model: Tensor, projected: Tensor
+) -> dict[str, Any]:
+    """What the outputs [samples, ...] of the model and of its projection are worth for one task."""
+    task, true = probe.task(name), [found.targets[name][sample] for sample in samples]
+    one, other = (list(task.predict(output.to(probe.device)).cpu()) for output in (model, projected))
+    scores = task.score(one, true)
+    metric = primary(scores)
+    difference = paired_bootstrap(
+        lambda made, items: task.score(made, items)[metric], true, one, other, probe.of_groups(samples),
+        samples=DRAWS["interval"],
+    )  # fmt: skip
+    return {"rows": len(samples), "model": scores, "additive": task.score(other, true),
+            "difference": difference._asdict()}  # fmt: skip

@@ -42,10 +42,11 @@ def missing(has: Has, ids: Tensor, rate: float, seed: int) -> dict[str, Tensor]:
 
 
 def exchanged(has: Has, ids: Tensor, name: str, rate: float, seed: int) -> dict[str, Tensor]:
-    """One input of a row is another row's with probability ``rate``.
+    """One input of a row is corrupted with probability ``rate``: another row's stands in its place.
 
-    At rate 1 all values of the input are permuted among the rows that have it, none of which keeps its own: what a
-    score loses then is the input's perceptual score (Gat et al. 2021). Where only one row has the input it stays.
+    This needs no knowledge of what the input is. At rate 1 all its values are permuted among the rows that have it,
+    none of which keeps its own: what a score loses then is the input's perceptual score (Gat et al. 2021). Where only
+    one row has the input it stays.
 
     >>> exchanged({"text": torch.tensor([True, True])}, torch.tensor([7, 8]), "text", 1.0, seed=0)
     {'text': tensor([1, 0])}
