@@ -10,8 +10,10 @@ from mmbert.build import build
 from mmbert.data.collate import collate
 from mmbert.data.loader import evaluation_batches
 from mmbert.evaluate import read_once
+from mmbert.evaluate.emap import effects, project
 from mmbert.evaluate.encoded import encode, reader
 from mmbert.evaluate.evaluator import evaluate
+from mmbert.evaluate.outputs import of_rows
 from mmbert.evaluate.read_once import ReadOnce
 from mmbert.evaluate.views import NONE, missing, whole
 from mmbert.recipe.load import load_recipe
@@ -19,34 +21,44 @@ from mmbert.types import Batch, Present
 
 EXACT = 1e-9
 SMALL = (
-    "inputs.sound=null", "inputs.series=null", "inputs.cells.width=16", "inputs.graph.width=16",
-    "inputs.image.size=16", "inputs.image.width=16", "inputs.title={type: text, max_length: 8}",
-    "trunk.hidden_size=16", "trunk.heads=2", "train.precision=fp64", "data.generated.absent=0.3", "fusion=null",
+    "inputs.sound=null", "inputs.series=null", "inputs.image=null", "inputs.cells.width=8", "inputs.graph.width=8",
+    "inputs.graph.layers=1", "inputs.title={type: text, max_length: 8}", "trunk.hidden_size=16", "trunk.heads=2",
+    "trunk.layers=1", "train.precision=fp64", "data.generated.rows=40", "data.generated.absent=0.3", "fusion=null",
 )  # fmt: skip
-INPUTS = ("cells", "graph", "image", "text", "title")
-FUSIONS = ("concat", "joint")  # the trunk reads the text alone, or not
+INPUTS = ("cells", "graph", "text", "title")
+LEARNED = ("inputs.cells.missing=learned", "inputs.graph.missing=learned")
+MODELS = {  # the trunk reads the text alone, or not; heads on single inputs; learned tokens for what is absent
+    "concat": ["fusion.type=concat"],
+    "joint, heads, tokens": ["fusion={type: joint, logit_sum: true}", *LEARNED],
+    "logit_sum, tokens": ["fusion.type=logit_sum", *LEARNED],
+}
 
 
-@pytest.fixture(scope="module", params=FUSIONS)
+@pytest.fixture(scope="module", params=MODELS)
 def made(request):
-    """A model with its training rows, as they are read and as they were encoded in other batches."""
+    """A model with its training rows, as items and as they were encoded in other batches."""
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
-    built = build(load_recipe(recipe, [*SMALL, f"fusion.type={request.param}"]).recipe)
-    model = built.model.eval()
-    encoded = encode(model, evaluation_batches(built.items("train"), 11))
-    return built, encoded, reader(model)
-
-
-def batches(built, change=lambda item: item):
-    """The rows as evaluation reads them, each changed before it is joined with others."""
+    built = build(load_recipe(recipe, [*SMALL, *MODELS[request.param]]).recipe)
+    model, generator = built.model.eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():  # gates open, heads and tokens that are not zero
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     items = built.items("train")
-    found = [change(items[position, None]) for position in range(len(items))]
-    return [collate(found[at : at + 16], built.processors, built.labels) for at in range(0, len(found), 16)]
+    encoded = encode(model, evaluation_batches(items, 11))
+    return built, encoded, reader(model), [items[position, None] for position in range(len(items))]
+
+
+def truly(made, change=lambda item: item.inputs):
+    """What the model makes of rows of which each has these inputs, and no other, before it is joined with others."""
+    built, items = made[0], made[3]
+    found = [item._replace(inputs=change(item)) for item in items]
+    parts = [collate(found[at : at + 16], built.processors, built.labels) for at in range(0, len(found), 16)]
+    return evaluate(built.model, parts)
 
 
 def same(found, expected):
     assert found.loss == pytest.approx(expected.loss, rel=EXACT)
-    assert found.scores == {task: pytest.approx(scores, rel=EXACT) for task, scores in expected.scores.items()}
+    assert found.scores["kind"] == pytest.approx(expected.scores["kind"], rel=EXACT)  # others rank rows, which may tie
     for task, rows in expected.predictions.items():
         assert list(found.predictions[task]) == list(rows)
         for row, prediction in rows.items():
@@ -57,78 +69,83 @@ def same(found, expected):
 
 
 def test_whole_rows_are_what_evaluation_reads(made):
-    built, encoded, read = made
-    same(evaluate(read, encoded.batches()), evaluate(built.model, batches(built)))
-    samples = list(built.splits["train"][0])
-    assert encoded.ids.tolist() == [sample.id for sample in samples]
+    built, encoded, read, items = made
+    same(evaluate(read, encoded.batches()), truly(made))
+    assert encoded.ids.tolist() == [item.id for item in items]
     assert {name: has.tolist() for name, has in encoded.has.items()} == {
-        name: [name in sample.inputs for sample in samples] for name in INPUTS
+        name: [name in item.inputs for item in items] for name in INPUTS
     }
 
 
-@pytest.mark.parametrize("names", [["text"], ["cells"], ["graph", "image", "title"], INPUTS])
-def test_inputs_taken_away_are_taken_away(made, names):
-    built, encoded, read = made
-    expected = evaluate(built.model, batches(built), without=names)
+@pytest.mark.parametrize("names", [["text"], ["cells"], ["graph", "cells"], ["text", "title"], INPUTS])
+def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(made, names):
+    _, encoded, read, _ = made
+    expected = truly(made, lambda item: {name: one for name, one in item.inputs.items() if name not in names})
     same(evaluate(read, encoded.batches(), without=names), expected)
     view = {**whole(encoded.has), **dict.fromkeys(names, torch.full_like(encoded.ids, NONE))}
     same(evaluate(read, encoded.batches(view)), expected)
     assert all(not {*names} & batch.inputs.keys() for batch in encoded.batches(view))
+    assert expected.loss != truly(made).loss
 
 
 def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(made):
-    built, encoded, read = made
+    _, encoded, read, _ = made
     view = missing(encoded.has, encoded.ids, 0.6, seed=0)
     places = {sample: place for place, sample in enumerate(encoded.ids.tolist())}
-
-    def change(item):
-        left = {name: own for name, own in item.inputs.items() if view[name][places[item.id]] != NONE}
-        return item._replace(inputs=left)
-
-    expected = evaluate(built.model, batches(built, change))
+    expected = truly(
+        made, lambda item: {name: one for name, one in item.inputs.items() if view[name][places[item.id]] != NONE}
+    )
     same(evaluate(read, encoded.batches(view)), expected)
-    assert expected.loss != evaluate(built.model, batches(built)).loss
+    assert expected.loss != truly(made).loss
 
 
-@pytest.mark.parametrize("name", INPUTS)
-def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, name):
-    built, encoded, read = made
-    rows = encoded.has[name].nonzero().squeeze(1)
-    view = whole(encoded.has)
-    view[name][rows] = rows.roll(1)
-    items = built.items("train")
-    others = {int(encoded.ids[row]): int(other) for row, other in zip(rows, rows.roll(1), strict=True)}
-
-    def change(item):
-        if name not in item.inputs:
-            return item
-        return item._replace(inputs={**item.inputs, name: items[others[item.id], None].inputs[name]})
-
-    expected = evaluate(built.model, batches(built, change))
+@pytest.mark.parametrize("names", [["text"], ["graph"], INPUTS])
+def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, names):
+    _, encoded, read, items = made
+    view, inputs = whole(encoded.has), {item.id: dict(item.inputs) for item in items}
+    for shift, name in enumerate(names, start=1):
+        rows = encoded.has[name].nonzero().squeeze(1)
+        view[name][rows] = rows.roll(shift)
+        for row, other in zip(rows.tolist(), rows.roll(shift).tolist(), strict=True):
+            inputs[items[row].id][name] = items[other].inputs[name]
+    expected = truly(made, lambda item: inputs[item.id])
     same(evaluate(read, encoded.batches(view)), expected)
-    assert expected.loss != evaluate(built.model, batches(built)).loss
+    assert expected.loss != truly(made).loss
 
 
 def test_rows_are_put_together_of_several(made):
-    built, encoded, read = made
-    sources = {
-        name: torch.randint(len(encoded.ids), (9,), generator=torch.Generator().manual_seed(1)) for name in INPUTS
-    }
+    built, encoded, read, items = made
+    generator = torch.Generator().manual_seed(1)
+    sources = {name: torch.randint(len(items), (9,), generator=generator) for name in INPUTS}
     found = read.predict(Batch(torch.arange(9), encoded.inputs(sources), {}))
-    items = built.items("train")
-    own = [{name: items[int(sources[name][row]), None].inputs.get(name) for name in INPUTS} for row in range(9)]
-    base = items[0, None]
-    rows = [base._replace(id=row, inputs={name: one for name, one in own[row].items() if one is not None}, targets={})
-            for row in range(9)]  # fmt: skip
+    own = [{name: items[int(sources[name][row])].inputs.get(name) for name in INPUTS} for row in range(9)]
+    rows = [items[0]._replace(id=row, inputs={name: one for name, one in own[row].items() if one is not None},
+                              targets={}) for row in range(9)]  # fmt: skip
     with torch.no_grad():
         expected = built.model.predict(collate(rows, built.processors, built.labels).to("cpu", torch.float64))
     for task, values in expected.items():
         torch.testing.assert_close(found[task], values, rtol=EXACT, atol=EXACT)
 
 
+def test_what_only_adds_up_is_its_own_projection(made):
+    """A sum of heads on single inputs, absent ones included, whatever stands in their place; no other model."""
+    built, encoded, read, items = made
+    inputs = ("cells", "graph", "written")
+
+    def outputs(view):
+        texts = {name: view["written"] for name in ("text", "title")}
+        sources = {"cells": view["cells"], "graph": view["graph"], **texts}
+        return of_rows(read, Batch(view["written"], encoded.inputs(sources), {}), ["kind"])
+
+    rows = torch.arange(10)
+    own, projected = outputs(dict.fromkeys(inputs, rows)), project(effects(outputs, inputs, 10, batch=100)["kind"])
+    additive = (projected - own["kind"]).abs().max() < EXACT
+    assert additive == (not built.model.fusion.joins)
+
+
 def test_the_model_stays_as_it_was(made):
-    built, _, read = made
-    assert built.model.encoders.keys() == read.encoders.keys() == {"cells", "graph", "image"}
+    built, _, read, _ = made
+    assert built.model.encoders.keys() == read.encoders.keys() == {"cells", "graph"}
     assert read.encoders["cells"] is not built.model.encoders["cells"]
     assert read.tasks is built.model.tasks
     assert not isinstance(built.model.trunk, ReadOnce)
@@ -189,10 +206,11 @@ def test_a_text_cut_into_other_words_is_another(trunk):
 
 @torch.no_grad()
 def test_it_forgets_where_it_would_remember_too_much(trunk, monkeypatch):
-    monkeypatch.setattr(read_once, "MOST", 3)
+    monkeypatch.setattr(read_once, "MOST", 7)  # tokens: a text of one word is three
     once = ReadOnce(trunk)
     first = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
-    once.embed({"text": words([0, 1], [[9], [10]])}, 2)
+    once.embed({"text": words([0], [[9]])}, 1)
+    assert len(once._read) == 3
     again = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
     torch.testing.assert_close(again.values, first.values, rtol=EXACT, atol=EXACT)
     assert len(once._read) == 2

@@ -26,7 +26,7 @@ from mmbert.model import MMBert
 from mmbert.types import Batch, Fused, Present, Tokens
 from tasks.classification import Classification, ClassificationLabel
 
-ROWS = 400
+ROWS = 200
 
 
 class Bits(Encoder):
@@ -122,16 +122,7 @@ def test_of_xor_the_two_inputs_share_what_only_both_have():
     values = of_subsets(one, found, chance)
     accuracy = {"".join(sorted(subset)): scores["label"]["accuracy"] for subset, scores in values.items()}
     # a logit of 0 is a guess at the first class
-    assert accuracy == {
-        "": 0.5,
-        "a": 0.5,
-        "b": 0.5,
-        "noise": 0.5,
-        "ab": 1.0,
-        "anoise": 0.5,
-        "bnoise": 0.5,
-        "abnoise": 1.0,
-    }
+    assert accuracy == {**dict.fromkeys(["", "a", "b", "noise", "anoise", "bnoise"], 0.5), "ab": 1.0, "abnoise": 1.0}
     worth = contributions(one, values)["label"]
     assert worth["accuracy"] == {"a": 0.25, "b": 0.25, "noise": 0.0}
     loss = chance["label"]["log_loss"] - found.scores["label"]["log_loss"]
@@ -141,6 +132,7 @@ def test_of_xor_the_two_inputs_share_what_only_both_have():
 
 def test_of_xor_the_additive_projection_is_at_chance(monkeypatch):
     monkeypatch.setattr(module, "PAIRS", ROWS**2)  # all rows, in which bits are even
+    monkeypatch.setitem(module.DRAWS, "interval", 100)
     one = probe(*XOR, inputs=("a", "b"))
     made = additive(one, measured(one)[0], most=ROWS, batch=5000)
     told = made["tasks"]["label"]
@@ -173,10 +165,10 @@ def test_curves_fall_to_chance_by_as_much_as_is_absent_or_exchanged():
     assert accuracy[0] == 1
     # both are there in (1 - r)^2 of the rows, else the guess is right in half of them
     for rate, value in zip((0, 0.2, 0.4, 0.6, 0.8, 1), accuracy, strict=True):
-        assert value == pytest.approx(0.5 + (1 - rate) ** 2 / 2, abs=0.06)
+        assert value == pytest.approx(0.5 + (1 - rate) ** 2 / 2, abs=0.09)
     moved = [found.scores, *of_exchanged(one, "a")]
     for rate, scores in zip((0, 0.2, 0.4, 0.6, 0.8, 1), moved, strict=True):
-        assert scores["label"]["accuracy"] == pytest.approx(1 - rate / 2, abs=0.06)  # half of the values are the same
+        assert scores["label"]["accuracy"] == pytest.approx(1 - rate / 2, abs=0.09)  # half of the values are the same
     errors = errors_of_gain(one, found, said)
     assert areas(one, absent, chance, errors)[0]["label"] == pytest.approx(0.24, abs=0.08)
     assert areas(one, moved, chance, errors)[0]["label"] == pytest.approx(0.4, abs=0.08)
@@ -193,7 +185,7 @@ def test_of_a_model_that_is_no_better_than_chance_there_is_no_area():
     one = probe(lambda a, b, noise: 9 * noise, xor)
     found, said, chance = measured(one)
     errors = errors_of_gain(one, found, said)
-    assert errors["label"] == pytest.approx(0.035, abs=0.01)  # of a difference between two guesses in 400 rows
+    assert errors["label"] == pytest.approx(0.05, abs=0.015)  # of a difference between two guesses in 200 rows
     area, refused = areas(one, [found.scores, *of_missing(one)], chance, errors)
     assert area == {}
     assert refused["label"].startswith("label: accuracy 0.5 without any change is not better than chance")
@@ -201,24 +193,22 @@ def test_of_a_model_that_is_no_better_than_chance_there_is_no_area():
 
 def test_rows_of_one_group_are_drawn_together():
     alone = probe(*XOR)
-    groups = {1000 + row: row // 100 for row in range(ROWS)}
+    groups = {1000 + row: row // 40 for row in range(ROWS)}
     together = probe(*XOR, groups=groups)
     first, second = (errors_of_gain(one, *measured(one)[:2])["label"] for one in (alone, together))
-    assert first == pytest.approx(0.025, abs=0.008)
+    assert first == pytest.approx(0.035, abs=0.01)
     assert second < first / 3  # each group has the same share of labels
 
 
-def test_the_same_seed_gives_the_same_and_another_others():
-    one, same, other = (probe(*XOR, seed=seed) for seed in (0, 0, 1))
-    assert of_missing(one) == of_missing(same) != of_missing(other)
-    assert of_exchanged(one, "a") == of_exchanged(same, "a") != of_exchanged(other, "a")
-    first, second = (additive(each, measured(each)[0], most=32, batch=32) for each in (one, same))
-    assert first == second
+def test_another_seed_gives_others():  # that the same gives the same is seen in test_worth.py
+    one, other = (probe(*XOR, inputs=("a", "b"), seed=seed) for seed in (0, 1))
+    assert of_missing(one) != of_missing(other)
+    assert of_exchanged(one, "a") != of_exchanged(other, "a")
 
 
 def test_the_projection_keeps_to_its_budget_of_pairs(monkeypatch):
-    monkeypatch.setattr(module, "PAIRS", 300)
-    for inputs, rows in ((("a", "b"), 17), (("a", "b", "noise"), 10)):  # 17^2 and 3 * 10^2
+    monkeypatch.setattr(module, "PAIRS", 75)
+    for inputs, rows in ((("a", "b"), 8), (("a", "b", "noise"), 5)):  # 8^2 and 3 * 5^2
         one = probe(*XOR, inputs=inputs)
         assert additive(one, measured(one)[0], most=64, batch=50)["rows"] == rows
 

@@ -4,8 +4,7 @@ import json
 import math
 
 import pytest
-from markupsafe import Markup
-from matplotlib.figure import Figure
+from markupsafe import escape
 from page_parts import Parsed
 from report_parts import write_run, write_study
 
@@ -35,7 +34,7 @@ def measured(text="text", photo="photo"):
         },
         "curves": {
             "absent at random": curve(0.9, 0.8, 0.65, kind=0.625, price=0.5),
-            f"{text} of another row": curve(0.9, 0.7, 0.6, kind=0.375),
+            f"{text} corrupted: another row's": curve(0.9, 0.7, 0.6, kind=0.375),
         },
         "additive": {"rows": 64, "tasks": {"kind": {
             "rows": 64, "model": {"accuracy": 0.875}, "additive": {"accuracy": 0.75},
@@ -55,6 +54,13 @@ def run(tmp_path, monkeypatch):
     return write_run(tmp_path / "run", full=False)
 
 
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Figures are their titles alone: painting takes long."""
+    for module in (grids, curves):
+        monkeypatch.setattr(module, "draw", lambda name, title, *_: escape(title))
+
+
 def report(run, made):
     (run / "inputs.json").write_text(json.dumps(made))
     return run_report(run)
@@ -66,7 +72,7 @@ def test_all_of_it_is_shown(run):
     assert "<h2>What each input is worth</h2>" in text
     assert "Measured on 100 rows of 120 of the test split." in parsed.text
     for row in (
-        "absent at random 0.625 0.5", "text of another row 0.375 \N{EN DASH}", "none: the constant 0.5 1.5",
+        "absent at random 0.625 0.5", "text corrupted: another row's 0.375 \N{EN DASH}", "none: the constant 0.5 1.5",
         "photo, text 0.9 1.1", "kind accuracy 64 0.875 0.75 +0.125 +0.0625 to +0.1875",
         "kind 0.123 0.5 1.5 1.75 0.0625 0.25 1.25", "price: rmse is no better than chance",
     ):  # fmt: skip
@@ -74,7 +80,7 @@ def test_all_of_it_is_shown(run):
     labels = [value for tag, name, value in parsed.attributes if tag == "svg" and name == "aria-label"]
     assert labels[0].startswith("Contribution of each input to each task. kind photo: +0.15; kind text: +0.25;")
     assert labels[1:] == [
-        f"{one} by share of rows of absent at random, text of another row, constant"
+        f"{one} by share of rows of absent at random, text corrupted: another row's, constant"
         for one in ("kind: accuracy", "price: rmse")
     ]
 
@@ -91,7 +97,7 @@ def test_a_run_of_which_nothing_was_measured_has_no_section(run):
     assert "worth" not in run_report(run)
 
 
-def test_a_study_shows_that_of_the_references_first_seed_that_has_it(tmp_path, monkeypatch):
+def test_a_study_shows_that_of_the_references_first_seed_that_has_it(tmp_path, monkeypatch, unpainted):
     monkeypatch.setattr(page, "SECTIONS", (page.worth,))
     outcome, _ = write_study(tmp_path, ("a", "b"), seeds=(0, 1))
     (outcome.arms[1].runs[0] / "inputs.json").write_text(json.dumps(measured()))
@@ -109,9 +115,7 @@ def test_foreign_names_are_text(run):
     assert evil in Parsed(text).text
 
 
-def test_what_is_missing_or_damaged_is_passed_over(run, monkeypatch):
-    for module in (grids, curves):  # painted, but not turned into SVG, which takes long
-        monkeypatch.setattr(module, "draw", lambda name, title, width, height, paint: Markup(paint(Figure()) or title))
+def test_what_is_missing_or_damaged_is_passed_over(run, unpainted):
     broken = (7, {"kind": 3}, {"kind": {"accuracy": "x", "metric": 1}}, [[1], None])
     for key in measured():
         for value in broken:
@@ -125,13 +129,13 @@ def test_what_is_not_finite_is_drawn_as_nothing(run):
     made = measured()
     made["contributions"]["kind"]["accuracy"]["text"] = math.nan
     made["curves"]["absent at random"]["scores"][1]["kind"]["accuracy"] = math.inf
-    made["curves"]["text of another row"]["scores"] = [{}, {}, {}]
+    made["curves"]["text corrupted: another row's"]["scores"] = [{}, {}, {}]
     parsed = Parsed(report(run, made))
     assert "nan" not in parsed.text.lower().split()
     assert "kind: accuracy by share of rows of absent at random, constant" in parsed.values("aria-label")
 
 
-def test_many_inputs_are_cut_and_that_is_said(run):
+def test_many_inputs_are_cut_and_that_is_said(run, unpainted):
     made = measured()
     names = [f"input {place}" for place in range(40)]
     made["contributions"]["kind"]["accuracy"] = dict.fromkeys(names, 0.1)
