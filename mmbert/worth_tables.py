@@ -85,12 +85,13 @@ def _table(console: Console, title: str, head: Sequence[str], rows: Sequence[tup
         table.add_column(Text(one), justify="right", no_wrap=True)
     for label, cells in rows:
         table.add_row(Text(label), *map(Text, cells))
-    console.rich.print("", Text(title, style="bold"), table)
+    console.rich.print("", Text(title, style="bold"), table, sep="\n")
 
 
 def _signed(value: float) -> str:
-    return f"{round(value, 12) + 0.0:+.4g}"
+    return f"{'-' if _number(value).startswith('-') else '+'}{_number(abs(value))}"
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    """With four significant digits, zeros at the end included, so that columns line up."""
+    return "" if value is None else f"{round(value, 12) + 0.0:#.4g}".rstrip(".")

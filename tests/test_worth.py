@@ -12,7 +12,7 @@ from mmbert import cli
 from mmbert.errors import DataError, IntegrityError, RecipeError
 from mmbert.evaluate.probe import DRAWS
 from mmbert.predictor import open_run
-from mmbert.report import page
+from mmbert.report import curves, grids, page
 from mmbert.train.folder import RunFolder
 from mmbert.worth import worth
 
@@ -120,25 +120,29 @@ def test_the_file_holds_it_and_a_second_time_gives_the_same(trained, capsys):
     assert Path("run", "inputs.json").read_bytes() == before
     out = capsys.readouterr().out
     rows = trained[1]["rows"]
-    for words in (f"{rows} rows of the test split", "no input (constant)", "all inputs over none", "absent at random",
-                  "title corrupted: another row's", "price rmse", "temperature", "written to run/inputs.json"):  # fmt: skip
+    for words in (
+        f"{rows} rows of the test split", "no input (constant)", "all inputs over none", "absent at random",
+        "title corrupted: another row's", "price rmse", "temperature", "written to run/inputs.json",
+    ):  # fmt: skip
         assert words in out, words
 
 
-def test_the_report_shows_it(trained):
+def test_the_report_shows_it(trained, monkeypatch):
+    for module in (curves, grids):  # painting takes long
+        monkeypatch.setattr(module, "draw", lambda name, title, *_: title)
     assert cli.main(["report", "run"]) == 0
     assert "What each input is worth" in Path("run", "report.html").read_text()
 
 
 def test_fewer_rows_of_another_split_have_a_file_of_their_own(trained, monkeypatch):
     monkeypatch.setattr("mmbert.worth.MOST_INPUTS", 1)  # as if 2 inputs were too many
-    found = worth("run", split="validation", rows=6)
-    assert (found["split"], found["rows"]) == ("validation", 6)
-    assert found["of"] > 6
+    found = worth("run", split="validation", rows=4)
+    assert (found["split"], found["rows"]) == ("validation", 4)
+    assert found["of"] > 4
     assert json.loads(Path("run", "inputs.validation.json").read_text()) == found
     assert all("temperature" not in one for one in found["calibration"].values())  # fitted there, it says nothing
     assert (found["subsets"], found["contributions"], len(found["curves"])) == ([], {}, 3)
-    assert "2 inputs have 4 subsets, more than the 2 that are scored" in found["notes"][0]
+    assert any("2 inputs have 4 subsets, more than the 2 that are scored" in note for note in found["notes"])
     assert json.loads(Path("run", "inputs.json").read_text()) == trained[1]
 
 

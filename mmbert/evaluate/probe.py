@@ -29,7 +29,7 @@ from mmbert.model import MMBert
 from mmbert.types import Batch
 
 PAIRS = 50_000  # rows put together for the additive projection, at most
-DRAWS = {"error": 200, "interval": 500}  # of a bootstrap: an interval needs more than a standard error
+DRAWS = {"error": 100, "interval": 500}  # of a bootstrap: an interval needs more than a standard error
 
 Scores = Mapping[str, Mapping[str, float]]
 

@@ -19,7 +19,7 @@ def projected(function, inputs, size=SIZE, batch=7):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("batch", [1, 7, 1000])
+@pytest.mark.parametrize("batch", [7, 1000])
 def test_an_additive_function_is_unchanged(count, batch):
     own, inputs = values(), NAMES[:count]
 

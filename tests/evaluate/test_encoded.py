@@ -30,7 +30,7 @@ LEARNED = ("inputs.cells.missing=learned", "inputs.graph.missing=learned")
 MODELS = {  # the trunk reads the text alone, or not; heads on single inputs; learned tokens for what is absent
     "concat": ["fusion.type=concat"],
     "joint, heads, tokens": ["fusion={type: joint, logit_sum: true}", *LEARNED],
-    "logit_sum, tokens": ["fusion.type=logit_sum", *LEARNED],
+    "logit_sum": ["fusion.type=logit_sum"],
 }
 
 
@@ -46,6 +46,12 @@ def made(request):
     items = built.items("train")
     encoded = encode(model, evaluation_batches(items, 11))
     return built, encoded, reader(model), [items[position, None] for position in range(len(items))]
+
+
+@pytest.fixture(scope="module")
+def plain(made):
+    """What the model makes of the rows as they are."""
+    return truly(made)
 
 
 def truly(made, change=lambda item: item.inputs):
@@ -68,27 +74,27 @@ def same(found, expected):
             torch.testing.assert_close(other, prediction, rtol=EXACT, atol=EXACT)
 
 
-def test_whole_rows_are_what_evaluation_reads(made):
-    built, encoded, read, items = made
-    same(evaluate(read, encoded.batches()), truly(made))
+def test_whole_rows_are_what_evaluation_reads(made, plain):
+    _, encoded, read, items = made
+    same(evaluate(read, encoded.batches()), plain)
     assert encoded.ids.tolist() == [item.id for item in items]
     assert {name: has.tolist() for name, has in encoded.has.items()} == {
         name: [name in item.inputs for item in items] for name in INPUTS
     }
 
 
-@pytest.mark.parametrize("names", [["text"], ["cells"], ["graph", "cells"], ["text", "title"], INPUTS])
-def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(made, names):
+@pytest.mark.parametrize("names", [["text"], ["graph", "cells"], INPUTS])
+def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(made, plain, names):
     _, encoded, read, _ = made
     expected = truly(made, lambda item: {name: one for name, one in item.inputs.items() if name not in names})
     same(evaluate(read, encoded.batches(), without=names), expected)
     view = {**whole(encoded.has), **dict.fromkeys(names, torch.full_like(encoded.ids, NONE))}
     same(evaluate(read, encoded.batches(view)), expected)
     assert all(not {*names} & batch.inputs.keys() for batch in encoded.batches(view))
-    assert expected.loss != truly(made).loss
+    assert expected.loss != plain.loss
 
 
-def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(made):
+def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(made, plain):
     _, encoded, read, _ = made
     view = missing(encoded.has, encoded.ids, 0.6, seed=0)
     places = {sample: place for place, sample in enumerate(encoded.ids.tolist())}
@@ -96,11 +102,11 @@ def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(made):
         made, lambda item: {name: one for name, one in item.inputs.items() if view[name][places[item.id]] != NONE}
     )
     same(evaluate(read, encoded.batches(view)), expected)
-    assert expected.loss != truly(made).loss
+    assert expected.loss != plain.loss
 
 
-@pytest.mark.parametrize("names", [["text"], ["graph"], INPUTS])
-def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, names):
+@pytest.mark.parametrize("names", [["text"], INPUTS])
+def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, plain, names):
     _, encoded, read, items = made
     view, inputs = whole(encoded.has), {item.id: dict(item.inputs) for item in items}
     for shift, name in enumerate(names, start=1):
@@ -110,7 +116,7 @@ def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, names):
             inputs[items[row].id][name] = items[other].inputs[name]
     expected = truly(made, lambda item: inputs[item.id])
     same(evaluate(read, encoded.batches(view)), expected)
-    assert expected.loss != truly(made).loss
+    assert expected.loss != plain.loss
 
 
 def test_rows_are_put_together_of_several(made):
@@ -128,15 +134,16 @@ def test_rows_are_put_together_of_several(made):
 
 
 def test_what_only_adds_up_is_its_own_projection(made):
-    """A sum of heads on single inputs, absent ones included, whatever stands in their place; no other model."""
-    built, encoded, read, items = made
-    inputs = ("cells", "graph", "written")
+    """A sum of heads on single inputs, of rows that have a text and lack some of the others; no other model."""
+    built, encoded, read, _ = made
+    inputs, chosen = ("cells", "graph", "written"), encoded.has["text"].nonzero().squeeze(1)[:10]
 
     def outputs(view):
-        texts = {name: view["written"] for name in ("text", "title")}
-        sources = {"cells": view["cells"], "graph": view["graph"], **texts}
-        return of_rows(read, Batch(view["written"], encoded.inputs(sources), {}), ["kind"])
+        own = {name: chosen[places] for name, places in view.items()}
+        sources = {"cells": own["cells"], "graph": own["graph"], "text": own["written"], "title": own["written"]}
+        return of_rows(read, Batch(own["written"], encoded.inputs(sources), {}), ["kind"])
 
+    assert not all(encoded.has[name][chosen].all() for name in ("cells", "graph"))
     rows = torch.arange(10)
     own, projected = outputs(dict.fromkeys(inputs, rows)), project(effects(outputs, inputs, 10, batch=100)["kind"])
     additive = (projected - own["kind"]).abs().max() < EXACT

@@ -7,7 +7,7 @@ import torch
 from mmbert.data.chance import survivors
 from mmbert.evaluate.views import NONE, RATES, exchanged, missing, whole
 
-ROWS = 2000
+ROWS = 1000
 IDS = torch.arange(ROWS) * 7 + 3
 ALL = {name: torch.ones(ROWS, dtype=torch.bool) for name in ("graph", "image", "text")}
 SOME = {**ALL, "image": torch.arange(ROWS) % 3 > 0, "text": torch.arange(ROWS) % 2 > 0}
@@ -39,14 +39,14 @@ def test_no_row_loses_all_and_at_rate_1_one_is_left_each_as_often():
         assert there(missing(SOME, IDS, rate, 1)).any(0).all()
     left = there(missing(ALL, IDS, 1.0, 1))
     assert (left.sum(0) == 1).all()
-    assert (left.double().mean(1) - 1 / 3).abs().max() < 0.04
+    assert (left.double().mean(1) - 1 / 3).abs().max() < 0.05
 
 
 def test_inputs_are_missing_at_the_rate_that_is_asked_for():
     # of three inputs one comes back where all three are drawn
     for rate in (0.2, 0.4):
         expected = rate - rate**3 / 3
-        assert (1 - there(missing(ALL, IDS, rate, 1)).double().mean(1) - expected).abs().max() < 0.04
+        assert (1 - there(missing(ALL, IDS, rate, 1)).double().mean(1) - expected).abs().max() < 0.05
 
 
 def test_what_is_missing_at_a_rate_is_missing_at_every_higher_one():
@@ -55,7 +55,7 @@ def test_what_is_missing_at_a_rate_is_missing_at_every_higher_one():
 
 
 def test_neither_the_order_of_rows_nor_their_number_matters():
-    order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))[:700]
+    order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))[:400]
     turned = missing({name: own[order] for name, own in SOME.items()}, IDS[order], 0.4, 1)
     assert there(turned).equal(there(missing(SOME, IDS, 0.4, 1))[:, order])
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
@@ -87,7 +87,7 @@ def test_exchanged_rows_are_nested_and_as_many_as_asked_for():
         sources = exchanged(ALL, IDS, "text", rate, 1)["text"]
         changed = sources != torch.arange(ROWS)
         assert (changed >= before).all()
-        assert abs(changed.double().mean() - rate) < 0.04
+        assert abs(changed.double().mean() - rate) < 0.05
         assert sources[changed].equal(full[changed])
         before = changed
 
