@@ -108,7 +108,7 @@ def _measured(built: Built, probe: Probe, split: str, rows: int, console: Consol
                      "scored: subsets and contributions are left out.")  # fmt: skip
     console.say("scores with inputs absent, or corrupted ...")
     errors = errors_of_gain(probe, found, said)
-    curves = {f"{name} corrupted: another row's": of_exchanged(probe, name) for name in inputs}
+    curves = {f"{name} corrupted": of_exchanged(probe, name) for name in inputs}
     if len(inputs) > 1:
         curves = {"absent at random": of_missing(probe), **curves}
     else:

@@ -26,8 +26,8 @@ def tell(found: Mapping[str, Any], console: Console) -> None:
         head = [f"{rate:.0%}" for rate in found["rates"]]
         rows = [(curve, [_number(scores[name][metric]) for scores in one["scores"]] +
                  [_number(one["areas"].get(name))]) for curve, one in found["curves"].items()]  # fmt: skip
-        _table(console, f"{name}: {metric} by the share of rows; area is what is left of it over chance",
-               [*head, "area"], rows)  # fmt: skip
+        title = f"{name}: {metric} with inputs absent, or one corrupted: another row's, in a share of the rows;\n"
+        _table(console, title + "area: the mean of what is left of it over chance", [*head, "area"], rows)
     if found["additive"]:
         rows = [(f"{name} {metrics[name]}", _additive(one, metrics[name]))
                 for name, one in found["additive"]["tasks"].items()]  # fmt: skip

@@ -28,7 +28,9 @@ def worth(found: Findings, limits: Limits) -> Section | None:
         return None
     seed = f" of seed {runs[0].seed}" if found.is_study else ""
     rows, of = made.get("rows"), made.get("of")
-    share = f"{plural(rows, 'row')} of {of}" if isinstance(rows, int) and isinstance(of, int) else "rows"
+    share = "rows"
+    if isinstance(rows, int) and isinstance(of, int):
+        share = f"{plural(rows, 'row')} of {of:,}" if rows < of else f"all {plural(rows, 'row')}"
     blocks: list[Block] = [Words([f"Measured{seed} on {share} of the {made.get('split', 'test')} split."])]
     blocks += _contributions(made, metrics, limits)
     blocks += _curves(made, metrics, limits)
@@ -89,7 +91,7 @@ def _curves(made: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits)
         "Areas: the mean over the shares above 0 of what is left of the score over the constant's; 1 loses nothing. "
         f"{NONE} where the score is not better than the constant's by two standard errors"
     )
-    words = ["Scores where inputs are absent at random, never all of a row, or where one is another row's."]
+    words = ["Scores where inputs are absent at random, never all of a row, or where one is corrupted: another row's."]
     words += left_out(list(lines), limits.lines, "curve")
     made_table = table(["", *metrics], rows, limits, caption=told)
     return [Words([" ".join(words)]), Gallery(pictures), made_table] if pictures else [made_table]

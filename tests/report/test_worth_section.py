@@ -35,7 +35,7 @@ def measured(text="text", photo="photo"):
         },
         "curves": {
             "absent at random": curve(0.9, 0.8, 0.65, kind=0.625, price=0.5),
-            f"{text} corrupted: another row's": curve(0.9, 0.7, 0.6, kind=0.375),
+            f"{text} corrupted": curve(0.9, 0.7, 0.6, kind=0.375),
         },
         "additive": {"rows": 64, "tasks": {"kind": {
             "rows": 64, "model": {"accuracy": 0.875}, "additive": {"accuracy": 0.75},
@@ -74,7 +74,7 @@ def test_all_of_it_is_shown(run):
     assert "<h2>What each input is worth</h2>" in text
     assert "Measured on 100 rows of 120 of the test split." in parsed.text
     for row in (
-        "absent at random 0.625 0.5", "text corrupted: another row's 0.375 \N{EN DASH}", "none: the constant 0.5 1.5",
+        "absent at random 0.625 0.5", "text corrupted 0.375 \N{EN DASH}", "none: the constant 0.5 1.5",
         "photo, text 0.9 1.1", "kind accuracy 64 0.875 0.75 +0.125 +0.0625 to +0.1875",
         "kind 0.123 0.5 1.5 1.75 0.0625 0.25 1.25", "price: rmse is no better than chance",
     ):  # fmt: skip
@@ -82,7 +82,7 @@ def test_all_of_it_is_shown(run):
     labels = [value for tag, name, value in parsed.attributes if tag == "svg" and name == "aria-label"]
     assert labels[0].startswith("Contribution of each input to each task. kind photo: +0.15; kind text: +0.25;")
     assert labels[1:] == [
-        f"{one} by share of rows of absent at random, text corrupted: another row's, constant"
+        f"{one} by share of rows of absent at random, text corrupted, constant"
         for one in ("kind: accuracy", "price: rmse")
     ]
     # blue where an input helps, red where it harms
@@ -128,7 +128,7 @@ def test_what_is_not_finite_is_drawn_as_nothing(run):
     made = measured()
     made["contributions"]["kind"]["accuracy"]["text"] = math.nan
     made["curves"]["absent at random"]["scores"][1]["kind"]["accuracy"] = math.inf
-    made["curves"]["text corrupted: another row's"]["scores"] = [{}, {}, {}]
+    made["curves"]["text corrupted"]["scores"] = [{}, {}, {}]
     parsed = Parsed(report(run, made))
     assert "nan" not in parsed.text.lower().split()
     assert "kind: accuracy by share of rows of absent at random, constant" in parsed.values("aria-label")
