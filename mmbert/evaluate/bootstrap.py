@@ -82,9 +82,9 @@ def standard_error(
 ) -> float:
     """How far ``statistic(rows)`` is likely to lie from what other rows would have given; arguments as above.
 
-    >>> values = np.array([1.0, 2.0, 3.0, 4.0])
-    >>> round(standard_error(lambda rows: values[rows].mean(), range(4), samples=5000), 1)  # deviation / sqrt(4)
-    0.6
+    >>> values = np.array([0.0, 1.0] * 50)
+    >>> round(standard_error(lambda rows: values[rows].mean(), range(100), samples=2000), 2)  # deviation / sqrt(100)
+    0.05
     """
     return float(np.std(_drawn(statistic, groups, seed, samples), ddof=1))
 
