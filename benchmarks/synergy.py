@@ -5,7 +5,7 @@
 The recipe is recipes/synergy.yaml, whose head is linear. First its text and image, for three rates of flips, and either
 of them alone. Then with ``numbers``, a table that shows the text's bit once
 more, so that either can be missing; inputs are dropped in training, and one at a time is taken away at test. Accuracies
-are of the test split; beside them stands what is best of all, and best of what only adds up (``mmbert.data.bayes``).
+are of the test split; beside them stands what is best of all, and best of what only adds up (``mmbert.data.bayes``). What the ledger has already is not run again.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 from mmbert import api
 from mmbert.data.bayes import additive, bayes
-from mmbert.evaluate.ledger import Measured, append_results
+from mmbert.evaluate.ledger import Measured, append_results, read_results
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.write import recipe_hash
@@ -67,12 +67,14 @@ def main() -> int:
     parser.add_argument("--arms", nargs="+", default=[])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    done = read_results(arguments.ledger, "synergy") if arguments.ledger else {}
     for arm, carries, flip, settings in runs():
-        if arguments.arms and arm not in arguments.arms:
+        settings = [*settings, f"train.seed={arguments.seed}"]
+        identity = recipe_hash(load_recipe(RECIPE, settings).recipe)
+        if (arguments.arms and arm not in arguments.arms) or (arguments.seed, identity, "") in done:
             continue
         best, ceiling, asked = bayes(carries, flip), additive(carries, flip), questions(carries, flip)
         with tempfile.TemporaryDirectory() as folder:
-            settings = [*settings, f"train.seed={arguments.seed}"]
             result = api.train(RECIPE, overrides=settings, out=Path(folder) / "run")
         lines = {arm: {question: {"accuracy": accuracy(result, question)} for question in asked}}
         for question, inputs in asked.items():
@@ -83,8 +85,9 @@ def main() -> int:
         known = {name: {question: {"accuracy": one[inputs]} for question, inputs in asked.items()}
                  for name, one in (("best of all", best), ("best of sums", ceiling))}  # fmt: skip
         if arguments.ledger:
-            run = Measured("synergy", arguments.seed, "test", recipe_hash(load_recipe(RECIPE, settings).recipe))
-            append_results(arguments.ledger, {**known, **lines}, run)
+            append_results(
+                arguments.ledger, {**known, **lines}, Measured("synergy", arguments.seed, "test", identity), once=True
+            )
     return 0
 
 
