@@ -3,9 +3,9 @@
     python -m benchmarks.synergy --ledger results/synergy.csv
 
 The recipe is recipes/synergy.yaml, whose head is linear. First its text and image, for three rates of flips, and either
-of them alone. Then with ``numbers``, a table that shows the text's bit once
-more, so that either can be missing; inputs are dropped in training, and one at a time is taken away at test. Accuracies
-are of the test split; beside them stands what is best of all, and best of what only adds up (``mmbert.data.bayes``). What the ledger has already is not run again.
+of them alone. Then with ``numbers``, a table that shows the text's bit once more, so that either can be missing; inputs
+are dropped in training, and one at a time is taken away at test. Accuracies are of the test split; beside them stands
+what is best of all, and best of what only adds up (``mmbert.data.bayes``). What the ledger has is not run again.
 """
 
 import argparse
@@ -85,9 +85,8 @@ def main() -> int:
         known = {name: {question: {"accuracy": one[inputs]} for question, inputs in asked.items()}
                  for name, one in (("best of all", best), ("best of sums", ceiling))}  # fmt: skip
         if arguments.ledger:
-            append_results(
-                arguments.ledger, {**known, **lines}, Measured("synergy", arguments.seed, "test", identity), once=True
-            )
+            append_results(arguments.ledger, known, Measured("synergy", arguments.seed, "test"), once=True)
+            append_results(arguments.ledger, lines, Measured("synergy", arguments.seed, "test", identity))
     return 0
 
 
