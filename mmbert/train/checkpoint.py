@@ -138,6 +138,6 @@ def _prune(folder: Path, kept: Collection[Path]) -> None:
 
 def _tidy(folder: Path) -> None:
     for path in disk.entries(folder):
-        if re.fullmatch(r"\.step-\d+\.(tmp|old)", path.name):
+        if re.fullmatch(r"\.step-\d+(-not-evaluated)?\.(tmp|old)", path.name):
             with suppress(OSError):
                 disk.remove(path)
