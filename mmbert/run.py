@@ -21,7 +21,7 @@ from mmbert.features import cache_features
 from mmbert.outlook import outlook
 from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.write import dump, resolve
+from mmbert.recipe.write import resolve
 from mmbert.record import Table, append_table, record, summary
 from mmbert.train.average import WeightAverage
 from mmbert.train.checkpoint import Content, read_trainer, save
@@ -108,7 +108,7 @@ class Run:
                 }
                 folder.adopt(checkpoint.parent.parent, names)
             folder.rewind(progress.step, evaluated=progress.evaluated)
-        folder.write("recipe.yaml", dump(self.identity.recipe))
+        folder.write("recipe.yaml", self.identity.text)
         folder.write("data.json", {"fingerprint": self.identity.data, "rows": self.built.survey.rows})
         self.built.bad.keep_in(folder)
         self._write_environment(checkpoint, progress.step)
@@ -193,7 +193,7 @@ class Run:
             | {f"tasks.{name}": one for name, one in built.labels.items()},
             facts=facts(state.model),
             trainer=asdict(progress),
-            recipe=dump(self.identity.recipe),
+            recipe=self.identity.text,
             identity=self.identity.stamp(),
         )
         reason = None
