@@ -21,7 +21,7 @@ from mmbert.contracts import Processor
 from mmbert.errors import IntegrityError
 from mmbert.train import disk
 from mmbert.train.average import WeightAverage
-from mmbert.train.manifest import checkpoint_name, newest, seal, steps, verify
+from mmbert.train.manifest import EARLY, checkpoint_name, newest, seal, steps, verify
 from mmbert.train.processor_state import read_json, write_parts
 from mmbert.train.training_state import write_training
 
@@ -138,6 +138,6 @@ def _prune(folder: Path, kept: Collection[Path]) -> None:
 
 def _tidy(folder: Path) -> None:
     for path in disk.entries(folder):
-        if re.fullmatch(r"\.step-\d+(-not-evaluated)?\.(tmp|old)", path.name):
+        if re.fullmatch(rf"\.step-\d+({EARLY})?\.(tmp|old)", path.name):
             with suppress(OSError):
                 disk.remove(path)
