@@ -1,12 +1,15 @@
 """The doctor tells what was asked for and what there is, and refuses what a training refuses, with the same words."""
 
+import multiprocessing
 import os
 import socket
-import subprocess
 import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 from mmbert import cli, doctor
@@ -129,33 +132,65 @@ def test_processes_are_counted_on_this_machine_not_on_all(monkeypatch):
     assert list(doctor.warnings(16)) == []
 
 
-def test_two_processes_of_rank_0_get_one_table_and_exit_2(tmp_path):
+def _rank(words, environment, said, together):
+    """What one process of a launch does, forked so that it need not import torch again."""
+    warnings.simplefilter("default")
+    torch.set_num_threads(1)
+    torch.cuda.is_available = lambda: False
+    os.environ.update(environment)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with open(said, "w") as file, redirect_stdout(file), redirect_stderr(file):
+        code = cli.main(words)
+    together.wait(timeout=60)  # the first to end would take the other's connection away
+    sys.exit(code)
+
+
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """A function that runs a command in two processes, as a launcher starts them: their exit codes, what they said."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+
+    def launched(*words, **environment):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        said, ranks = [tmp_path / f"said-{rank}" for rank in "01"], []
+        fork = multiprocessing.get_context("fork")
+        together = fork.Barrier(2)
+        for rank, file in zip("01", said, strict=True):
+            given = ([*words], environment | {"RANK": rank, "LOCAL_RANK": rank}, file, together)
+            ranks.append(fork.Process(target=_rank, args=given))
+            ranks[-1].start()
+        for process in ranks:
+            process.join(timeout=60)
+            process.kill()
+        assert not list(empty.iterdir())
+        return [process.exitcode for process in ranks], [file.read_text() for file in said]
+
+    return launched
+
+
+def test_two_processes_of_rank_0_get_one_table_and_exit_2(launched):
     """What a configuration with ``use_cpu: true`` and MULTI_GPU makes of its two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launcher = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""}
-    environment = {**os.environ, **launcher, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
-    ranks = [
-        subprocess.Popen([sys.executable, "-m", "mmbert", "doctor"], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, env={**environment, "RANK": rank, "LOCAL_RANK": rank})
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    said = [process.communicate(timeout=60)[0] for process in ranks]
-    assert [process.returncode for process in ranks] == [2, 2], said
+    codes, said = launched("doctor")
+    assert codes == [2, 2], said
     assert "not fine: the launcher started 2 processes, of which each would train alone" in said[0]
     assert said[1] == ""
-    assert not list(tmp_path.iterdir())
 
 
-def test_two_launched_processes_are_fine_and_tell_one_table(tmp_path):
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
-    launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2"]
-    done = subprocess.run(
-        [*launch, "--main_process_port", "0", "-m", "mmbert", "doctor"],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert done.stdout.count("mmbert doctor --") == 1
-    assert "2 found each other" in done.stdout
-    assert done.stdout.splitlines()[-1] == "fine: 2 processes can train"
-    assert not list(tmp_path.iterdir())
+def test_two_trainings_of_rank_0_exit_2_and_write_nothing(launched):
+    codes, said = launched("train", str(ROOT / "recipes" / "debug.yaml"), "--out", "run")
+    assert codes == [2, 2], said
+    assert all("the launcher started 2 processes" in one for one in said)
+
+
+def test_two_launched_processes_are_fine_and_tell_one_table(launched):
+    codes, said = launched("doctor", ACCELERATE_USE_CPU="1", GLOO_SOCKET_IFNAME="lo")
+    assert codes == [0, 0], said
+    assert said[0].count("mmbert doctor --") == 1
+    assert "2 found each other" in said[0]
+    assert said[0].splitlines()[-1] == "fine: 2 processes can train"
+    assert said[1] == ""

@@ -1,10 +1,5 @@
 """Ways of launching that would train something else are refused, with the right way in the message."""
 
-import os
-import socket
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,8 +9,6 @@ from mmbert.errors import RecipeError
 from mmbert.recipe.training import Train
 from mmbert.train import launch
 from mmbert.train.launch import make_accelerator
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -80,26 +73,6 @@ def test_precision_follows_the_recipe_then_the_launcher(monkeypatch):
     assert [precision(wanted) for wanted in ("fp32", "bf16", "fp64", "auto")] == ["no", "bf16", "no", "no"]
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert [precision(wanted) for wanted in ("auto", "fp32", "fp64")] == ["bf16", "no", "no"]
-
-
-def test_two_trainings_of_rank_0_exit_2_and_write_nothing(tmp_path):
-    """What a configuration with ``use_cpu: true`` and MULTI_GPU makes of its two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    launcher = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "CUDA_VISIBLE_DEVICES": ""}
-    environment = {**os.environ, **launcher, "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
-    environment.pop("ACCELERATE_USE_CPU", None)
-    command = [sys.executable, "-m", "mmbert", "train", str(ROOT / "recipes" / "debug.yaml"), "--out", "run"]
-    ranks = [
-        subprocess.Popen(command, cwd=tmp_path, env={**environment, "RANK": rank, "LOCAL_RANK": rank}, text=True,
-                         stderr=subprocess.PIPE) for rank in ("0", "1")
-    ]  # fmt: skip
-    for process in ranks:
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 2, said
-        assert "the launcher started 2 processes" in said
-    assert not list(tmp_path.iterdir())
 
 
 def test_precision_that_needs_a_scaled_loss_is_refused(monkeypatch):
