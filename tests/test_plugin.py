@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from encoders import ENCODERS
+from mmbert import cli
+
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "tests" / "plugins" / "my_lab_eeg.py"  # it stands in README.md too
 SAMPLES, CHANNELS = 16, 3
@@ -25,13 +28,6 @@ tasks: {stage: {type: classification}}
 train: {steps: 3, batch_size: 8}
 evaluate: {baselines: false}
 """
-
-
-def run(*words, cwd):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(cwd)}
-    return subprocess.run(
-        [sys.executable, "-m", "mmbert", *words], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
 
 
 def rows():
@@ -52,9 +48,23 @@ def lab(tmp_path_factory):
     shutil.copy(PLUGIN, folder)
     (folder / "sleep.yaml").write_text(RECIPE)
     (folder / "nights.jsonl").write_text("\n".join(map(json.dumps, rows())))
-    done = run("train", "sleep.yaml", "--plugin", "my_lab_eeg", "--out", "run", cwd=folder)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(folder)}
+    command = [sys.executable, "-m", "mmbert", "train", "sleep.yaml", "--plugin", "my_lab_eeg", "--out", "run"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _afresh(lab, monkeypatch):
+    """In the folder, as a process that has not yet imported the plugin; what one test imports is gone in the next."""
+    monkeypatch.chdir(lab)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(lab))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(ENCODERS, "_table", {**ENCODERS._table})
+    yield
+    sys.modules.pop("my_lab_eeg", None)
 
 
 def test_the_plugin_is_short():
@@ -68,22 +78,20 @@ def test_it_trains(lab):
 
 
 def test_it_predicts(lab):
-    done = run("predict", "run", "--plugin", "my_lab_eeg", "--input", "nights.jsonl", "--output", "out.jsonl", cwd=lab)
-    assert done.returncode == 0, done.stderr
+    words = ["predict", "run", "--plugin", "my_lab_eeg", "--input", "nights.jsonl", "--output", "out.jsonl"]
+    assert cli.main(words) == 0
     lines = [json.loads(line) for line in (lab / "out.jsonl").read_text().splitlines()]
     assert len(lines) == 40
     assert {line["stage"]["label"] for line in lines} <= {"rem", "deep"}
 
 
-def test_a_recipe_or_run_alone_never_brings_code(lab):
-    done = run("check", "sleep.yaml", cwd=lab)
-    assert done.returncode == 2
-    assert "inputs.window.type (sleep.yaml:6): no encoder is called 'eeg'." in done.stderr
-    done = run("check", "run/recipe.yaml", cwd=lab)
-    assert done.returncode == 2
+def test_a_recipe_or_run_alone_never_brings_code(capsys):
+    assert cli.main(["check", "sleep.yaml"]) == 2
+    assert "inputs.window.type (sleep.yaml:6): no encoder is called 'eeg'." in capsys.readouterr().err
+    assert cli.main(["check", "run/recipe.yaml"]) == 2
+    assert "my_lab_eeg" not in sys.modules
 
 
-def test_its_options_are_checked_and_shown(lab):
-    done = run("check", "sleep.yaml", "--plugin", "my_lab_eeg", "--set", "inputs.window.ptach=2", cwd=lab)
-    assert done.returncode == 2
-    assert "inputs.window.ptach (--set): unknown key. Did you mean 'patch'?" in done.stderr
+def test_its_options_are_checked_and_shown(capsys):
+    assert cli.main(["check", "sleep.yaml", "--plugin", "my_lab_eeg", "--set", "inputs.window.ptach=2"]) == 2
+    assert "inputs.window.ptach (--set): unknown key. Did you mean 'patch'?" in capsys.readouterr().err
