@@ -84,7 +84,13 @@ def study(tmp_path, monkeypatch):
     def run(file="study.yaml", fails=(), **options):
         pool = Trained(fails)
         out = options.pop("out", tmp_path / "runs" / "study")
-        pool.runs = prepare(tmp_path / file, out=out, overrides=options.get("overrides", ())).runs
+
+        def prepared(*given, **named):
+            found = prepare(*given, **named)
+            pool.runs = found.runs
+            return found
+
+        monkeypatch.setattr(module, "prepare", prepared)
         monkeypatch.setattr(module, "LocalPool", lambda slots, gpus: pool)
         try:
             return pool, ablate(tmp_path / file, out=out, **options)
