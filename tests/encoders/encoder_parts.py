@@ -9,7 +9,8 @@ from mmbert.layers.dropout import set_dropout
 from mmbert.registry import keyword_only
 
 DIM = 12
-SMALL = {"width": 32, "layers": 1, "size": 64}  # for speed, where an encoder has an option of that name
+# for speed, where an encoder has an option of that name
+SMALL = {"width": 32, "layers": 1, "size": 64, "backbone": "test_efficientnet"}
 every_encoder = pytest.mark.parametrize("name", ENCODERS.names())
 
 
