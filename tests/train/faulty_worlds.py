@@ -22,6 +22,7 @@ from mmbert.evaluate import evaluator
 from mmbert.model import MMBert
 from mmbert.recipe.load import load_recipe
 from mmbert.train import disk
+from mmbert.train.optimizer import make_optimizer
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = [
@@ -109,7 +110,8 @@ def run(name: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    build(load_recipe(RECIPE, SMALL).recipe)  # imports what the parts need, once for all worlds
+    built = build(load_recipe(RECIPE, SMALL).recipe)
+    make_optimizer(built.model, built.recipe.optim)  # what both import is imported once for all worlds
     for fault in FAULTS:
         try:
             debug_launcher(run, (fault, sys.argv[1]), num_processes=2)

@@ -1,12 +1,10 @@
-"""A program: two processes forecast a run and train it, with and without; ``forecast_worlds.py FOLDER``."""
+"""What each of two processes does in ``worlds.py``: forecast a run and train it, with and without."""
 
 import hashlib
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from accelerate import debug_launcher
 from train_parts import DEBUG, SMALL
 
 from mmbert.build import build
@@ -18,7 +16,7 @@ from mmbert.train import forecast
 from mmbert.train.launch import make_accelerator
 from mmbert.train.optimizer import make_optimizer
 
-STEPS = 3
+STEPS = 2
 SETTINGS = [*SMALL, "trunk.layers=4", f"train.steps={STEPS}"]
 
 
@@ -45,9 +43,6 @@ def run(folder: str) -> None:
     forecast.SHORT, forecast.WORTH = 0.0, 1e9
     _, _, without = trained(told=False)
     rank, found, together = trained(told=True)
-    (Path(folder) / f"{rank}.json").write_text(json.dumps({"forecast": found, "without": without, "with": together}))
-
-
-if __name__ == "__main__":
-    build(load_recipe(DEBUG, SETTINGS).recipe)  # imports what the parts need, once for both
-    debug_launcher(run, (sys.argv[1],), num_processes=2)
+    (Path(folder) / f"forecast-{rank}.json").write_text(
+        json.dumps({"forecast": found, "without": without, "with": together})
+    )

@@ -1,10 +1,5 @@
 """The forecast: real steps that leave no trace, sums that are right, and an alternative that was measured."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -22,7 +17,6 @@ from mmbert.recipe.write import dump
 from mmbert.train import forecast as module
 from mmbert.train.forecast import Forecast, forecast
 
-ROOT = Path(__file__).resolve().parents[2]
 DEEP = ("trunk.layers=4", "train.dropout=0.1")
 
 
@@ -208,14 +202,3 @@ def test_check_tells_it(monkeypatch, capsys, tmp_path):
     assert line.startswith("small.yaml: 6 steps of ")
     assert "about " in line
     assert [file.name for file in tmp_path.iterdir()] == ["small.yaml"]
-
-
-def test_two_processes_agree_and_train_as_without(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)}
-    program = Path(__file__).with_name("forecast_worlds.py")
-    subprocess.run([sys.executable, str(program), str(tmp_path)], env=environment, check=True, timeout=200)
-    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
-    assert ranks[0] == ranks[1]
-    assert ranks[0]["forecast"]["world"] == 2
-    assert ranks[0]["forecast"]["cheaper"] is not None
-    assert ranks[0]["without"] == ranks[0]["with"]

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from worlds import WAYS, WORLDS
+from train_parts import SMALL
+from worlds import STEPS, WAYS, WORLDS
+
+from mmbert import api
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
@@ -64,7 +67,7 @@ def test_the_ranks_are_what_they_claim_and_differ_in_what_they_have(worlds):
 
 def test_losses_of_every_step_agree(worlds):
     expected = worlds[1, 0][0]["losses"]
-    assert len(expected) == 8
+    assert len(expected) == STEPS
     names = {name for step in expected for name in step}
     assert {name for name in names if name.endswith(" loss")} == {
         f"{task} loss" for task in ("amount", "kind", "topics", "words")
@@ -102,18 +105,23 @@ def test_every_rank_gets_the_scores_of_the_whole_split(worlds):
             assert seen["test"]["scores"][task] == pytest.approx(scores, rel=EXACT)
 
 
+def test_both_processes_forecast_the_same_and_train_as_without(written):
+    ranks = [json.loads((written / f"forecast-{rank}.json").read_text()) for rank in (0, 1)]
+    assert ranks[0] == ranks[1]
+    assert ranks[0]["forecast"]["world"] == 2
+    assert ranks[0]["forecast"]["cheaper"] is not None
+    assert ranks[0]["without"] == ranks[0]["with"]
+
+
 def test_the_launcher_as_a_user_types_it_equals_one_process(tmp_path):
-    settings = ["train.precision=fp64", "train.dropout=0", "train.steps=4", "evaluate.every=0.5", "train.batch_size=8",
+    settings = [*SMALL, "train.precision=fp64", "train.dropout=0", "train.steps=4", "evaluate.every=0.3",
                 "train.ema=0.5", "fusion={type: concat}"]  # fmt: skip
-    words = ["-m", "mmbert", "train", "recipes/debug.yaml"]
-    for setting in settings:
-        words += ["--set", setting]
     launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2",
-              "--main_process_port", "0"]  # fmt: skip
-    one = start(sys.executable, *words, "--out", str(tmp_path / "one"))
+              "--main_process_port", "0", "-m", "mmbert", "train", "recipes/debug.yaml"]  # fmt: skip
+    words = [word for setting in settings for word in ("--set", setting)]
     two = start(*launch, *words, "--out", str(tmp_path / "two"), ACCELERATE_USE_CPU="1")
-    for process in (one, two):
-        finished(process)
+    api.train(ROOT / "recipes" / "debug.yaml", overrides=settings, out=tmp_path / "one")
+    finished(two)
     logs = {
         name: [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")

@@ -1,12 +1,14 @@
-"""A program: trains one small joint recipe in worlds of 1, 2 and 3 processes, in some ways; ``worlds.py FOLDER``.
+"""A program: trains one small joint recipe in worlds of 1, 2 and 3 processes, in some ways, and forecasts one in 2.
 
-Each rank writes what it saw into the folder. Worlds are forked, which needs a parent that has never run a backward.
+``worlds.py FOLDER``: each rank writes what it saw into the folder. Worlds are forked, which needs a parent that has
+never run a backward.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import forecast_worlds
 from accelerate import PartialState, debug_launcher
 from safetensors.torch import save_file
 
@@ -25,12 +27,12 @@ from mmbert.train.signals import Interruption
 from mmbert.train.state import TrainingState
 
 WORLDS = {1: ("plain", "alone", "rates"), 2: ("plain", "alone", "rates"), 3: ("plain",)}  # and the ways of each
-STEPS = 8
+STEPS = 4
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = [
-    "trunk.hidden_size=16", "trunk.heads=2", "data.generated.absent=0.5",
+    "trunk.hidden_size=16", "trunk.heads=2", "trunk.layers=1", "data.generated.absent=0.5",
     "inputs.image.size=16", "inputs.image.width=16", "inputs.sound.width=16", "inputs.sound.mels=8",
-    "inputs.cells.width=16", "inputs.graph.width=16",
+    "inputs.cells.width=16", "inputs.graph.width=16", "inputs.graph.layers=1",
     "train.precision=fp64", "train.dropout=0", "train.batch_size=12", f"train.steps={STEPS}", "evaluate.batch_size=5",
     "optim.lr.new=3e-3", "optim.lr.trunk=1e-3",
 ]  # fmt: skip
@@ -94,6 +96,8 @@ def train(world: int, way: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    build(load_recipe(RECIPE, SMALL).recipe)  # imports what the parts need, once for all worlds
+    built = build(load_recipe(RECIPE, SMALL).recipe)
+    make_optimizer(built.model, built.recipe.optim)  # what both import is imported once for all worlds
     for world in WORLDS:
         debug_launcher(run, (world, sys.argv[1]), num_processes=world)
+    debug_launcher(forecast_worlds.run, (sys.argv[1],), num_processes=2)
