@@ -1,5 +1,6 @@
 """Batches for training and evaluation."""
 
+import multiprocessing
 import pickle
 import signal
 import subprocess
@@ -144,28 +145,35 @@ def test_beside_a_process_group_workers_come_from_a_process_without_threads():
 
 
 KILLED = """
-import os, signal, sys
+import os, signal
 from pathlib import Path
 import psutil, torch
 from mmbert.data.items import Items
 from mmbert.data.loader import batches
 from mmbert.data.plan import StepPlan
 from mmbert.types import Sample
-if sys.argv[1] == "group":
+if mode == "group":
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 items = Items([[Sample(row, "shop", {}, {}) for row in range(64)]], {}, {})
 made = batches(StepPlan(0, 64, 8), items, steps=64, workers=2)
 next(made)
-Path(sys.argv[2]).write_text(" ".join(str(child.pid) for child in psutil.Process().children(recursive=True)))
+Path(path).write_text(" ".join(str(child.pid) for child in psutil.Process().children(recursive=True)))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.parametrize("mode", ["alone", "group"])
 def test_workers_and_their_server_end_with_a_run_that_is_killed(tmp_path, mode):
-    command = [sys.executable, "-c", KILLED, mode, str(tmp_path / "pids")]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # an orphan would hold a pipe open
-    assert subprocess.run(command, cwd=ROOT, check=False, **quiet).returncode == -signal.SIGKILL
+    code = f"mode, path = {mode!r}, {str(tmp_path / 'pids')!r}\n{KILLED}"
+    if mode == "alone":
+        process = multiprocessing.get_context("fork").Process(target=exec, args=(code, {}))
+        process.start()
+        process.join(timeout=60)
+        assert process.exitcode == -signal.SIGKILL
+    else:  # not forked: its server of workers must not be ours
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # an orphan would hold a pipe open
+        command = [sys.executable, "-c", code]
+        assert subprocess.run(command, cwd=ROOT, check=False, **quiet).returncode == -signal.SIGKILL
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
     assert len(pids) >= 2
     _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)

@@ -1,12 +1,10 @@
 """One job a folder, and a last word about how it ended."""
 
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
+import time
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 
@@ -15,16 +13,13 @@ from mmbert.train import status
 from mmbert.train.folder import RunFolder
 from mmbert.train.status import occupied
 
-ROOT = Path(__file__).resolve().parents[2]
-HOLD = """
-import sys, time
-from pathlib import Path
-from mmbert.train.folder import RunFolder
-from mmbert.train.status import occupied
-with occupied(RunFolder(Path(sys.argv[1]), writes=True)):
-    print("held", flush=True)
-    time.sleep(60)
-"""
+FORK = multiprocessing.get_context("fork")
+
+
+def hold(path, held):
+    with occupied(RunFolder(path, writes=True)):
+        held.set()
+        time.sleep(60)
 
 
 def read(path):
@@ -34,14 +29,13 @@ def read(path):
 @pytest.fixture
 def other(tmp_path):
     """Another job that holds the folder."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
-    )
-    assert process.stdout.readline() == b"held\n"
+    held = FORK.Event()
+    process = FORK.Process(target=hold, args=(tmp_path, held))
+    process.start()
+    assert held.wait(timeout=60)
     yield process
     process.kill()
-    process.stdout.close()
-    process.wait()
+    process.join()
 
 
 def test_the_second_of_two_jobs_in_a_folder_is_told_who_has_it_and_changes_nothing(tmp_path, other):
@@ -60,7 +54,7 @@ def test_the_second_of_two_jobs_in_a_folder_is_told_who_has_it_and_changes_nothi
 
 
 def test_a_killed_job_leaves_the_folder_free(tmp_path, other):
-    other.send_signal(signal.SIGKILL)
+    other.kill()
     with occupied(RunFolder(tmp_path, writes=True)):
         assert read(tmp_path)["pid"] == os.getpid()
     assert read(tmp_path)["state"] == "done"
