@@ -24,6 +24,7 @@ def trained(tmp_path, *settings):
     return result["test"]["label"]["accuracy"], best, ceiling, 2 * math.sqrt(best * (1 - best) / rows)
 
 
+@pytest.mark.slow
 def test_a_small_fusion_is_better_than_any_sum(tmp_path):
     accuracy, _, ceiling, _ = trained(tmp_path, *EASY)
     assert ceiling == pytest.approx(0.75)

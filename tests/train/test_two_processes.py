@@ -113,6 +113,7 @@ def test_both_processes_forecast_the_same_and_train_as_without(written):
     assert ranks[0]["without"] == ranks[0]["with"]
 
 
+@pytest.mark.slow
 def test_the_launcher_as_a_user_types_it_equals_one_process(tmp_path):
     settings = [*SMALL, "train.precision=fp64", "train.dropout=0", "train.steps=4", "evaluate.every=0.3",
                 "train.ema=0.5", "fusion={type: concat}"]  # fmt: skip
