@@ -36,7 +36,7 @@ def make_trunk() -> HuggingFaceTrunk:
     config = BertConfig(
         vocab_size=1000, hidden_size=DIM, num_hidden_layers=6, num_attention_heads=12, intermediate_size=4 * DIM
     )
-    model = AutoModel.from_config(config, add_pooling_layer=False)
+    model = AutoModel.from_config(config, add_pooling_layer=False, trust_remote_code=False)
     return HuggingFaceTrunk(model, Vocabulary("", cls=1, sep=2, pad=0, size=1000), ("text",)).to(DEVICE)
 
 
