@@ -14,7 +14,7 @@ class Memory:
     """Results of a network by item. The first that have room stay.
 
     Each item goes through the network on its own, so that a result never depends, to the last bit, on the items that
-    stood beside it when it was first seen. All is forgotten where the network's weights were changed.
+    stood beside it when it was first seen. All is forgotten where the network's weights, or autocast, were changed.
 
     >>> memory, network = Memory(), nn.Linear(2, 3).requires_grad_(False)
     >>> memory(network, network, torch.ones(4, 2)).shape  # computed once
@@ -24,14 +24,16 @@ class Memory:
     def __init__(self, most: int = MOST):
         self.most = most
         self._results: dict[bytes, Tensor] = {}
-        self._left, self._stamp = most, None
+        self._left = most
+        self._stamp: object = None
 
     def __deepcopy__(self, memo: Any) -> "Memory":
         return Memory(self.most)
 
     def __call__(self, network: nn.Module, read: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
         """``read`` of items [any, ...], which runs ``network`` and nothing else that learns: [any, ...]."""
-        stamp = [(part.data_ptr(), part._version) for part in (*network.parameters(), *network.buffers())]
+        weights = [(part.data_ptr(), part._version) for part in (*network.parameters(), *network.buffers())]
+        stamp = weights, torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
         if stamp != self._stamp:
             self._results, self._left, self._stamp = {}, self.most, stamp
         results = []

@@ -45,6 +45,13 @@ def test_it_forgets_where_the_weights_change(network):
     assert memory(network, network, items.double()).dtype == torch.float64
 
 
+def test_autocast_is_told_apart(network):
+    memory, items = Memory(), torch.randn(1, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert memory(network, network, items).dtype == torch.bfloat16
+    assert memory(network, network, items).dtype == torch.float32
+
+
 def test_the_first_that_have_room_stay(network):
     memory, items = Memory(most=2 * 2 * 4), torch.randn(3, 3)
     for _ in range(2):
