@@ -1,5 +1,6 @@
 """An input that tells nothing, to measure what one costs: ``mmbert train RECIPE --plugin benchmarks.noise``, then
-``{type: noise, column: <any column>}``. The numbers come from a hash of the column's value, so each row keeps its own.
+``{type: noise, column: ...}`` with a column of strings that differ from row to row: the numbers come from a hash of the
+string, so that equal ones have the same noise.
 """
 
 from typing import Annotated, Any
@@ -12,17 +13,20 @@ from torch import Tensor, nn
 from encoders import ENCODERS
 from mmbert.contracts import Encoder, Processor
 from mmbert.data.chance import generator
+from mmbert.errors import SampleError
 from mmbert.types import Tokens
 
 
 class NoiseProcessor(Processor):
-    """Any value -> ``size`` standard normal numbers."""
+    """A string -> ``size`` standard normal numbers. Raises ``SampleError`` on anything else."""
 
     def __init__(self, *, size: Annotated[int, Ge(1)] = 64):
         self.size = size
 
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        return {"values": torch.from_numpy(generator("noise", repr(value)).normal(size=self.size)).float()}
+        if not isinstance(value, str):
+            raise SampleError(f"expected a string to hash, found {type(value).__name__}")
+        return {"values": torch.from_numpy(generator("noise", value).normal(size=self.size)).float()}
 
     @classmethod
     def example(cls, rng: np.random.Generator) -> Any:

@@ -78,10 +78,11 @@ def main() -> int:
             result = api.train(RECIPE, overrides=settings, out=Path(folder) / "run")
         lines = {arm: {question: {"accuracy": accuracy(result, question)} for question in asked}}
         for question, inputs in asked.items():
-            reached, top = lines[arm][question]["accuracy"], best[inputs]
+            seen = tuple(name for name in inputs if arm not in ALONE or arm == f"{name} alone")
+            reached, top = lines[arm][question]["accuracy"], best[seen]
             sigma = math.sqrt(top * (1 - top) / TEST) or 1 / TEST
             print(f"{question:<16} {arm:<16} {reached:.4f}  best {top:.4f} ({(reached - top) / sigma:+.1f} sigma), "
-                  f"ceiling of sums {ceiling[inputs]:.4f}", flush=True)  # fmt: skip
+                  f"ceiling of sums {ceiling[seen]:.4f}", flush=True)  # fmt: skip
         known = {name: {question: {"accuracy": one[inputs]} for question, inputs in asked.items()}
                  for name, one in (("best of all", best), ("best of sums", ceiling))}  # fmt: skip
         if arguments.ledger:

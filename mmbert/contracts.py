@@ -43,6 +43,8 @@ class Processor(ABC):
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         """The tensors of one raw value. ``rng`` (keyed by seed, epoch and sample; training only) augments.
 
+        Draw from ``rng`` itself and from nothing else: what was made without a draw is made once for all epochs.
+
         An empty dict says that the value holds nothing (a graph without nodes): it then counts as absent.
         Raises ``SampleError`` on a bad value, saying what was expected and what was found.
         """

@@ -4,14 +4,14 @@ from torch import Tensor
 
 from mmbert.data.collate import Item
 
-MOST = 512_000_000  # bytes in each process that makes items
-BESIDE = 500  # bytes that a tensor takes besides its values
+MOST = 512_000_000  # bytes for each split, in each process that makes its items
+BESIDE = 500  # bytes that a tensor, or an item, takes besides values
 
 
 class Kept:
     """Items by a key of their own. The first that have room stay; none is ever put out for another.
 
-    >>> kept = Kept(most=2000)
+    >>> kept = Kept(most=2500)
     >>> kept.add("one", Item(1, {"size": {"value": Tensor(100)}}, {}))
     >>> kept.add("two", Item(2, {"size": {"value": Tensor(900)}}, {}))
     >>> kept.get("one").id, kept.get("two")
@@ -26,7 +26,7 @@ class Kept:
         return self._items.get(key)
 
     def add(self, key: object, item: Item) -> None:
-        size = sum(_size(tensor) for part in (item.inputs, item.targets) for one in part.values()
+        size = BESIDE + sum(_size(tensor) for part in (item.inputs, item.targets) for one in part.values()
                    for tensor in one.values())  # fmt: skip
         if size <= self._left:
             self._items[key] = item
@@ -34,4 +34,4 @@ class Kept:
 
 
 def _size(tensor: Tensor) -> int:
-    return tensor.nbytes + BESIDE
+    return tensor.untyped_storage().nbytes() + BESIDE  # a view keeps the whole

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ MOST = 1_000_000_000  # bytes
 
 
 class Memory:
-    """Results of a network by item. The first that have room stay.
+    """Results of a network by item. The first that have room stay; the others are computed each time.
 
     Each item goes through the network on its own, so that a result never depends, to the last bit, on the items that
     stood beside it when it was first seen. All is forgotten where the network's weights, or autocast, were changed.
@@ -27,8 +26,8 @@ class Memory:
         self._left = most
         self._stamp: object = None
 
-    def __deepcopy__(self, memo: Any) -> "Memory":
-        return Memory(self.most)
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        return Memory, (self.most,)  # a copy remembers nothing
 
     def __call__(self, network: nn.Module, read: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
         """``read`` of items [any, ...], which runs ``network`` and nothing else that learns: [any, ...]."""
@@ -38,7 +37,8 @@ class Memory:
             self._results, self._left, self._stamp = {}, self.most, stamp
         results = []
         for item in items:
-            key = hashlib.blake2b(item.contiguous().numpy().tobytes(), digest_size=16).digest()
+            facts = f"{item.dtype} {[*item.shape]}".encode()
+            key = hashlib.blake2b(facts + item.contiguous().numpy().tobytes(), digest_size=16).digest()
             result = self._results.get(key)
             if result is None:
                 with torch.no_grad():
@@ -51,7 +51,7 @@ class Memory:
 
 
 def settled(network: nn.Module) -> bool:
-    """Whether a network is on the CPU, frozen and free of chance: it always makes the same of the same item."""
-    parts = [*network.parameters()]
-    chance = any(module.training and getattr(module, "p", 0) for module in network.modules())
-    return not chance and not any(part.requires_grad or part.device.type != "cpu" for part in parts)
+    """Whether a network is on the CPU, frozen and in evaluation mode: it always makes the same of the same item."""
+    if any(module.training for module in network.modules()):
+        return False
+    return not any(part.requires_grad or part.device.type != "cpu" for part in network.parameters())

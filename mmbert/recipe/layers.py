@@ -29,8 +29,8 @@ def apply(base: Node, layer: Node) -> tuple[Node, list[Problem]]:
         if entries:
             kept = {name: node for name, node in entries.items() if node.value is not None}
             merged[section] = Node(kept, merged[section].origin)
-            if section == "inputs":
-                merged |= _without_rates(merged, entries.keys() - kept.keys())
+            if section == "inputs" and (gone := entries.keys() - kept.keys()):
+                merged |= _without_rates(merged, gone)
     return Node(merged, base.origin), problems
 
 

@@ -68,7 +68,7 @@ def test_inputs_are_dropped_anew_in_every_epoch():
 
 
 def test_the_first_that_have_room_stay():
-    kept = Kept(most=3 * (BESIDE + 400))
+    kept = Kept(most=3 * (2 * BESIDE + 400))
     made = [Item(row, {"size": {"value": torch.zeros(100)}}, {}) for row in range(4)]
     for item in made:
         kept.add(item.id, item)
