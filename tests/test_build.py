@@ -83,7 +83,7 @@ def test_parts_start_from_weights_of_their_own():
 
 def test_the_seed_decides_the_weights_of_every_part():
     one, other = build(small()).model.state_dict(), build(small("train.seed=1")).model.state_dict()
-    for part in ("trunk.model.", "encoders.image.", "encoders.series.", "tasks.kind.", "fusion.resample."):
+    for part in ("trunk.model.", "encoders.image.", "encoders.series.", "tasks.kind.", "fusion.shorten."):
         names = [name for name in one if name.startswith(part) and name.endswith("weight") and one[name].ndim > 1]
         assert names
         assert not any(torch.equal(one[name], other[name]) for name in names)

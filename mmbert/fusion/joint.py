@@ -11,20 +11,20 @@ from mmbert.contracts import Fusion, Trunk
 from mmbert.errors import RecipeError
 from mmbert.layers.masked import hide
 from mmbert.layers.readout import Pooling, Readout
-from mmbert.layers.resample import Resample
+from mmbert.layers.resample import Shorten
 from mmbert.types import Fused, Tokens
 
 
 class Joint(Fusion):
     """Puts the tokens of every stream into the trunk's own sequence, told apart by an input facet.
 
-    MMBT (Kiela et al. 2019) and UniT (Hu & Singh 2021). Each stream is resampled to ``tokens`` tokens, unless a task
-    reads its units; what was resampled is handed on as it was encoded.
+    MMBT (Kiela et al. 2019) and UniT (Hu & Singh 2021). A row's stream of more than ``tokens`` tokens is
+    resampled to as many, unless a task reads its units; streams that are resampled are handed on as they were encoded.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        tokens: of each stream enter the trunk.
+        tokens: of each stream enter the trunk at most.
         heads: of the resampler's attention.
         pooling: how the tokens of a row, of all streams, become one vector.
     """
@@ -47,19 +47,17 @@ class Joint(Fusion):
         self.readout = Readout(dim, pooling=pooling)
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
         self.facets = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in self.names})
-        self.resample = nn.ModuleDict({name: Resample(dim, tokens, heads) for name in self.names if not streams[name]})
+        self.shorten = nn.ModuleDict({name: Shorten(dim, tokens, heads) for name in self.names if not streams[name]})
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         entering = {"text": text}
         for name in self.names:
             if name in streams:
-                stream = self.resample[name](streams[name]) if name in self.resample else streams[name]
+                stream = self.shorten[name](streams[name]) if name in self.shorten else streams[name]
                 values = self.norms[name](hide(stream.values, stream.mask)) + self.facets[name]
                 entering[name] = stream._replace(values=values)
         read = trunk(Tokens(*(torch.cat(parts, dim=1) for parts in zip(*entering.values(), strict=True))))
         lengths = [tokens.mask.shape[1] for tokens in entering.values()]
         pieces = [Tokens(*parts) for parts in zip(*(part.split(lengths, dim=1) for part in read), strict=True)]
         fused = dict(zip(entering, pieces, strict=True))
-        return Fused(
-            self.readout(read), {**fused, **{name: streams[name] for name in self.resample if name in streams}}
-        )
+        return Fused(self.readout(read), {**fused, **{name: streams[name] for name in self.shorten if name in streams}})

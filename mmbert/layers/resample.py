@@ -30,3 +30,29 @@ class Resample(nn.Module):
         read, _ = self.attend(queries, values, values, key_padding_mask=hidden, need_weights=False)
         mask = present[:, None].expand(-1, self.tokens)
         return Tokens(hide(self.out(queries + read), mask), mask, stream.unit.new_full(mask.shape, -1))
+
+
+class Shorten(nn.Module):
+    """Tokens [batch, length, dim] as at most ``tokens`` of them: only rows that have more are resampled.
+
+    The other rows keep what they have, so that a row is the same in any batch.
+    """
+
+    def __init__(self, dim: int, tokens: int, heads: int):
+        super().__init__()
+        self.resample = Resample(dim, tokens, heads)
+
+    def forward(self, stream: Tokens) -> Tokens:
+        tokens = self.resample.tokens
+        if stream.mask.shape[1] <= tokens:
+            return stream
+        first = stream.mask.int().argsort(dim=1, descending=True, stable=True)[:, :tokens]
+        kept = Tokens(
+            stream.values.take_along_dim(first[..., None], 1),
+            *(part.take_along_dim(first, 1) for part in (stream.mask, stream.unit)),
+        )
+        read, long = self.resample(stream), stream.mask.sum(1) > tokens
+        return Tokens(
+            torch.where(long[:, None, None], read.values, hide(kept.values, kept.mask)),
+            *(torch.where(long[:, None], new, old) for new, old in zip(read[1:], kept[1:], strict=True)),
+        )

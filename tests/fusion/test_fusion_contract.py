@@ -41,14 +41,14 @@ def make_fusion(name, tagged=()):
     return fusion
 
 
-def inputs(trunk, filling=0.0):
+def inputs(trunk, filling=0.0, lengths=LENGTHS):
     generator = torch.Generator().manual_seed(2)
     tokens = torch.randint(3, 30, (ROWS, 9), generator=generator)
     mask = torch.arange(9) < torch.tensor([9, 4, 2, 6, 0])[:, None]
     unit = torch.arange(9).expand(ROWS, 9)
     text = trunk.embed({"text": Present(torch.arange(ROWS), {"tokens": tokens, "mask": mask, "unit": unit})}, ROWS)
     streams = {}
-    for name, length in LENGTHS.items():
+    for name, length in lengths.items():
         values = torch.randn(ROWS, length, DIM, generator=generator, dtype=torch.float64)
         real = torch.rand(ROWS, length, generator=generator) < 0.7
         real[:, 0] = True
@@ -118,7 +118,9 @@ def test_rows_do_not_influence_each_other(name):
 @every_fusion
 def test_every_parameter_learns(name):
     trunk, fusion = make_trunk(), make_fusion(name)
-    fused = fusion(trunk, *inputs(trunk))
+    fused = fusion(
+        trunk, *inputs(trunk, lengths={"long": 40, "short": 30})
+    )  # both longer than any number of tokens kept
     fused.summary.square().sum().backward()
     # a softmax does not see a shift of all keys: their bias has a gradient of zero by construction
     still = [n for n, p in fusion.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]

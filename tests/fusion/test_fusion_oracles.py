@@ -8,6 +8,7 @@ from mmbert.fusion.concat import Concat
 from mmbert.fusion.cross_attention import CrossAttention
 from mmbert.fusion.joint import Joint
 from mmbert.layers.masked import masked_mean
+from mmbert.types import Tokens
 from tests.fusion.test_fusion_contract import DIM, LENGTHS, inputs, make_fusion, make_trunk
 
 
@@ -49,7 +50,24 @@ def test_joint_lets_few_tokens_of_a_long_stream_in(tokens):
     fusion = Joint(DIM, dict.fromkeys(LENGTHS, False), tokens=tokens).double()
     text, streams = inputs(trunk)
     fusion(trunk, text, streams)
-    assert seen == [text.mask.shape[1] + tokens * len(LENGTHS)]
+    assert seen == [text.mask.shape[1] + sum(min(tokens, length) for length in LENGTHS.values())]
+
+
+def test_joint_reads_a_row_of_few_tokens_as_it_is_beside_a_longer_one():
+    trunk = make_trunk()
+    fusion = Joint(DIM, dict.fromkeys(LENGTHS, False), tokens=8).double()
+    text, streams = inputs(trunk)
+    mask = streams["long"].mask.clone()
+    mask[1] &= torch.arange(LENGTHS["long"]) % 3 == 2  # few real tokens, all over the row
+    streams["long"] = streams["long"]._replace(mask=mask)
+    assert mask[0].sum() > 8 >= mask[1].sum() > 1
+    few = mask[1].nonzero()[:, 0]
+    alone = {name: tokens.at(torch.tensor([1])) for name, tokens in streams.items()}
+    alone["long"] = Tokens(*(part[:, few] for part in alone["long"]))
+    whole = fusion(trunk, text, streams).summary[1]
+    torch.testing.assert_close(whole, fusion(trunk, text.at(torch.tensor([1])), alone).summary[0])
+    fusion.shorten["long"].resample.queries.data.normal_()
+    torch.testing.assert_close(whole, fusion(trunk, text, streams).summary[1])
 
 
 def test_concat_pools_as_told():
