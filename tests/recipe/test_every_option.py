@@ -110,7 +110,7 @@ CHANGES = {
         "tasks.classification.dropout": (0, 0.5),
         "tasks.classification.label_smoothing": (0, 0.5),
         "tasks.multilabel.dropout": (0, 0.5),
-        "tasks.multilabel.positive_weight": ("false", "true"),
+        "tasks.multilabel.positive_weight": ("0", "0.5"),
         "tasks.regression.dropout": (0, 0.5),
         "tasks.regression.objective": ("mse", "huber"),
         "tasks.tagging.dropout": (0, 0.5),

@@ -92,18 +92,20 @@ def test_what_is_not_known_reaches_neither_loss_nor_gradient():
     )
 
 
-def test_positive_weight_is_the_ratio_of_false_to_true_cases():
-    plain, weighted = Multilabel(4, fitted()), Multilabel(4, fitted(), positive_weight=True)
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_positive_weight_is_a_power_of_the_ratio_of_false_to_true_cases(power):
+    plain, weighted = Multilabel(4, fitted()), Multilabel(4, fitted(), positive_weight=power)
     output, _, _ = batch()
     for target, factor in ((torch.zeros(9, 3), [1, 1, 1]), (torch.ones(9, 3), [1, 2, 4])):
         for label in range(3):
             known = (torch.arange(3) == label).expand(9, -1)
             targets = {"target": target, "known": known}
-            torch.testing.assert_close(weighted.loss(output, targets), factor[label] * plain.loss(output, targets))
+            expected = factor[label] ** power * plain.loss(output, targets)
+            torch.testing.assert_close(weighted.loss(output, targets), expected)
     balanced = fitted([["a"], ["b"]])
     targets = {"target": torch.ones(9, 2), "known": torch.ones(9, 2, dtype=torch.bool)}
     output = output[:, :2]
-    assert Multilabel(4, balanced, positive_weight=True).loss(output, targets) == Multilabel(4, balanced).loss(
+    assert Multilabel(4, balanced, positive_weight=power).loss(output, targets) == Multilabel(4, balanced).loss(
         output, targets
     )
 

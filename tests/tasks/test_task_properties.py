@@ -15,7 +15,7 @@ from tasks import TASKS
 DIM, ROWS = 6, 25  # odd: at the median of an even number the slope of the absolute error is 0
 OPTIONS = {
     "classification": [{}, {"label_smoothing": 0.2}, {"hidden": 5}],
-    "multilabel": [{}, {"positive_weight": True}, {"hidden": 5}],
+    "multilabel": [{}, {"positive_weight": 0.5}, {"hidden": 5}],
     "regression": [{}, {"objective": "mae"}, {"objective": "huber"}, {"hidden": 5}],
     "tagging": [{}, {"hidden": 5}],
 }
