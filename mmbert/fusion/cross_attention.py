@@ -18,13 +18,15 @@ class CrossAttention(Fusion):
     """Text tokens attend to each stream, then to each other, ``layers`` times, behind the trunk.
 
     Directional attention as in MulT (Tsai et al. 2019); every addition is scaled by tanh of a gate that starts at zero
-    (Flamingo, Alayrac et al. 2022), so that the plain trunk is where training starts.
+    (Flamingo, Alayrac et al. 2022), so that the plain trunk is where training starts. A label to which neither text nor
+    stream adds anything alone (an exclusive or) gives gates at zero no gradient to leave it by: start them elsewhere.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
         layers: how many rounds.
         heads: of each attention.
+        gate: what the gates start at, before tanh.
         dropout: inside attention and feed-forward.
         pooling: how the text's tokens become one vector.
     """
@@ -38,6 +40,7 @@ class CrossAttention(Fusion):
         *,
         layers: Annotated[int, Ge(1)] = 2,
         heads: Annotated[int, Ge(1)] = 4,
+        gate: float = 0.0,
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
         pooling: Pooling = "mean",
     ):
@@ -47,7 +50,7 @@ class CrossAttention(Fusion):
         self.names = tuple(sorted(streams))
         self.readout = Readout(dim, pooling=pooling)
         rounds = layers if self.names else 0
-        self.rounds = nn.ModuleList(_Round(dim, self.names, heads, dropout) for _ in range(rounds))
+        self.rounds = nn.ModuleList(_Round(dim, self.names, heads, gate, dropout) for _ in range(rounds))
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         read = trunk(text)
@@ -63,7 +66,7 @@ class CrossAttention(Fusion):
 class _Round(nn.Module):
     """Cross-attention to each stream, self-attention and a feed-forward layer, each behind a gate."""
 
-    def __init__(self, dim: int, names: Sequence[str], heads: int, dropout: float):
+    def __init__(self, dim: int, names: Sequence[str], heads: int, gate: float, dropout: float):
         super().__init__()
         self.names = names
 
@@ -75,9 +78,9 @@ class _Round(nn.Module):
         self.self_attention = attention()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.feed = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))
-        self.cross_gates = nn.ParameterDict({name: nn.Parameter(torch.zeros(())) for name in names})
-        self.self_gate = nn.Parameter(torch.zeros(()))
-        self.feed_gate = nn.Parameter(torch.zeros(()))
+        self.cross_gates = nn.ParameterDict({name: nn.Parameter(torch.full((), gate)) for name in names})
+        self.self_gate = nn.Parameter(torch.full((), gate))
+        self.feed_gate = nn.Parameter(torch.full((), gate))
 
     def forward(self, text: Tokens, streams: Mapping[str, Tokens]) -> Tokens:
         values = text.values

@@ -120,6 +120,7 @@ NEEDS = {  # what else must be there for an option to matter
     "optim.lr.pretrained": (PARTS["inputs.timm"], *PRETRAINED),
     "tasks.column": (FILES, "tasks.y={type: regression}"),
     "tasks.tagging.of": (PARTS["inputs.series"],),
+    "fusion.joint.heads": ("fusion.tokens=1",),
     "fusion.mag.after": ("trunk.layers=3",),
     "data.files.media": ("inputs.x={type: vit, column: photo}",),
     "optim.schedule": ("train.steps=4",),

@@ -89,6 +89,7 @@ CHANGES = {
         "inputs.timm.pretrained": ("false", "true"),
         "inputs.vit.heads": (1, 2),
         "fusion.bottleneck.heads": (1, 2),
+        "fusion.cross_attention.gate": (0, 0.5),
         "fusion.cross_attention.heads": (1, 2),
         "fusion.joint.heads": (1, 2),
         "fusion.mag.after": (1, 2),
