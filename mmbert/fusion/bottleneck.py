@@ -11,7 +11,7 @@ from mmbert.contracts import Fusion, Layer, Trunk
 from mmbert.errors import RecipeError
 from mmbert.layers.masked import hide, masked_mean
 from mmbert.layers.readout import Pooling, Readout
-from mmbert.layers.transformer import TransformerLayer
+from mmbert.layers.transformer import TransformerLayer, xavier
 from mmbert.types import Fused, Tokens
 
 
@@ -62,6 +62,7 @@ class Bottleneck(Fusion):
         self.start = nn.Parameter(0.02 * torch.randn(tokens, dim))
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
         self.layers = nn.ModuleDict({name: stack() for name in self.names})
+        self.layers.apply(xavier)
         self.out = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:

@@ -12,7 +12,7 @@ from mmbert.errors import RecipeError
 from mmbert.layers.masked import hide, mean_token
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.layers.resample import Resample
-from mmbert.layers.transformer import TransformerLayer
+from mmbert.layers.transformer import TransformerLayer, xavier
 from mmbert.types import Fused, Tokens
 
 
@@ -59,6 +59,7 @@ class Perceiver(Fusion):
         self.read = Resample(dim, latents, heads)
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, dropout=dropout) for _ in range(layers))
         self.out = nn.LayerNorm(dim)
+        self.apply(xavier)
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         read = trunk(text)

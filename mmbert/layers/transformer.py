@@ -43,6 +43,17 @@ class TransformerLayer(nn.Module):
         return self.write(rearrange(read, "batch heads length size -> batch length (heads size)"))
 
 
+def xavier(module: nn.Module) -> None:
+    """For ``Module.apply``: linear layers start as in Glorot & Bengio 2010 and keep the variance of what they read.
+
+    As ``nn.Linear`` starts they give a third of it, and a product of two inputs comes out of some layers too weak to be
+    learned in reasonable time.
+    """
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
 def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:
     """The fixed position encodings of Vaswani et al. 2017: [length, width], sines in the first half."""
     position = torch.arange(length, device=device, dtype=torch.float32)[:, None]
