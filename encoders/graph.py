@@ -21,6 +21,7 @@ from mmbert.types import Tokens
 
 KEYS = ("nodes", "edges", "edge_features")
 BUCKETS = 512  # of the Weisfeiler-Lehman features
+LABELS_SCALE = 50.0  # labels that are the data's own are many and rare; their embeddings start at .02, as BERT's
 
 
 class GraphProcessor(Processor):
@@ -206,7 +207,8 @@ class GraphEncoder(Encoder):
             warnings.simplefilter("ignore")
             from torch_geometric.nn import GINEConv
 
-        self.embed = FieldEmbedding(processor.node_fields, width, values=processor.walk)
+        scale = 1.0 if processor.molecules else LABELS_SCALE
+        self.embed = FieldEmbedding(processor.node_fields, width, values=processor.walk, scale=scale)
         self.embed_edges = nn.ModuleList(FieldEmbedding(processor.edge_fields, width) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         mlps = [nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)) for _ in self.norms]

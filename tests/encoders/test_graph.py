@@ -200,6 +200,19 @@ def test_messages_come_from_connected_nodes_within_as_many_steps_as_layers():
         assert (before != after).any(1).all()
 
 
+def test_rare_labels_of_graphs_move_farther_than_atoms_in_a_step_of_adam():
+    moved = {}
+    for kind, value in (("labels", {"nodes": [f"part {number}" for number in range(300)]}), ("atoms", "CCO")):
+        tokens, encoder = encode(fitted(value), value)
+        before = encoder.embed.scale * encoder.embed.table.detach().clone()
+        assert before.std() == pytest.approx((1 + len(fitted(value).node_fields)) ** -0.5, rel=0.1)
+        optimizer = torch.optim.Adam([encoder.embed.table], lr=1e-3)
+        tokens.values.square().sum().backward()
+        optimizer.step()
+        moved[kind] = (encoder.embed.scale * encoder.embed.table - before).abs().max().item()
+    assert moved == pytest.approx({"labels": 0.05, "atoms": 0.001}, rel=1e-3)
+
+
 @pytest.mark.parametrize("virtual_node", [False, True])
 def test_layers_equal_the_documented_formula(virtual_node):
     processor = fitted(MIXED, walk=2)
@@ -214,7 +227,8 @@ def test_layers_equal_the_documented_formula(virtual_node):
         rows = []
         for row, values in zip(indices.tolist(), numbers, strict=True):
             places = [int(start) + label for start, label in zip(embed.first[1:], row, strict=True)]
-            rows.append(embed.table[0] + sum(embed.table[place] for place in places) + values @ embed.numbers)
+            labels = embed.table[0] + sum(embed.table[place] for place in places)
+            rows.append(embed.scale * labels + values @ embed.numbers)
         return torch.stack(rows)
 
     def normed(norm, values):
