@@ -60,6 +60,7 @@ def run_baselines(
     texts: Collection[str],
     tasks: Mapping[str, Task],
     labels: Mapping[str, Processor],
+    models: Collection[str] = ("linear", "boosting"),
 ) -> Iterator[Row]:
     """Each baseline of each task, for all inputs together and for each alone; a row as soon as it is ready.
 
@@ -84,7 +85,8 @@ def run_baselines(
             continue
         for group in groups:
             parts = [features[one] for one in group]
-            for baseline, run in (("linear", linear), ("boosting", boosting)):
+            for baseline in models:
+                run = {"linear": linear, "boosting": boosting}[baseline]
                 yield from _rows(name, task, baseline, group, known, run(task, known, parts))
 
 

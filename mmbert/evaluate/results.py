@@ -68,11 +68,15 @@ def cached_baselines(
     return list(by_arm.values())
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def arm_of(row: Row) -> str:
+    """What tables call a baseline: linear (all inputs)."""
     inputs = "all inputs" if len(row.inputs) > 1 else "".join(row.inputs)
-    arm = f"{row.baseline} ({inputs})" if inputs else row.baseline
+    return f"{row.baseline} ({inputs})" if inputs else row.baseline
+
+
+def _plain(row: Row) -> dict[str, Any]:
     predictions = {str(sample): prediction.tolist() for sample, prediction in row.predictions.items()}
-    return {"arm": arm, "task": row.task, "metrics": row.metrics, "predictions": predictions}
+    return {"arm": arm_of(row), "task": row.task, "metrics": row.metrics, "predictions": predictions}
 
 
 def fingerprint(splits: Mapping[str, Iterable[Sample]], files: Collection[str] = ()) -> str:
