@@ -13,6 +13,7 @@ from accelerate.utils import broadcast_object_list
 
 from mmbert.build import build, facts
 from mmbert.comparison import baselines, differences
+from mmbert.data.items import Items
 from mmbert.data.loader import batches, evaluation_batches
 from mmbert.errors import NumericalError, Preempted
 from mmbert.evaluate.evaluator import Evaluation, evaluate
@@ -69,6 +70,7 @@ class Run:
         self.identity = Identity(in_steps(self.built.recipe, self.total), self.built.survey.fingerprint)
         self.train, self.optim, self.ogm_ge = self.identity.recipe.train, recipe.optim, recipe.balance.ogm_ge
         self._failed_saves = FailedSaves(console.warn)
+        self._items: dict[str, Items] = {}  # of the splits that are evaluated
         self._share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
         self._loading = {
             **self._share,
@@ -205,7 +207,10 @@ class Run:
         return done
 
     def _evaluate(self, split: str, without: Sequence[str] = ()) -> Evaluation:
-        rows = evaluation_batches(self.built.items(split), self.built.recipe.evaluate.batch_size, **self._loading)
+        if split not in self._items:
+            self._items[split] = self.built.items(split)  # what it keeps serves the next evaluation
+        items = self._items[split]
+        rows = evaluation_batches(items, self.built.recipe.evaluate.batch_size, **self._loading)
         asked = lambda: self.signals.asked  # noqa: E731
         with in_words(f"evaluation of {split}"):
             found = evaluate(self.built.model, rows, device=self.accelerator.device, without=without, asked=asked)
