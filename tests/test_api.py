@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import mmbert
 from mmbert import api
+from mmbert.data.collate import encode_whole
 from mmbert.errors import DataError, RecipeError
 from mmbert.evaluate.ledger import COLUMNS
 
@@ -134,6 +136,20 @@ def test_baselines_are_those_of_the_result_and_append_rows(result):
         assert scores(once, arm) == near(expected)
     mmbert.baseline("small.yaml", ledger="rows.csv", overrides=["train.seed=3"])
     assert ledger("rows.csv") == [*once, *once]
+
+
+def test_all_evaluations_of_a_split_make_its_items_once(monkeypatch):
+    made = Counter()
+
+    def counted(sample, processors, labels, key):
+        made[sample.id, key is None] += 1
+        return encode_whole(sample, processors, labels, key)
+
+    monkeypatch.setattr("mmbert.data.items.encode_whole", counted)
+    api.train("small.yaml", out="counted", overrides=["evaluate.baselines=false"])
+    evaluated = [times for (_, evaluating), times in made.items() if evaluating]
+    assert evaluated == [1] * len(evaluated)
+    assert len(evaluated) > 5  # of validation, thrice, and of test with each input taken away
 
 
 def test_check_reads_the_data(capsys):
