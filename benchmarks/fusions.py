@@ -4,7 +4,7 @@
 
 A step is forward and backward of the trunk and the fusion alone, without encoders and heads, in float32 on one thread,
 on 32 rows of 16 text tokens and 1 or 4 inputs of 1, 16 or 64 tokens each; all of it learns, and the trunk has MiniLM's
-shape and random weights. Fusions take turns, a round untimed and then five; ``relative_time`` is the median over rounds
+shape and random weights. Fusions take turns, a round untimed and then three; ``relative_time`` is the median over rounds
 of a fusion's time over that of ``mean`` in the same round. ``megabytes`` is how far the process grows above what it
 held before the step (VmHWM, Linux; on a GPU what torch counts).
 """
@@ -27,7 +27,7 @@ from mmbert.types import Present, Tokens
 
 ROWS, WORDS, DIM = 32, 16, 384
 CASES = ((1, 1), (1, 16), (1, 64), (4, 1), (4, 16), (4, 64))  # inputs, tokens of each
-ROUNDS = 5
+ROUNDS = 3
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
