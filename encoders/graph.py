@@ -21,7 +21,6 @@ from mmbert.types import Tokens
 
 KEYS = ("nodes", "edges", "edge_features")
 BUCKETS = 512  # of the Weisfeiler-Lehman features
-LABELS_SCALE = 50.0  # labels that are the data's own are many and rare; their embeddings start at .02, as BERT's
 
 
 class GraphProcessor(Processor):
@@ -206,8 +205,7 @@ class GraphEncoder(Encoder):
         with warnings.catch_warnings():  # importing torch_geometric takes seconds and warns of its own use of torch.jit
             warnings.simplefilter("ignore")
             from torch_geometric.nn import GINEConv
-
-        scale = 1.0 if processor.molecules else LABELS_SCALE
+        scale = 1.0 if processor.molecules else 50.0  # labels that the data brings are many, and most are rare
         self.embed = FieldEmbedding(processor.node_fields, width, values=processor.walk, scale=scale)
         self.embed_edges = nn.ModuleList(FieldEmbedding(processor.edge_fields, width) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))

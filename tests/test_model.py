@@ -31,11 +31,12 @@ def small(*settings):
 
 ALONE = {  # what is read of one input alone, by what is done with it
     "summed": [
-        "fusion={type: joint, logit_sum: true}",
+        "fusion={type: joint, tokens: 1, logit_sum: true}",
         "inputs.image.missing=learned",
         "inputs.series.missing=learned",
     ],
-    "weighed": ["fusion={type: joint}", "balance.unimodal_aux=0.5", "inputs.graph.missing=learned"],
+    "weighed": ["fusion={type: joint, tokens: 1}", "balance.unimodal_aux=0.5", "inputs.graph.missing=learned"],
+    "joint": ["fusion={type: joint, tokens: 1}"],  # what is not longer is not resampled
     "watched": ["fusion={type: concat}", "balance.ogm_ge={}"],
 }
 SETTINGS = {name: ["fusion=null", f"fusion.type={name}"] for name in FUSIONS.names()} | ALONE

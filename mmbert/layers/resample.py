@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from mmbert.layers.masked import hide
+from mmbert.layers.masked import hide, nothing_of
 from mmbert.types import Tokens
 
 
@@ -45,7 +45,8 @@ class Shorten(nn.Module):
     def forward(self, stream: Tokens) -> Tokens:
         tokens = self.resample.tokens
         if stream.mask.shape[1] <= tokens:
-            return stream
+            part = self.resample(stream.at(stream.unit.new_zeros(1)))  # every parameter takes part in every step
+            return stream._replace(values=stream.values + nothing_of(part.values))
         first = stream.mask.int().argsort(dim=1, descending=True, stable=True)[:, :tokens]
         kept = Tokens(
             stream.values.take_along_dim(first[..., None], 1),
