@@ -4,9 +4,9 @@
 
 A step is forward and backward of the trunk and the fusion alone, without encoders and heads, in float32 on one thread,
 on 32 rows of 16 text tokens and 1 or 4 inputs of 1, 16 or 64 tokens each; all of it learns, and the trunk has MiniLM's
-shape and random weights. Fusions take turns, a round untimed and then three; ``relative_time`` is the median over rounds
-of a fusion's time over that of ``mean`` in the same round. ``megabytes`` is how far the process grows above what it
-held before the step (VmHWM, Linux; on a GPU what torch counts).
+shape and random weights. Fusions take turns, a round untimed and three timed; ``relative_time`` is the median over
+these of a fusion's time over that of ``mean`` in the same round. ``megabytes`` is how far the process grows above what
+it held before the step (VmHWM, Linux; on a GPU what torch counts).
 """
 
 import argparse
