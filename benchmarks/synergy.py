@@ -60,6 +60,7 @@ def runs() -> Iterator[tuple[str, Mapping[str, str], float, list[str]]]:
             f"data.weather.carries={json.dumps(carries)}",
             f"data.weather.flip={flip}",
             "evaluate={every: 1000, baselines: false}",
+            "train.steps=300",
         ]
         for arm, own in arms.items():
             yield arm, carries, flip, [*shared, *(DROPPED if carries == SPARE else ()), *own]
