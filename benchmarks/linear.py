@@ -1,6 +1,6 @@
 """The linear baselines of a recipe, without boosting, which takes long where labels are many.
 
-    python -m benchmarks.linear recipes/programs.yaml --ledger results/programs.csv
+    python -m benchmarks.linear recipes/programs.yaml --set inputs.numbers=null --ledger results/programs.csv
 
 The same as those of ``mmbert baseline``, for all inputs together and for each alone, on the test split.
 """
@@ -12,25 +12,26 @@ from pathlib import Path
 from mmbert.build import build
 from mmbert.evaluate.baselines import run_baselines
 from mmbert.evaluate.ledger import Measured, append_results
-from mmbert.evaluate.results import arm_of
 from mmbert.recipe.load import load_recipe
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=c")
     parser.add_argument("--ledger", type=Path)
     arguments = parser.parse_args()
-    recipe = load_recipe(arguments.recipe).recipe
+    recipe = load_recipe(arguments.recipe, arguments.settings).recipe
     built = build(recipe)
     splits = {split: built.good_samples(split) for split in built.splits}
     tasks = dict(built.model.tasks)
     for row in run_baselines(splits, built.processors, built.texts, tasks, built.labels, ("linear",)):
         if row.split == "test":
-            print(f"{row.task:<12} {arm_of(row):<24} {row.metrics}", flush=True)
+            arm = f"linear ({', '.join(row.inputs)})" if row.inputs else row.baseline
+            print(f"{row.task:<12} {arm:<36} {row.metrics}", flush=True)
             if arguments.ledger:
                 measured = Measured(recipe.name, 0, "test", data=built.survey.fingerprint)
-                append_results(arguments.ledger, {arm_of(row): {row.task: row.metrics}}, measured)
+                append_results(arguments.ledger, {arm: {row.task: row.metrics}}, measured)
     return 0
 
 
