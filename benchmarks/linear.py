@@ -2,7 +2,8 @@
 
     python -m benchmarks.linear recipes/programs.yaml --set inputs.numbers=null --ledger results/programs.csv
 
-The same as those of ``mmbert baseline``, for all inputs together and for each alone, on the test split.
+The linear ones of ``mmbert baseline``, for all inputs together and for each alone, on the test split; a row of the
+ledger names its inputs, as a study may leave some out.
 """
 
 import argparse
@@ -31,7 +32,7 @@ def main() -> int:
             print(f"{row.task:<12} {arm:<36} {row.metrics}", flush=True)
             if arguments.ledger:
                 measured = Measured(recipe.name, 0, "test", data=built.survey.fingerprint)
-                append_results(arguments.ledger, {arm: {row.task: row.metrics}}, measured)
+                append_results(arguments.ledger, {arm: {row.task: row.metrics}}, measured, once=True)
     return 0
 
 

@@ -14,7 +14,8 @@ from encoders import ENCODERS
 from mmbert.built import Built, text_names
 from mmbert.contracts import Encoder, Fusion, Processor, Task
 from mmbert.data.collate import encode_sample
-from mmbert.errors import DataError, RecipeError, SampleError
+from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
+from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.features import check_cache
 from mmbert.fusion import FUSIONS
 from mmbert.layers.dropout import set_dropout
@@ -67,8 +68,16 @@ def build(recipe: Recipe) -> Built:
 
 
 def load(folder: Path, recipe: Recipe, *, data: bool = False) -> Built:
-    """A trained model from a checkpoint and the recipe beside it; ``data`` opens the recipe's data as well."""
+    """A trained model from a checkpoint and the recipe beside it; ``data`` opens the recipe's data as well.
+
+    Raises ``IntegrityError`` where code of another epoch trained it, in which its weights may mean something else.
+    """
     facts = read_facts(folder)
+    if (epoch := facts.get("epoch")) != CODE_EPOCH:
+        raise IntegrityError(
+            f"'{folder}' was trained by code of epoch {epoch or 'unknown'}; this is epoch {CODE_EPOCH}, in which the "
+            "same weights may give other predictions. Use the commit that the run's env.json names, or train it again"
+        )
     vocabulary = Vocabulary(**facts["vocabulary"])
     kept = {name: part for name, part in recipe.inputs.items() if f"inputs.{name}" in facts["processors"]}
     recipe = recipe.model_copy(update={"inputs": kept})
@@ -89,7 +98,7 @@ def load(folder: Path, recipe: Recipe, *, data: bool = False) -> Built:
 def facts(model: MMBert) -> dict[str, Any]:
     """What a checkpoint keeps beside weights and processors."""
     trunk = cast(HuggingFaceTrunk, model.trunk)
-    return {"trunk": trunk.model.config.to_dict(), "vocabulary": vars(trunk.vocabulary)}
+    return {"epoch": CODE_EPOCH, "trunk": trunk.model.config.to_dict(), "vocabulary": vars(trunk.vocabulary)}
 
 
 def _stand_in(processor: Processor, name: str, values: Values, bad: BadSamples) -> dict[str, Tensor]:

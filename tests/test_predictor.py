@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import mmbert
-from mmbert import cli
+from mmbert import build, cli
 from mmbert.errors import DataError, IntegrityError, SampleError
 
 ROWS = 40
@@ -212,6 +212,12 @@ def test_what_is_no_run_is_told(tmp_path):
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     with pytest.raises(IntegrityError, match="holds no checkpoint yet"):
         mmbert.load(tmp_path)
+
+
+def test_a_model_of_another_code_epoch_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(build, "CODE_EPOCH", 0)
+    with pytest.raises(IntegrityError, match=r"trained by code of epoch \d+; this is epoch 0.*env\.json"):
+        mmbert.load(folder / "run")
 
 
 def test_rows_without_a_column_that_an_input_reads_are_refused(model, folder):

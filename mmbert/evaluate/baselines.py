@@ -86,8 +86,7 @@ def run_baselines(
         for group in groups:
             parts = [features[one] for one in group]
             for baseline in models:
-                run = {"linear": linear, "boosting": boosting}[baseline]
-                yield from _rows(name, task, baseline, group, known, run(task, known, parts))
+                yield from _rows(name, task, baseline, group, known, MODELS[baseline](task, known, parts))
 
 
 def constant(task: Task, known: Mapping[str, Labelled], streams: Collection[str]) -> dict[str, Tensor]:
@@ -171,6 +170,9 @@ def boosting(task: Task, known: Mapping[str, Labelled], features: Sequence[Featu
         probabilities = np.clip(model.predict_proba(table[split]), 1e-12, None)
         outputs[split][:, model.classes_] = torch.from_numpy(np.log(probabilities))
     return outputs
+
+
+MODELS = {"linear": linear, "boosting": boosting}
 
 
 def _fit(model: type, table: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray]) -> Any:

@@ -68,7 +68,7 @@ def cached_baselines(
     return list(by_arm.values())
 
 
-def arm_of(row: Row) -> str:
+def _arm_of(row: Row) -> str:
     """What tables call a baseline: linear (all inputs)."""
     inputs = "all inputs" if len(row.inputs) > 1 else "".join(row.inputs)
     return f"{row.baseline} ({inputs})" if inputs else row.baseline
@@ -76,7 +76,7 @@ def arm_of(row: Row) -> str:
 
 def _plain(row: Row) -> dict[str, Any]:
     predictions = {str(sample): prediction.tolist() for sample, prediction in row.predictions.items()}
-    return {"arm": arm_of(row), "task": row.task, "metrics": row.metrics, "predictions": predictions}
+    return {"arm": _arm_of(row), "task": row.task, "metrics": row.metrics, "predictions": predictions}
 
 
 def fingerprint(splits: Mapping[str, Iterable[Sample]], files: Collection[str] = ()) -> str:

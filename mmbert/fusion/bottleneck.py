@@ -8,10 +8,9 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Layer, Trunk
-from mmbert.errors import RecipeError
-from mmbert.layers.masked import hide, masked_mean
+from mmbert.layers.masked import hide, masked_mean, rows_with
 from mmbert.layers.readout import Pooling, Readout
-from mmbert.layers.transformer import TransformerLayer, xavier
+from mmbert.layers.transformer import TransformerLayer, check_heads, xavier
 from mmbert.types import Fused, Tokens
 
 
@@ -48,8 +47,7 @@ class Bottleneck(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
-        if dim % heads:
-            raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
+        check_heads(dim, heads)
         self.needs_layers = layers
         self.names = tuple(sorted(streams))
         self.readout = Readout(dim, pooling=pooling)
@@ -70,7 +68,7 @@ class Bottleneck(Fusion):
         if not names:
             read = trunk(text)
             return Fused(self.readout(read), {"text": read})
-        some = torch.stack([streams[name].mask.any(1) for name in names]).any(0)
+        some = rows_with(streams.values(), text)
         fused = {"text": text._replace(values=hide(text.values, text.mask))}
         for layer in trunk.layers[: -self.needs_layers]:
             fused["text"] = fused["text"]._replace(values=layer(fused["text"].values, text.mask))

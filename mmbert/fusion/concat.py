@@ -1,6 +1,7 @@
 """Late fusion: one pooled vector a stream, side by side, through a small network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -8,9 +9,8 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.late import read_text
-from mmbert.layers.masked import mean_token
-from mmbert.layers.readout import Pooling, Readout
+from mmbert.layers.late import Late
+from mmbert.layers.readout import Pooling
 from mmbert.types import Fused, Tokens
 
 
@@ -40,41 +40,26 @@ class Concat(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
-        self.names = tuple(sorted(streams))
-        self.readout = Readout(dim, pooling=pooling)
-        if not self.names:
-            return
-        self.text_norm = nn.LayerNorm(dim)
-        self.no_text = nn.Parameter(torch.zeros(dim))
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
-        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in self.names})
-        width = hidden or dim
-        self.mix = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear(dim * (1 + len(self.names)), width),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, dim),
-        )
+        self.late = Late(dim, streams, partial(_Network, hidden=hidden or dim, dropout=dropout), pooling=pooling)
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
-        if not self.names:
-            read = trunk(text)
-            return Fused(self.readout(read), {"text": read}, {"text": mean_token(read)})
-        parts, present = zip(*(self._part(name, streams, text) for name in self.names), strict=True)
-        some = torch.stack(present).any(0)
-        written = (text.unit >= 0).any(1)
-        read = read_text(trunk, text, some)
-        plain = self.readout(read)
-        first = torch.where(written[:, None], self.text_norm(plain), self.no_text)
-        mixed = self.mix(torch.cat([first, *parts], dim=1))
-        fused = torch.where(some[:, None], mixed, plain)
-        return Fused(fused, {"text": read, **streams}, {"text": mean_token(read)})
+        return self.late(trunk, text, streams)
 
-    def _part(self, name: str, streams: Mapping[str, Tokens], text: Tokens) -> tuple[Tensor, Tensor]:
-        """A stream's vector [batch, dim] and which rows have it [batch]."""
-        absent = self.absent[name].expand(len(text.mask), -1)
-        if name not in streams:
-            return absent, torch.zeros_like(text.mask[:, 0])
-        present = streams[name].mask.any(1)
-        return torch.where(present[:, None], self.norms[name](self.readout(streams[name])), absent), present
+
+class _Network(nn.Module):
+    """Vectors [batch, names, dim] and their presence [batch, names] -> [batch, dim]."""
+
+    def __init__(self, dim: int, names: Sequence[str], *, hidden: int, dropout: float):
+        super().__init__()
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in names})
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(dim * len(names), hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, dim),
+        )
+
+    def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
+        absent = torch.stack([*self.absent.values()])
+        return self.layers(torch.where(present[..., None], vectors, absent).flatten(1))

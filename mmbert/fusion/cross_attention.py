@@ -8,9 +8,9 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.errors import RecipeError
-from mmbert.layers.masked import hide, mean_token
+from mmbert.layers.masked import hide, mean_token, rows_with
 from mmbert.layers.readout import Pooling, Readout
+from mmbert.layers.transformer import check_heads
 from mmbert.types import Fused, Tokens
 
 
@@ -19,7 +19,7 @@ class CrossAttention(Fusion):
 
     Directional attention as in MulT (Tsai et al. 2019); every addition is scaled by tanh of a gate that starts at zero
     (Flamingo, Alayrac et al. 2022), so that the plain trunk is where training starts. A label to which neither text nor
-    stream adds anything alone (an exclusive or) gives gates at zero no gradient to leave it by: start them elsewhere.
+    stream adds anything alone (an exclusive or) hardly pulls at gates that are zero: start them elsewhere.
 
     Args:
         dim: width of the trunk.
@@ -45,8 +45,7 @@ class CrossAttention(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
-        if dim % heads:
-            raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
+        check_heads(dim, heads)
         self.names = tuple(sorted(streams))
         self.readout = Readout(dim, pooling=pooling)
         rounds = layers if self.names else 0
@@ -57,8 +56,7 @@ class CrossAttention(Fusion):
         plain, alone = read.values, mean_token(read)
         for one in self.rounds:
             read = one(read, streams)
-        present = [streams[name].mask.any(1) for name in self.names if name in streams]
-        some = torch.stack(present).any(0) if present else torch.zeros_like(text.mask[:, 0])
+        some = rows_with(streams.values(), text)
         read = read._replace(values=torch.where(some[:, None, None], read.values, plain))
         return Fused(self.readout(read), {"text": read, **streams}, {"text": alone})
 
@@ -78,9 +76,9 @@ class _Round(nn.Module):
         self.self_attention = attention()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.feed = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))
-        self.cross_gates = nn.ParameterDict({name: nn.Parameter(torch.full((), gate)) for name in names})
-        self.self_gate = nn.Parameter(torch.full((), gate))
-        self.feed_gate = nn.Parameter(torch.full((), gate))
+        self.cross_gates = nn.ParameterDict({name: nn.Parameter(torch.full((), float(gate))) for name in names})
+        self.self_gate = nn.Parameter(torch.full((), float(gate)))
+        self.feed_gate = nn.Parameter(torch.full((), float(gate)))
 
     def forward(self, text: Tokens, streams: Mapping[str, Tokens]) -> Tokens:
         values = text.values

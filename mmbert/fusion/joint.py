@@ -8,10 +8,10 @@ from annotated_types import Ge
 from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.errors import RecipeError
 from mmbert.layers.masked import hide
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.layers.resample import Shorten
+from mmbert.layers.transformer import check_heads
 from mmbert.types import Fused, Tokens
 
 
@@ -19,7 +19,7 @@ class Joint(Fusion):
     """Puts the tokens of every stream into the trunk's own sequence, told apart by an input facet.
 
     MMBT (Kiela et al. 2019) and UniT (Hu & Singh 2021). A row's stream of more than ``tokens`` tokens is
-    resampled to as many, unless a task reads its units; streams that are resampled are handed on as they were encoded.
+    resampled to as many, unless a task reads its units; streams that no task reads are handed on as encoded.
 
     Args:
         dim: width of the trunk.
@@ -41,8 +41,7 @@ class Joint(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
-        if dim % heads:
-            raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
+        check_heads(dim, heads)
         self.names = tuple(sorted(streams))
         self.readout = Readout(dim, pooling=pooling)
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})

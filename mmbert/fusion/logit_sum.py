@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.late import read_text
-from mmbert.layers.masked import mean_token
+from mmbert.layers.masked import mean_token, rows_with
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
@@ -30,8 +30,5 @@ class LogitSum(Fusion):
         self.readout = Readout(dim, pooling=pooling)
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
-        some = text.mask.new_zeros(len(text.mask))
-        for stream in streams.values():
-            some = some | stream.mask.any(1)
-        read = read_text(trunk, text, some)
+        read = read_text(trunk, text, rows_with(streams.values(), text))
         return Fused(self.readout(read), {"text": read, **streams}, {"text": mean_token(read)})

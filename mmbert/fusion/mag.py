@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.dropout import Dropout
-from mmbert.layers.masked import hide, masked_mean
+from mmbert.layers.masked import hide, masked_mean, rows_with
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
@@ -62,20 +62,18 @@ class Mag(Fusion):
         for number, layer in enumerate(trunk.layers, start=1):
             values = layer(values, text.mask)
             if number == self.after:
-                values = self._move(values, streams)
+                values = self._move(values, text, streams)
         read = text._replace(values=hide(values, text.mask))
         return Fused(self.readout(read), {"text": read, **streams})
 
-    def _move(self, values: Tensor, streams: Mapping[str, Tokens]) -> Tensor:
+    def _move(self, values: Tensor, text: Tokens, streams: Mapping[str, Tokens]) -> Tensor:
         """Tokens [batch, length, dim] of the text as the next layer reads them; as they are where no stream is."""
         shift = self.bias
-        some = torch.zeros_like(values[:, 0, 0], dtype=torch.bool)
         for name, stream in streams.items():
             present = stream.mask.any(1)
             shift = shift + torch.where(present[:, None, None], self.shifts[name](values, stream), 0.0)
-            some = some | present
         moved = self.dropout(self.norm(values + _scale(values, shift, self.beta) * shift))
-        return torch.where(some[:, None, None], moved, values)
+        return torch.where(rows_with(streams.values(), text)[:, None, None], moved, values)
 
 
 class _Shift(nn.Module):

@@ -8,11 +8,10 @@ from annotated_types import Ge, Lt
 from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.errors import RecipeError
-from mmbert.layers.masked import hide, mean_token
+from mmbert.layers.masked import hide, mean_token, rows_with
 from mmbert.layers.readout import Pooling, Readout
 from mmbert.layers.resample import Resample
-from mmbert.layers.transformer import TransformerLayer, xavier
+from mmbert.layers.transformer import TransformerLayer, check_heads, xavier
 from mmbert.types import Fused, Tokens
 
 
@@ -47,8 +46,7 @@ class Perceiver(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
-        if dim % heads:
-            raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
+        check_heads(dim, heads)
         self.names = tuple(sorted(streams))
         self.readout = Readout(dim, pooling=pooling)
         if not self.names:
@@ -64,8 +62,7 @@ class Perceiver(Fusion):
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         read = trunk(text)
         plain, alone = self.readout(read), {"text": mean_token(read)}
-        present = [streams[name].mask.any(1) for name in self.names if name in streams]
-        if not present:
+        if not streams:
             return Fused(plain, {"text": read}, alone)
         entering = [self._marked("text", read)]
         entering += [self._marked(name, streams[name]) for name in self.names if name in streams]
@@ -73,8 +70,8 @@ class Perceiver(Fusion):
         for layer in self.layers:
             latents = latents._replace(values=layer(latents.values, latents.mask))
         mixed = self.readout(latents._replace(values=self.out(latents.values)))
-        some = torch.stack(present).any(0)[:, None]
-        return Fused(torch.where(some, mixed, plain), {"text": read, **streams}, alone)
+        some = rows_with(streams.values(), text)
+        return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams}, alone)
 
     def _marked(self, name: str, stream: Tokens) -> Tokens:
         """A stream's tokens with its facet, all streams at one scale."""

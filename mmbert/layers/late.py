@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.layers.join import join
-from mmbert.layers.masked import mean_token
+from mmbert.layers.masked import mean_token, rows_with
 from mmbert.layers.readout import Pooling
 from mmbert.layers.vectors import Vectors
 from mmbert.types import Fused, Tokens
@@ -36,9 +36,7 @@ class Late(nn.Module):
         self.mix = mix(dim, every) if names else None
 
     def forward(self, trunk: Callable[[Tokens], Tokens], text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
-        some = text.mask.new_zeros(len(text.mask))
-        for stream in streams.values():
-            some = some | stream.mask.any(1)
+        some = rows_with(streams.values(), text)
         read = read_text(trunk, text, some)
         plain, alone = self.vectors.readout(read), {"text": mean_token(read)}
         if self.mix is None:

@@ -1,5 +1,7 @@
 """Reductions over masked tokens that nothing hidden can reach, NaN included."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,14 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     1.0
     """
     return hide(values, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def rows_with(streams: Iterable[Tokens], like: Tokens) -> Tensor:
+    """Which rows have a real token in one of the ``streams``: [batch] bool. ``like`` has as many rows."""
+    some = torch.zeros_like(like.mask[:, 0])
+    for stream in streams:
+        some = some | stream.mask.any(1)
+    return some
 
 
 def mean_token(tokens: Tokens) -> Tokens:

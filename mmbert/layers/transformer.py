@@ -5,6 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import gelu, scaled_dot_product_attention
 
+from mmbert.errors import RecipeError
 from mmbert.layers.dropout import Dropout
 from mmbert.layers.masked import hide
 
@@ -43,11 +44,17 @@ class TransformerLayer(nn.Module):
         return self.write(rearrange(read, "batch heads length size -> batch length (heads size)"))
 
 
-def xavier(module: nn.Module) -> None:
-    """For ``Module.apply``: linear layers start as in Glorot & Bengio 2010 and keep the variance of what they read.
+def check_heads(dim: int, heads: int) -> None:
+    """Raise ``RecipeError`` where a fusion's ``heads`` do not divide the trunk's width."""
+    if dim % heads:
+        raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
 
-    As ``nn.Linear`` starts they give a third of it, and a product of two inputs comes out of some layers too weak to be
-    learned in reasonable time.
+
+def xavier(module: nn.Module) -> None:
+    """For ``Module.apply``: linear layers start as in Glorot & Bengio 2010, square ones with the variance they read.
+
+    As ``nn.Linear`` starts, it gives a third of that, and a product of two inputs comes out of some layers too weak to
+    be learned in reasonable time.
     """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)

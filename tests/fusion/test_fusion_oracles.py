@@ -14,7 +14,7 @@ from tests.fusion.test_fusion_contract import DIM, LENGTHS, inputs, make_fusion,
 
 def test_concat_without_a_streams_weights_has_no_influence_of_it():
     trunk, fusion = make_trunk(), make_fusion("concat")
-    first = next(module for module in fusion.mix if isinstance(module, nn.Linear))
+    first = next(module for module in fusion.late.mix.layers if isinstance(module, nn.Linear))
     with torch.no_grad():
         first.weight[:, DIM : 2 * DIM] = 0.0  # the streams follow the text in the order of their names
     text, streams = inputs(trunk)
@@ -27,6 +27,24 @@ def test_cross_attention_starts_as_the_plain_trunk():
     fusion = CrossAttention(DIM, dict.fromkeys(LENGTHS, False)).double()
     text, streams = inputs(trunk)
     assert torch.equal(fusion(trunk, text, streams).summary, masked_mean(trunk(text).values, text.mask))
+
+
+def test_cross_attention_to_one_token_gives_that_token():
+    """With an identity for values and output, and behind an open gate, whatever the queries ask."""
+    trunk = make_trunk()
+    fusion = CrossAttention(DIM, {"short": False}, layers=1, gate=1, dropout=0.0).double()
+    one = fusion.rounds[0]
+    with torch.no_grad():
+        one.cross["short"].in_proj_weight[2 * DIM :] = torch.eye(DIM)
+        one.cross["short"].out_proj.weight.copy_(torch.eye(DIM))
+        for gate in (one.self_gate, one.feed_gate):
+            gate.zero_()
+    text, streams = inputs(trunk)
+    token = Tokens(*(part[:, :1] for part in streams["short"]))
+    given = torch.where(token.mask[..., None], torch.nn.functional.layer_norm(token.values, (DIM,)), 0.0)
+    expected = trunk(text).values + torch.tanh(torch.ones(())) * given
+    read = fusion(trunk, text, {"short": token}).streams["text"]
+    torch.testing.assert_close(read.values[text.mask], expected[text.mask])
 
 
 def test_joint_does_not_care_which_name_comes_first():

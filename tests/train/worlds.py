@@ -16,6 +16,7 @@ from mmbert.build import build
 from mmbert.data.loader import batches, evaluation_batches
 from mmbert.data.plan import StepPlan
 from mmbert.evaluate.evaluator import evaluate
+from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_recipe
 from mmbert.train.average import WeightAverage
 from mmbert.train.console import Console
@@ -26,7 +27,6 @@ from mmbert.train.optimizer import make_optimizer
 from mmbert.train.signals import Interruption
 from mmbert.train.state import TrainingState
 
-WORLDS = {1: ("plain", "alone", "rates"), 2: ("plain", "alone", "rates"), 3: ("plain",)}  # and the ways of each
 STEPS = 4
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = [
@@ -36,6 +36,7 @@ SMALL = [
     "train.precision=fp64", "train.dropout=0", "train.batch_size=12", f"train.steps={STEPS}", "evaluate.batch_size=5",
     "optim.lr.new=3e-3", "optim.lr.trunk=1e-3",
 ]  # fmt: skip
+OTHERS = sorted({*FUSIONS.names()} - {"joint", "concat"})
 WAYS = {
     "plain": ["fusion.tokens=2"],
     # heads on one input alone, whose rows one rank may lack, and a token in place of an input
@@ -44,7 +45,9 @@ WAYS = {
         "balance.ogm_ge={alpha: 0.5, mode: gradient}", "inputs.image.missing=learned", "inputs.series.missing=learned",
     ],
     "rates": ["fusion={type: concat}", "balance.ogm_ge={alpha: 0.5}", "inputs.graph.missing=learned"],
+    **{name: [f"fusion={{type: {name}}}", "trunk.layers=2"] for name in OTHERS},
 }  # fmt: skip
+WORLDS = {1: (*WAYS,), 2: (*WAYS,), 3: ("plain",)}  # and the ways of each
 
 
 def run(world: int, folder: str) -> None:
