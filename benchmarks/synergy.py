@@ -30,7 +30,7 @@ from mmbert.recipe.write import recipe_hash
 RECIPE = Path(__file__).parents[1] / "recipes" / "synergy.yaml"
 PAIR = {"image": "b", "text": "a"}
 SPARE = {**PAIR, "numbers": "a"}
-DROPPED = ("inputs.numbers={type: table, layers: 1}", "train={steps: 400, input_dropout: 0.3}")
+DROPPED = ("inputs.numbers={type: table, layers: 1}", "train.input_dropout=0.3")
 ALONE = {"text alone": "inputs.image=null", "image alone": "inputs.text=null"}
 OWN = {
     "cross_attention": ["fusion.gate=0.5"],
@@ -69,7 +69,6 @@ def runs() -> Iterator[tuple[str, Mapping[str, str], float, list[str]]]:
             f"data.weather.carries={json.dumps(carries)}",
             f"data.weather.flip={flip}",
             "evaluate={every: 1000, baselines: false}",
-            "train.steps=300",
         ]
         for arm, own in arms.items():
             yield arm, carries, flip, [*shared, *(DROPPED if carries == SPARE else ()), *own]
