@@ -60,7 +60,7 @@ def runs() -> Iterator[tuple[str, Mapping[str, str], float, list[str]]]:
     """The runs: arm, what the inputs carry, the rate of flips, the settings of the recipe."""
     for carries, flip in CASES:
         arms = {name: [f"fusion={{type: {name}}}", *OWN.get(name, ())] for name in FUSIONS.names()}
-        arms["concat and logit_sum"] = ["fusion={type: concat, logit_sum: true}"]
+        arms["concat and logit_sum"] = ["fusion={type: concat, logit_sum: true}", "train.steps=1000"]
         if carries == PAIR:
             arms |= {name: ["fusion={type: concat}", left] for name, left in ALONE.items()}
         else:
