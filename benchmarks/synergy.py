@@ -34,14 +34,13 @@ DROPPED = ("inputs.numbers={type: table, layers: 1}", "train.input_dropout=0.3")
 ALONE = {"text alone": "inputs.image=null", "image alone": "inputs.text=null"}
 OWN = {
     "cross_attention": ["fusion.gate=0.5"],
-    "bottleneck": ["train.steps=600"],
+    "bottleneck": ["train.steps=1500"],
     "joint": ["train.steps=600"],
     "perceiver": ["train.steps=1500", "fusion.latents=4", "fusion.dropout=0.0"],
 }
 LATER = {  # with inputs dropped
     "mag": ["train.steps=1200"],
     "cross_attention": ["train.steps=800"],
-    "bottleneck": ["train.steps=1500"],
     "perceiver": ["train.steps=2500"],
 }
 CASES = ((PAIR, 0.1), (PAIR, 0.0), (PAIR, 0.05), (SPARE, 0.1))  # what inputs carry, the rate of flips
