@@ -8,11 +8,13 @@ import torch
 from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
+from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.late import Late
 from mmbert.layers.readout import Pooling
+from mmbert.types import Fused, Tokens
 
 
-class Concat(Late):
+class Concat(Fusion):
     """Concatenates the pooled streams and mixes them in one hidden layer (late fusion).
 
     A learned vector takes the place of what is absent. The trunk reads the text alone; streams keep their own tokens.
@@ -26,6 +28,8 @@ class Concat(Late):
         pooling: how each stream becomes one vector.
     """
 
+    reads_text_alone = True
+
     def __init__(
         self,
         dim: int,
@@ -35,7 +39,11 @@ class Concat(Late):
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.1,
         pooling: Pooling = "mean",
     ):
-        super().__init__(dim, streams, partial(_Network, hidden=hidden or dim, dropout=dropout), pooling=pooling)
+        super().__init__()
+        self.late = Late(dim, streams, partial(_Network, hidden=hidden or dim, dropout=dropout), pooling=pooling)
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        return self.late(trunk, text, streams)
 
 
 class _Network(nn.Module):

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.late import Late
 from mmbert.layers.readout import Pooling
+from mmbert.types import Fused, Tokens
 
 
-class Gated(Late):
+class Gated(Fusion):
     """The gated multimodal unit (GMU, Arevalo et al. 2017), in its form for any number of inputs.
 
     sum p_m sigmoid(G_m[z]) * tanh(W_m z_m), where z_m is the pooled and normed stream, p_m its presence and [z] all
@@ -23,8 +25,14 @@ class Gated(Late):
         pooling: how each stream becomes one vector.
     """
 
+    reads_text_alone = True
+
     def __init__(self, dim: int, streams: Mapping[str, bool], *, pooling: Pooling = "mean"):
-        super().__init__(dim, streams, _GatedSum, pooling=pooling)
+        super().__init__()
+        self.late = Late(dim, streams, _GatedSum, pooling=pooling)
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        return self.late(trunk, text, streams)
 
 
 class _GatedSum(nn.Module):

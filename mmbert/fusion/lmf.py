@@ -9,11 +9,13 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
+from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.late import Late
 from mmbert.layers.readout import Pooling
+from mmbert.types import Fused, Tokens
 
 
-class LMF(Late):
+class LMF(Fusion):
     """Low-rank multimodal fusion (Liu et al. 2018) of the tensor fusion network (Zadeh et al. 2017).
 
     sum_r w_r * prod_m F_m^(r) [1; z_m], where z_m is the pooled and normed stream, the text among them: a sum of
@@ -31,6 +33,8 @@ class LMF(Late):
         pooling: how each stream becomes one vector.
     """
 
+    reads_text_alone = True
+
     def __init__(
         self,
         dim: int,
@@ -39,7 +43,11 @@ class LMF(Late):
         rank: Annotated[int, Ge(1)] = 4,
         pooling: Pooling = "mean",
     ):
-        super().__init__(dim, streams, partial(LowRank, rank=rank), pooling=pooling)
+        super().__init__()
+        self.late = Late(dim, streams, partial(LowRank, rank=rank), pooling=pooling)
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        return self.late(trunk, text, streams)
 
 
 class LowRank(nn.Module):

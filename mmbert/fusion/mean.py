@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.late import Late
 from mmbert.layers.masked import masked_mean
 from mmbert.layers.readout import Pooling
+from mmbert.types import Fused, Tokens
 
 
-class Mean(Late):
+class Mean(Fusion):
     """The mean of a linear map of each stream that is present (Deep Sets, Zaheer et al. 2017), the text among them.
 
     sum p_m W_m z_m / sum p_m, where z_m is the pooled and normed stream and p_m its presence. With a linear head the
@@ -24,8 +26,14 @@ class Mean(Late):
         pooling: how each stream becomes one vector.
     """
 
+    reads_text_alone = True
+
     def __init__(self, dim: int, streams: Mapping[str, bool], *, pooling: Pooling = "mean"):
-        super().__init__(dim, streams, _Mean, pooling=pooling)
+        super().__init__()
+        self.late = Late(dim, streams, _Mean, pooling=pooling)
+
+    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+        return self.late(trunk, text, streams)
 
 
 class _Mean(nn.Module):

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.join import join
 from mmbert.layers.masked import mean_token, rows_with
 from mmbert.layers.readout import Pooling
@@ -15,11 +14,11 @@ from mmbert.types import Fused, Tokens
 Mix = Callable[[int, Sequence[str]], nn.Module]  # (dim, names of all streams, the text first) -> the module below
 
 
-class Late(Fusion):
+class Late(nn.Module):
     """All of a late fusion but how vectors are mixed.
 
-    The trunk reads the text alone; streams keep their own tokens. A row without text skips the trunk, unless it has no
-    stream either; a row without a stream takes the plain trunk's result.
+    Streams keep their own tokens. A row without text skips the trunk, unless it has no stream either; a row without a
+    stream takes the plain trunk's result.
 
     Args:
         dim: width of the trunk.
@@ -29,8 +28,6 @@ class Late(Fusion):
         pooling: how each stream becomes one vector.
     """
 
-    reads_text_alone = True
-
     def __init__(self, dim: int, names: Iterable[str], mix: Mix, *, pooling: Pooling):
         super().__init__()
         names = sorted(names)
@@ -38,7 +35,7 @@ class Late(Fusion):
         self.vectors = Vectors(dim, every, pooling=pooling)
         self.mix = mix(dim, every) if names else None
 
-    def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
+    def forward(self, trunk: Callable[[Tokens], Tokens], text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         some = rows_with(streams.values(), text)
         read = read_text(trunk, text, some)
         plain, alone = self.vectors.readout(read), {"text": mean_token(read)}

@@ -14,7 +14,7 @@ from tests.fusion.test_fusion_contract import DIM, LENGTHS, inputs, make_fusion,
 
 def test_concat_without_a_streams_weights_has_no_influence_of_it():
     trunk, fusion = make_trunk(), make_fusion("concat")
-    first = next(module for module in fusion.mix.layers if isinstance(module, nn.Linear))
+    first = next(module for module in fusion.late.mix.layers if isinstance(module, nn.Linear))
     with torch.no_grad():
         first.weight[:, DIM : 2 * DIM] = 0.0  # the streams follow the text in the order of their names
     text, streams = inputs(trunk)

@@ -12,7 +12,7 @@ def vectors_of(fusion, trunk, text, streams):
     """The pooled and normed streams by name, zero where absent."""
     read = trunk(text)
     read = read._replace(mask=read.mask & (text.unit >= 0).any(1)[:, None])
-    values, _ = fusion.vectors({"text": read, **streams}, text.values[:, 0])
+    values, _ = fusion.late.vectors({"text": read, **streams}, text.values[:, 0])
     return dict(zip(NAMES, values.unbind(1), strict=True))
 
 
@@ -21,7 +21,7 @@ def test_it_is_the_sum_over_inputs_of_gate_times_content():
     text, streams = inputs(trunk)
     vectors = vectors_of(fusion, trunk, text, streams)
     together = torch.cat([*vectors.values()], dim=1)
-    mix, expected = fusion.mix, 0.0
+    mix, expected = fusion.late.mix, 0.0
     for name, vector in vectors.items():
         gate = 1 / (1 + (-(together @ mix.gates[name].weight.T + mix.gates[name].bias)).exp())
         expected = expected + gate * (vector @ mix.maps[name].weight.T).tanh()
@@ -33,11 +33,11 @@ def test_it_is_the_sum_over_inputs_of_gate_times_content():
 def test_one_gate_open_and_the_others_shut_give_one_input(name):
     trunk, fusion = make_trunk(), make_fusion("gated")
     with torch.no_grad():
-        for one, gate in fusion.mix.gates.items():
+        for one, gate in fusion.late.mix.gates.items():
             gate.bias.fill_(float("inf") if one == name else float("-inf"))
     text, streams = inputs(trunk)
     vector = vectors_of(fusion, trunk, text, streams)[name]
-    expected = (vector @ fusion.mix.maps[name].weight.T).tanh()
+    expected = (vector @ fusion.late.mix.maps[name].weight.T).tanh()
     torch.testing.assert_close(fusion(trunk, text, streams).summary[0], expected[0])
     assert not expected[{"text": 4, "long": 2, "short": 1}[name]].any()  # where it is absent, nothing of it comes in
 
@@ -45,7 +45,7 @@ def test_one_gate_open_and_the_others_shut_give_one_input(name):
 def test_a_gate_reads_the_other_inputs():
     """What is let through of the text depends on a stream, by that stream's block of weights and by nothing else."""
     trunk, fusion = make_trunk(), make_fusion("gated")
-    gates = fusion.mix.gates
+    gates = fusion.late.mix.gates
     block = slice(DIM, 2 * DIM)  # of "long"
     with torch.no_grad():
         for name, gate in gates.items():

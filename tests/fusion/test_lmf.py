@@ -99,8 +99,8 @@ def test_the_summary_is_the_normed_sum_of_products():
     text, streams = inputs(trunk)
     read = trunk(text)
     read = read._replace(mask=read.mask & (text.unit >= 0).any(1)[:, None])
-    vectors, _ = fusion.vectors({"text": read, **streams}, text.values[:, 0])
-    mix = fusion.mix
+    vectors, _ = fusion.late.vectors({"text": read, **streams}, text.values[:, 0])
+    mix = fusion.late.mix
     each = []  # [batch, rank, dim]
     for factor, vector in zip(factors_of(mix, DIM), vectors.unbind(1), strict=True):
         each.append(torch.einsum("rod,bd->bro", factor, torch.cat([torch.ones_like(vector[:, :1]), vector], 1)))
@@ -113,4 +113,4 @@ def test_every_factor_is_a_parameter():
     """Factors in a plain list would never reach the optimiser."""
     names = [name for name, _ in make_fusion("lmf").named_parameters()]
     for stream in ("text", "long", "short"):
-        assert {f"mix.factors.{stream}.weight", f"mix.factors.{stream}.bias"} <= {*names}
+        assert {f"late.mix.factors.{stream}.weight", f"late.mix.factors.{stream}.bias"} <= {*names}

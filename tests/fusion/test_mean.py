@@ -10,7 +10,7 @@ def mapped(fusion, trunk, text, streams):
     """W_m LayerNorm(mean of the stream's tokens) by name, from the tokens themselves, row by row."""
     found = {}
     for name, tokens in {"text": trunk(text), **streams}.items():
-        norm, weight = fusion.vectors.norms[name], fusion.mix.maps[name].weight
+        norm, weight = fusion.late.vectors.norms[name], fusion.late.mix.maps[name].weight
         rows = [values[mask].mean(0) for values, mask in zip(tokens.values, tokens.mask, strict=True)]
         found[name] = layer_norm(torch.stack(rows), (DIM,), norm.weight, norm.bias) @ weight.T
     return found
