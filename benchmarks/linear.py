@@ -3,7 +3,7 @@
     python -m benchmarks.linear recipes/programs.yaml --set inputs.numbers=null --ledger results/programs.csv
 
 The linear ones of ``mmbert baseline``, for all inputs together and for each alone, on the test split; a row of the
-ledger names its inputs, as a study may leave some out.
+ledger names its inputs, as a study may leave some out. ``--set`` is for that: of another change a row does not tell.
 """
 
 import argparse

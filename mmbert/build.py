@@ -25,8 +25,9 @@ from mmbert.processors import check_labels, check_tagged, fit, make_labels, make
 from mmbert.recipe.schema import Recipe
 from mmbert.samples import Values, count, open_splits
 from mmbert.survey import present_inputs, survey
+from mmbert.train import manifest
 from mmbert.train.bad_samples import BadSamples
-from mmbert.train.processor_state import read_facts, restore_processor
+from mmbert.train.processor_state import read_facts, read_json, restore_processor
 from mmbert.train.training_state import load_weights
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
@@ -73,7 +74,7 @@ def load(folder: Path, recipe: Recipe, *, data: bool = False) -> Built:
     Raises ``IntegrityError`` where code of another epoch trained it, in which its weights may mean something else.
     """
     facts = read_facts(folder)
-    if (epoch := facts.get("epoch")) != CODE_EPOCH:
+    if (epoch := read_json(folder / manifest.NAME)["identity"].get("epoch")) != str(CODE_EPOCH):
         raise IntegrityError(
             f"'{folder}' was trained by code of epoch {epoch or 'unknown'}; this is epoch {CODE_EPOCH}, in which the "
             "same weights may give other predictions. Use the commit that the run's env.json names, or train it again"
@@ -98,7 +99,7 @@ def load(folder: Path, recipe: Recipe, *, data: bool = False) -> Built:
 def facts(model: MMBert) -> dict[str, Any]:
     """What a checkpoint keeps beside weights and processors."""
     trunk = cast(HuggingFaceTrunk, model.trunk)
-    return {"epoch": CODE_EPOCH, "trunk": trunk.model.config.to_dict(), "vocabulary": vars(trunk.vocabulary)}
+    return {"trunk": trunk.model.config.to_dict(), "vocabulary": vars(trunk.vocabulary)}
 
 
 def _stand_in(processor: Processor, name: str, values: Values, bad: BadSamples) -> dict[str, Tensor]:

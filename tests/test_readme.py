@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tables import write_tables
+from mmbert.ablation.study import load_study
+from mmbert.features import check_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -12,6 +14,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_encoder_in_the_readme_is_the_one_that_is_tested():
     assert (ROOT / "tests" / "plugins" / "my_lab_eeg.py").read_text(encoding="utf-8") in README.replace("```", "")
+
+
+def test_the_study_in_the_readme_is_valid_with_every_arm(tmp_path):
+    start = README.index("name: modalities\n")
+    shown = README[start : README.index("```", start)].replace("../quickstart", str(ROOT / "recipes" / "quickstart"))
+    (tmp_path / "study.yaml").write_text(shown)
+    arms = load_study(tmp_path / "study.yaml").arms
+    assert len(arms) > 5
+    for arm in arms:
+        check_cache(arm.recipe)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ class _Network(nn.Module):
 
     def __init__(self, dim: int, names: Sequence[str], *, hidden: int, dropout: float):
         super().__init__()
+        self.names = tuple(names)
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in names})
         self.layers = nn.Sequential(
             nn.Dropout(dropout),
@@ -61,5 +62,5 @@ class _Network(nn.Module):
         )
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
-        absent = torch.stack([*self.absent.values()])
+        absent = torch.stack([self.absent[name] for name in self.names])  # which a ParameterDict sorts
         return self.layers(torch.where(present[..., None], vectors, absent).flatten(1))

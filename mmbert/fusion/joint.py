@@ -19,7 +19,7 @@ class Joint(Fusion):
     """Puts the tokens of every stream into the trunk's own sequence, told apart by an input facet.
 
     MMBT (Kiela et al. 2019) and UniT (Hu & Singh 2021). A row's stream of more than ``tokens`` tokens is
-    resampled to as many, unless a task reads its units; streams that no task reads are handed on as encoded.
+    resampled to as many, unless a task reads its units; streams that no task tags are handed on as encoded.
 
     Args:
         dim: width of the trunk.

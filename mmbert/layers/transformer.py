@@ -51,9 +51,9 @@ def check_heads(dim: int, heads: int) -> None:
 
 
 def xavier(module: nn.Module) -> None:
-    """For ``Module.apply``: linear layers start as in Glorot & Bengio 2010, square ones with the variance they read.
+    """For ``Module.apply``: linear layers start as in Glorot & Bengio 2010, square ones thus keep the variance.
 
-    As ``nn.Linear`` starts, it gives a third of that, and a product of two inputs comes out of some layers too weak to
+    As ``nn.Linear`` starts, they give a third of it, and a product of two inputs comes out of some layers too weak to
     be learned in reasonable time.
     """
     if isinstance(module, nn.Linear):

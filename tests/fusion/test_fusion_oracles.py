@@ -22,6 +22,21 @@ def test_concat_without_a_streams_weights_has_no_influence_of_it():
     assert torch.equal(fusion(trunk, text, streams).summary[:3:2], fusion(trunk, text, other).summary[:3:2])
 
 
+@pytest.mark.parametrize("name", LENGTHS)
+def test_concat_reads_the_vector_of_what_is_absent(name):
+    trunk, fusion = make_trunk(), make_fusion("concat")
+    text, streams = inputs(trunk)
+    row = {"long": 2, "short": 1}[name]  # lacks this stream alone
+    with torch.no_grad():
+        for place, other in enumerate(fusion.late.mix.absent):
+            fusion.late.mix.absent[other].fill_(1.0 + place)
+    vectors, _ = fusion.late.vectors({"text": trunk(text), **streams}, text.values[:, 0])
+    at = ("text", *LENGTHS).index(name)
+    vectors[row, at] = fusion.late.mix.absent[name]
+    expected = fusion.late.mix.layers(vectors[row].flatten())
+    torch.testing.assert_close(fusion(trunk, text, streams).summary[row], expected)
+
+
 def test_cross_attention_starts_as_the_plain_trunk():
     trunk = make_trunk()
     fusion = CrossAttention(DIM, dict.fromkeys(LENGTHS, False)).double()
