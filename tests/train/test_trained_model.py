@@ -14,6 +14,7 @@ from train_parts import fresh, state_of
 
 from mmbert.build import facts, load
 from mmbert.errors import IntegrityError
+from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.recipe.write import dump
 from mmbert.train.checkpoint import Content, save
 from mmbert.train.training_state import load_weights
@@ -31,7 +32,7 @@ def saved(built, tmp_path):
     """A checkpoint of the model, as a run saves it."""
     parts = {f"inputs.{name}": part for name, part in built.processors.items()}
     parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
-    state, identity = state_of(built), {"recipe": "", "data": ""}
+    state, identity = state_of(built), {"recipe": "", "data": "", "epoch": str(CODE_EPOCH)}
     content = Content(built.model, state.optimizer, state.average, parts, facts(built.model), {"best_step": 1},
                       dump(built.recipe), identity)  # fmt: skip
     return save(tmp_path / "checkpoints", 1, content, keep=())
