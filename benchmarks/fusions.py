@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModel, BertConfig
 
-from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.fusion import FUSIONS
+from mmbert.tracking.ledger import Measured, append_results
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.vocabulary import Vocabulary
 from mmbert.types import Present, Tokens

@@ -10,10 +10,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmbert.build import build
-from mmbert.evaluate.baselines import run_baselines
-from mmbert.evaluate.ledger import Measured, append_results
+from mmbert.evaluation.baselines import run_baselines
+from mmbert.experiment.build import build
 from mmbert.recipe.load import load_recipe
+from mmbert.tracking.ledger import Measured, append_results
 
 
 def main() -> int:

@@ -23,17 +23,17 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 
-from mmbert.build import build
 from mmbert.data.loader import batches
-from mmbert.data.plan import StepPlan
-from mmbert.evaluate.ledger import Measured, append_results
-from mmbert.features import cache_features
+from mmbert.data.sampler import StepPlan
+from mmbert.experiment.build import build
+from mmbert.experiment.splits import chained
+from mmbert.experiment.trunk_cache import cache_features
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.write import recipe_hash
-from mmbert.samples import chained
-from mmbert.train.launch import make_accelerator
-from mmbert.train.optimizer import make_optimizer
-from mmbert.train.step import accumulate_gradients, count_units
+from mmbert.recipe.serialize import recipe_hash
+from mmbert.tracking.ledger import Measured, append_results
+from mmbert.training.launch import make_accelerator
+from mmbert.training.optimizer import make_optimizer
+from mmbert.training.step import accumulate_gradients, count_units
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
 PLAIN = ["train.input_dropout=0", "train.workers=0", "train.batch_size=32"]

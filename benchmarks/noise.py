@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from encoders import ENCODERS
 from mmbert.contracts import Encoder, Processor
-from mmbert.data.chance import generator
+from mmbert.data.keyed_random import generator
 from mmbert.errors import SampleError
 from mmbert.types import Tokens
 

@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.write import recipe_hash
+from mmbert.recipe.serialize import recipe_hash
+from mmbert.tracking.ledger import Measured, append_results
 
 STEPS = 20
 EXACT = ["train.dropout=0", f"train.steps={STEPS}", "evaluate.baselines=false", "evaluate.every=1000"]

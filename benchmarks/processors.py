@@ -18,15 +18,15 @@ import torch
 from accelerate import Accelerator
 
 from encoders import ENCODERS
-from mmbert.build import Built, build
 from mmbert.data.loader import batches
-from mmbert.data.plan import StepPlan
-from mmbert.evaluate.ledger import Measured, append_results
+from mmbert.data.sampler import StepPlan
+from mmbert.experiment.build import Built, build
+from mmbert.experiment.splits import chained
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.write import recipe_hash
-from mmbert.samples import chained
-from mmbert.train.forecast import gradients
-from mmbert.train.optimizer import make_optimizer
+from mmbert.recipe.serialize import recipe_hash
+from mmbert.tracking.ledger import Measured, append_results
+from mmbert.training.forecast import gradients
+from mmbert.training.optimizer import make_optimizer
 
 RECIPES = {
     "debug": [],

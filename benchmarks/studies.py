@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import psutil
 
-from mmbert.evaluate.ledger import Measured, append_results
+from mmbert.tracking.ledger import Measured, append_results
 
 POLL = 0.25  # seconds between looks
 

@@ -7,7 +7,7 @@ pulls at closed ones; what finds it later has more steps or other options (OWN).
 rates of flips, and either of them alone. Then with ``numbers``, a table that shows the text's bit once more, so that
 either can be missing; inputs are dropped in training, and one at a time is taken away at test, which takes longer to
 learn (LATER). Accuracies are of the test split; beside them stands what is best of all, and best of what only adds up
-(``mmbert.data.bayes``). What the ledger has is not run again.
+(``benchmarks.bayes_optimal``). What the ledger has is not run again.
 """
 
 import argparse
@@ -19,13 +19,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bayes_optimal import additive, bayes, table
 from mmbert import api
-from mmbert.data.bayes import additive, bayes, table
-from mmbert.data.oracle import OracleSource
-from mmbert.evaluate.ledger import Measured, append_results, read_results
+from mmbert.data.sources.oracle import OracleSource
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.write import recipe_hash
+from mmbert.recipe.serialize import recipe_hash
+from mmbert.tracking.ledger import Measured, append_results, read_results
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "synergy.yaml"
 PAIR = {"image": "b", "text": "a"}

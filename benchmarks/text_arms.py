@@ -13,22 +13,22 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from mmbert.data.items import Items
 from mmbert.data.loader import batches
-from mmbert.data.plan import StepPlan
+from mmbert.data.sample_dataset import Items
+from mmbert.data.sampler import StepPlan
+from mmbert.distributed import together
 from mmbert.fusion.concat import Concat
 from mmbert.layers.dropout import set_dropout
 from mmbert.layers.head import head
 from mmbert.layers.masked import masked_mean
 from mmbert.model import MMBert
 from mmbert.recipe.training import Optim
-from mmbert.train.optimizer import make_optimizer
-from mmbert.train.step import accumulate_gradients, count_units
+from mmbert.training.optimizer import make_optimizer
+from mmbert.training.step import accumulate_gradients, count_units
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.weights import load_checkpoint
 from mmbert.types import Sample
-from mmbert.world import together
 from tasks.regression import Regression, RegressionLabel
 
 BATCH = 32

@@ -6,9 +6,9 @@ import tarfile
 import numpy as np
 import pyarrow as pa
 
-from mmbert.data.dataset import prepare
+from mmbert.data.sources.dataset import prepare
 from mmbert.datasets.molecules import Molecules
-from mmbert.fetch import Package, fetch, open_member
+from mmbert.io.download import Package, fetch, open_member
 from mmbert.types import Sample, sample_id
 
 VADER = Package(

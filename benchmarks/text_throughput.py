@@ -25,8 +25,8 @@ import torch
 
 from benchmarks.text_arms import ARMS, BATCH, Arm, Counts
 from benchmarks.text_rows import samples
-from mmbert.evaluate.ledger import Measured, append_results
-from mmbert.train.memory import keep_freed_memory
+from mmbert.tracking.ledger import Measured, append_results
+from mmbert.training.memory import keep_freed_memory
 
 TEXTS = ("names", "reviews", "both")
 LAYERS, WIDTH, INNER = 6, 384, 1536  # of MiniLM

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mmbert.evaluate.ledger import Measured, append_results
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.write import recipe_hash
+from mmbert.recipe.serialize import recipe_hash
+from mmbert.tracking.ledger import Measured, append_results
 
 WARM, SECONDS = 3, 15.0
 ALONE = [sys.executable, "-m", "benchmarks.threads"]
@@ -51,12 +51,12 @@ def run(recipe: str, folder: Path, runs: int) -> None:
     import torch
     from accelerate.utils import broadcast
 
-    from mmbert.build import build
     from mmbert.data.loader import batches
-    from mmbert.data.plan import StepPlan
-    from mmbert.train.forecast import gradients
-    from mmbert.train.launch import make_accelerator
-    from mmbert.train.optimizer import make_optimizer
+    from mmbert.data.sampler import StepPlan
+    from mmbert.experiment.build import build
+    from mmbert.training.forecast import gradients
+    from mmbert.training.launch import make_accelerator
+    from mmbert.training.optimizer import make_optimizer
 
     loaded = load_recipe(recipe).recipe
     accelerator = make_accelerator(loaded.train)

@@ -14,18 +14,17 @@ from torch.nn.functional import pad as extend
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import RecipeError
-from mmbert.layers.bits import tone
-from mmbert.layers.masked import hide
-from mmbert.layers.pad import pad
-from mmbert.layers.sound import read_sound
+from mmbert.layers.masked import hide, pad
 from mmbert.layers.transformer import TransformerLayer, sinusoids
+from mmbert.preprocessing.audio import read_sound
+from mmbert.preprocessing.synthetic import tone
 from mmbert.types import Tokens
 
 
 class AudioProcessor(Processor):
     """Turns sound into ``frames`` [length, mels], a normalised logarithmic mel spectrogram, and ``mask`` [length].
 
-    A raw value is whatever ``mmbert.layers.sound.read_sound`` reads: a path, bytes, ``(array, rate)``, a dict. Channels
+    A raw value is whatever ``preprocessing.audio.read_sound`` reads: a path, bytes, ``(array, rate)``, a dict. Channels
     are averaged, then the sound is resampled. A frame spans 25 ms, every 10 ms.
 
     Options: ``rate`` in hertz; ``mels`` bands; ``max_seconds``, of which the beginning is kept; ``normalise`` each band

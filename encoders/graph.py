@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, SampleError, nearest
-from mmbert.layers.bits import tree
-from mmbert.layers.fields import Field, FieldEmbedding, apply_fields, fit_fields
-from mmbert.layers.molecule import ATOM, BOND, molecule
-from mmbert.layers.pad import pad
+from mmbert.layers.embeddings import FieldEmbedding
+from mmbert.layers.masked import pad
+from mmbert.preprocessing.smiles import ATOM, BOND, molecule
+from mmbert.preprocessing.synthetic import tree
+from mmbert.preprocessing.tabular import Field, apply_fields, fit_fields
 from mmbert.types import Tokens
 
 KEYS = ("nodes", "edges", "edge_features")
@@ -27,7 +28,7 @@ class GraphProcessor(Processor):
     """Turns a SMILES string, or a dict of ``nodes``, ``edges`` and ``edge_features``, into index tensors.
 
     A molecule's atoms carry atomic number, degree, formal charge, hydrogens, hybridisation, aromaticity, ring and
-    chirality, its bonds type, conjugation, ring and stereo (see mmbert.layers.molecule).
+    chirality, its bonds type, conjugation, ring and stereo (see mmbert.preprocessing.smiles).
     In a dict ``nodes`` is a list with, for each node, a label or a list of fields; ``edges`` is a list of pairs [i, j]
     of node numbers (default none); ``edge_features`` has a label or a list of fields for each edge. A field of strings,
     ints or bools is categorical (labels that training did not have share one index), a field of floats is standardised;

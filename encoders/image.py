@@ -13,19 +13,18 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, IntegrityError, RecipeError
-from mmbert.fetch import Package, fetch, open_member
-from mmbert.layers.bits import bar
-from mmbert.layers.crop import random_box
-from mmbert.layers.remember import Memory, settled
-from mmbert.layers.rgb import read_image
+from mmbert.io.download import Package, fetch, open_member
+from mmbert.layers.frozen_cache import Memory, settled
 from mmbert.layers.transformer import TransformerLayer, sinusoids
+from mmbert.preprocessing.image import random_box, read_image
+from mmbert.preprocessing.synthetic import bar
 from mmbert.types import Tokens
 
 
 class ImageProcessor(Processor):
     """Decodes an image into ``pixels`` [3, size, size], uint8 RGB; the encoder normalises them as its weights ask.
 
-    A raw value is whatever ``mmbert.layers.rgb.read_image`` reads: a path, bytes, a PIL image, an array, a dict. The
+    A raw value is whatever ``preprocessing.image.read_image`` reads: a path, bytes, a PIL image, an array, a dict. The
     whole image is stretched to the square (bicubic): nothing is cut off, and drawings often reach to the border.
 
     Options: ``size`` in pixels (128 costs a third of the usual 224 and pretrained features stay useful there);

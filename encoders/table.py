@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, SampleError, nearest
-from mmbert.layers.bits import record
-from mmbert.layers.cells import STEEPEST, category_of, cell_of, is_number, number_of
-from mmbert.layers.numeric import LinearEmbedding, PeriodicEmbedding, PiecewiseEmbedding
+from mmbert.layers.embeddings import LinearEmbedding, PeriodicEmbedding, PiecewiseEmbedding
 from mmbert.layers.transformer import TransformerLayer
+from mmbert.preprocessing.synthetic import record
+from mmbert.preprocessing.tabular import STEEPEST, category_of, cell_of, is_number, number_of
 from mmbert.types import Tokens
 
 MISSING, UNKNOWN = 0, 1  # the first two entries of each column's categories

@@ -2,7 +2,7 @@
 
 import sys
 
-from mmbert.cli import main
+from mmbert.cli.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,26 +8,26 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from mmbert.bad_values import bad_values
-from mmbert.build import build
-from mmbert.comparison import baselines
+from mmbert.checkpoint.resume import finished
 from mmbert.data.loader import evaluation_batches
 from mmbert.errors import DataError
-from mmbert.evaluate.evaluator import evaluate as evaluate_model
-from mmbert.evaluate.ledger import Measured, append_results
-from mmbert.evaluate.results import from_evaluation
-from mmbert.predictor import load, open_run, predict
+from mmbert.evaluation.evaluate import evaluate as evaluate_model
+from mmbert.evaluation.results import from_evaluation
+from mmbert.experiment.build import build
+from mmbert.experiment.check_data import bad_values
+from mmbert.inference.predict import load, open_run, predict
 from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.write import recipe_hash
-from mmbert.run import Run
-from mmbert.train.console import Console
-from mmbert.train.failures import in_words
-from mmbert.train.folder import RunFolder
-from mmbert.train.launch import make_accelerator
-from mmbert.train.resume import finished
-from mmbert.train.signals import Interruption
-from mmbert.train.status import occupied
+from mmbert.recipe.serialize import recipe_hash
+from mmbert.tracking.console import Console
+from mmbert.tracking.ledger import Measured, append_results
+from mmbert.tracking.run_folder import RunFolder
+from mmbert.tracking.status import occupied
+from mmbert.training.artifacts import baselines
+from mmbert.training.failures import in_words
+from mmbert.training.launch import make_accelerator
+from mmbert.training.signals import Interruption
+from mmbert.training.trainer import Run
 
 __all__ = ["baseline", "check", "evaluate", "load", "predict", "train"]
 

@@ -33,7 +33,7 @@ class Processor(ABC):
 
     reads_files: ClassVar[bool] = False  # True where a raw value may be the path of a file
     one_a_unit: ClassVar[bool] = False  # True for labels: lists with an entry for each unit of the task's stream "of"
-    # a fake raw value (bit, rng) off which the bit can be read, as in mmbert.layers.bits; None: not to be had
+    # a fake raw value (bit, rng) off which the bit can be read, as in preprocessing.synthetic; None: not to be had
     show_bit: ClassVar[Callable[[int, np.random.Generator], Any] | None] = None
 
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027

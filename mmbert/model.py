@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Fusion, Task, Trunk
-from mmbert.layers.join import join
-from mmbert.layers.masked import mean_token, nothing_of
-from mmbert.layers.missing import Missing
+from mmbert.layers.masked import join, mean_token, nothing_of
+from mmbert.layers.resampler import Missing
+from mmbert.layers.unimodal_heads import Unimodal
 from mmbert.types import Batch, Fused, Present, Tokens
-from mmbert.unimodal import Unimodal
 
 
 class MMBert(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mmbert.contracts import Processor, Task
 from mmbert.layers.head import head
-from mmbert.layers.labels import Label, count_classes, index_of
+from mmbert.preprocessing.labels import Label, count_classes, index_of
 from mmbert.types import Fused
 
 

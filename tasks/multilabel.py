@@ -15,7 +15,7 @@ from torch.nn import functional
 from mmbert.contracts import Processor, Task
 from mmbert.errors import DataError, SampleError
 from mmbert.layers.head import head
-from mmbert.layers.labels import Label, index_of, plain
+from mmbert.preprocessing.labels import Label, index_of, plain
 from mmbert.types import Fused
 
 

@@ -14,9 +14,8 @@ from torch.nn import functional
 from mmbert.contracts import Processor, Task
 from mmbert.errors import RecipeError, SampleError, nearest
 from mmbert.layers.head import head
-from mmbert.layers.labels import Label, count_classes, index_of
-from mmbert.layers.masked import hide
-from mmbert.layers.pad import pad
+from mmbert.layers.masked import hide, pad
+from mmbert.preprocessing.labels import Label, count_classes, index_of
 from mmbert.types import Fused, Tokens
 
 IGNORED = -100  # the target of a unit without a label

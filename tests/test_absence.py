@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmbert.build import build
 from mmbert.data.collate import Item, collate
+from mmbert.experiment.build import build
 from mmbert.recipe.load import load_recipe
 
 DEBUG = Path(__file__).resolve().parents[1] / "recipes" / "debug.yaml"

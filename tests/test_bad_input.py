@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmbert import cli
+from mmbert.cli import commands
 
-ROOT = Path(cli.__file__).resolve().parent.parent
+ROOT = Path(commands.__file__).resolve().parents[2]
 SPLITS = {**dict.fromkeys(range(24), "train"), **dict.fromkeys(range(24, 30), "validation")}  # the rest: test
 ROWS = 36
 RECIPE = """\
@@ -103,7 +103,7 @@ def shop(tmp_path, monkeypatch):
 
 
 def train(recipe, *settings):
-    return cli.main(["train", *recipe, *(word for one in settings for word in ("--set", one)), "--out", "run"])
+    return commands.main(["train", *recipe, *(word for one in settings for word in ("--set", one)), "--out", "run"])
 
 
 def written():
@@ -116,7 +116,7 @@ def test_good_data_trains_and_nothing_is_found(shop, capsys):
     assert train(recipe) == 0
     assert {"result.json", "recipe.yaml"} < {*written()}
     assert any(name.endswith("model.safetensors") for name in written())
-    assert cli.main(["check", *recipe, "--data"]) == 0
+    assert commands.main(["check", *recipe, "--data"]) == 0
     assert "no bad value in 36 rows" in capsys.readouterr().out
 
 
@@ -196,7 +196,7 @@ def test_data_that_cannot_be_used_as_a_whole(shop, capsys, changes, said):
     assert train(recipe) == 3
     assert said in capsys.readouterr().err
     assert not {*written()} - {"status.json", "lock"}
-    assert cli.main(["check", *recipe, "--data"]) == 3
+    assert commands.main(["check", *recipe, "--data"]) == 3
 
 
 @pytest.mark.parametrize("changes", [{"drop": ["photo"]}, {"photo": None}], ids=["no column", "no value"])
@@ -236,7 +236,7 @@ def test_check_lists_every_bad_value_before_training(shop, capsys):
         27: ({"kind": "pea"}, "task 'kind'"),
         36: ({"price": float("inf")}, "task 'price'"),
     }
-    assert cli.main(["check", *shop({number: values for number, (values, _) in bad.items()}), "--data"]) == 3
+    assert commands.main(["check", *shop({number: values for number, (values, _) in bad.items()}), "--data"]) == 3
     output = capsys.readouterr()
     lines = [line for line in output.out.splitlines() if line.startswith("shop (")]
     rows, fields, reasons = zip(*(re.split(r"  +", line, maxsplit=2) for line in lines), strict=True)
@@ -257,7 +257,7 @@ def test_tags_are_as_many_as_the_words(shop, capsys, number):
     assert train(recipe, *TITLE_ALONE) == 3
     assert capsys.readouterr().err == f"shop (data/rows.jsonl row {number}), task 'tags': {told}\n"
     assert not {*written()} - {"status.json", "lock"}
-    assert cli.main(["check", *recipe, *(w for one in TITLE_ALONE for w in ("--set", one)), "--data"]) == 3
+    assert commands.main(["check", *recipe, *(w for one in TITLE_ALONE for w in ("--set", one)), "--data"]) == 3
     assert told in capsys.readouterr().out
 
 
@@ -265,12 +265,14 @@ def test_check_survives_tags_that_are_no_lists(shop, capsys):
     recipe = shop(title=["one", "two"])
     for setting in ("tasks.tags={type: tagging, of: title, column: size}", *TITLE_ALONE):
         recipe += ["--set", setting]
-    assert cli.main(["check", *recipe, "--data"]) == 3
+    assert commands.main(["check", *recipe, "--data"]) == 3
     assert re.search(r"row 5\) +task 'tags' +expected a list of tags, one a unit, found 2.0", capsys.readouterr().out)
 
 
 def test_a_plugin_that_is_not_there_is_told_within_3_seconds_without_torch(tmp_path):
-    code = "import sys; from mmbert.cli import main; code = main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from mmbert.cli.commands import main; code = main(sys.argv[1:]); assert 'torch' not in sys.modules"
+    )
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; sys.exit(code)", "train", "small.yaml", "--plugin", "no_such_lab"],

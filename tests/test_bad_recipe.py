@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mmbert import cli
+from mmbert.cli import commands
 
 RECIPE = """\
 name: small
@@ -31,7 +31,7 @@ def told(capsys, text, *words, command=("train",)):
         with open(name, "w") as file:
             file.write(content)
     start = time.perf_counter()
-    assert cli.main([*command, next(iter(files)), *words]) == 2
+    assert commands.main([*command, next(iter(files)), *words]) == 2
     assert time.perf_counter() - start < 3
     output = capsys.readouterr()
     assert "Traceback" not in output.err
@@ -68,7 +68,7 @@ def test_a_mistake_is_told_with_file_line_and_nearest_before_any_data_is_read(ca
 
 def test_without_a_mistake_the_data_would_have_been_read(tmp_path, capsys):
     (tmp_path / "small.yaml").write_text(RECIPE)
-    assert cli.main(["train", "small.yaml"]) == 3
+    assert commands.main(["train", "small.yaml"]) == 3
     assert "no-such-file.csv" in capsys.readouterr().err
 
 
@@ -78,7 +78,7 @@ def test_numbers_words_and_keys_given_twice(capsys):
     assert "no task is called 'no'" in told(capsys, RECIPE.replace("type: regression", "type: no"))
     with open("small.yaml", "w") as file:
         file.write(RECIPE + "optim: {lr: {trunk: 1e-3}}\n")
-    assert cli.main(["show", "recipe", "small.yaml"]) == 0
+    assert commands.main(["show", "recipe", "small.yaml"]) == 0
     assert "trunk: 0.001" in capsys.readouterr().out
 
 

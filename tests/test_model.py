@@ -6,11 +6,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from mmbert.build import build
 from mmbert.data.collate import Item, collate
+from mmbert.experiment.build import build
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_recipe
-from mmbert.train.step import accumulate_gradients, count_units
+from mmbert.training.step import accumulate_gradients, count_units
 from mmbert.types import Batch, Present
 
 DEBUG = Path(__file__).resolve().parents[1] / "recipes" / "debug.yaml"

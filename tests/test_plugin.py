@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from encoders import ENCODERS
-from mmbert import cli
+from mmbert.cli import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 PLUGIN = ROOT / "tests" / "plugins" / "my_lab_eeg.py"  # it stands in README.md too
@@ -79,19 +79,19 @@ def test_it_trains(lab):
 
 def test_it_predicts(lab):
     words = ["predict", "run", "--plugin", "my_lab_eeg", "--input", "nights.jsonl", "--output", "out.jsonl"]
-    assert cli.main(words) == 0
+    assert commands.main(words) == 0
     lines = [json.loads(line) for line in (lab / "out.jsonl").read_text().splitlines()]
     assert len(lines) == 40
     assert {line["stage"]["label"] for line in lines} <= {"rem", "deep"}
 
 
 def test_a_recipe_or_run_alone_never_brings_code(capsys):
-    assert cli.main(["check", "sleep.yaml"]) == 2
+    assert commands.main(["check", "sleep.yaml"]) == 2
     assert "inputs.window.type (sleep.yaml:6): no encoder is called 'eeg'." in capsys.readouterr().err
-    assert cli.main(["check", "run/recipe.yaml"]) == 2
+    assert commands.main(["check", "run/recipe.yaml"]) == 2
     assert "my_lab_eeg" not in sys.modules
 
 
 def test_its_options_are_checked_and_shown(capsys):
-    assert cli.main(["check", "sleep.yaml", "--plugin", "my_lab_eeg", "--set", "inputs.window.ptach=2"]) == 2
+    assert commands.main(["check", "sleep.yaml", "--plugin", "my_lab_eeg", "--set", "inputs.window.ptach=2"]) == 2
     assert "inputs.window.ptach (--set): unknown key. Did you mean 'patch'?" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.tables import write_tables
 from mmbert.ablation.study import load_study
-from mmbert.features import check_cache
+from mmbert.experiment.trunk_cache import check_cache
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mmbert.errors import IntegrityError, RecipeError
-from mmbert.evaluate import ledger
 from mmbert.recipe.load import load_recipe
+from mmbert.tracking import ledger
 from mmbert.trunk.weights import from_config, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +156,7 @@ def test_a_pickle_in_the_place_of_packaged_weights_is_not_executed(tmp_path, exe
 
 
 def test_a_run_folder_whose_checkpoint_is_a_pickle_is_refused(tmp_path, executed):
-    from mmbert.train.processor_state import read_facts
+    from mmbert.checkpoint.processors import read_facts
 
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "parts.json").write_bytes(pickle.dumps(Evil(executed)))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.bayes_optimal import additive, bayes
 from mmbert import api
-from mmbert.data.bayes import additive, bayes
-from mmbert.data.oracle import OracleSource
+from mmbert.data.sources.oracle import OracleSource
 from mmbert.recipe.load import load_recipe
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "synergy.yaml"

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mmbert.contracts import Task
 from mmbert.errors import DataError, IntegrityError, RecipeError, nearest
-from mmbert.evaluate import kept
-from mmbert.evaluate.bootstrap import Difference, bootstrap
+from mmbert.evaluation.bootstrap import Difference, bootstrap
+from mmbert.evaluation.predictions import PREDICTIONS_FILE, load_groups, load_predictions
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def by_example(
         mean = [fmean(run.scores(rows)[metric] for run in runs) for runs in (ours, theirs)]
         return mean[0] - mean[1]
 
-    of_row = kept.load_groups(reference[seeds[0]] / kept.FILE)
+    of_row = load_groups(reference[seeds[0]] / PREDICTIONS_FILE)
     groups = [of_row.get(sample, sample) for sample in ids]
     pairs = {one: (run.right(), other.right()) for one, run, other in zip(seeds, ours, theirs, strict=True)}
     return ByExample(
@@ -89,7 +89,7 @@ class _Run:
     """What one run predicted for the test rows of one task, in the order of their ids."""
 
     def __init__(self, folder: Path, task: str, open_task: Callable[[Path], Task]):
-        found = kept.load(folder / kept.FILE)
+        found = load_predictions(folder / PREDICTIONS_FILE)
         if task not in found:
             raise IntegrityError(f"'{folder}' holds no predictions of a task '{task}'. {nearest(task, found)}")
         self.folder, self.task = folder, open_task(folder)

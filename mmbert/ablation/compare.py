@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmbert.ablation.outcome import ArmOutcome, StudyOutcome
 from mmbert.ablation.statistics import LEVEL, Paired, can_decide, holm, paired, seeds_needed
+from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 
 @dataclass(frozen=True)

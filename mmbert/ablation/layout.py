@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmbert.ablation.outcome import ArmOutcome, Scores, StudyOutcome
+from mmbert.tracking.outcome import ArmOutcome, Scores, StudyOutcome
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One arm or one baseline."""
 
     name: str
@@ -34,8 +34,8 @@ class Layout:
     """The table of a study; names in it are as people wrote them, to be escaped."""
 
     columns: tuple[tuple[str, str], ...]  # (task, metric), the primary one first
-    arms: tuple[Row, ...]  # the reference first
-    baselines: tuple[Row, ...]
+    arms: tuple[TableRow, ...]  # the reference first
+    baselines: tuple[TableRow, ...]
 
 
 def layout(outcome: StudyOutcome) -> Layout:
@@ -51,9 +51,9 @@ def layout(outcome: StudyOutcome) -> Layout:
     arms = []
     for arm, values in zip(outcome.arms, of_arms, strict=True):
         cells = tuple(_cell(one, digits, len(arm.scores)) for one, digits in zip(values, places, strict=True))
-        arms.append(Row(arm.name, cells, _seeds(arm, outcome), _mark(arm, outcome)))
+        arms.append(TableRow(arm.name, cells, _seeds(arm, outcome), _mark(arm, outcome)))
     baselines = [
-        Row(name, tuple(_cell(one, digits, 1) for one, digits in zip(values, places, strict=True)), "", "baseline")
+        TableRow(name, tuple(_cell(one, digits, 1) for one, digits in zip(values, places, strict=True)), "", "baseline")
         for name, values in zip(outcome.baselines, of_baselines, strict=True)
     ]
     return Layout(tuple(columns), tuple(_with_best(arms, outcome.lower_is_better)), tuple(baselines))
@@ -124,7 +124,7 @@ def _mark(arm: ArmOutcome, outcome: StudyOutcome) -> str:
     return ", ".join([*marks, *(["masked at test"] if arm.masked else [])])
 
 
-def _with_best(rows: Sequence[Row], lower_is_better: bool) -> list[Row]:
+def _with_best(rows: Sequence[TableRow], lower_is_better: bool) -> list[TableRow]:
     most = max((row.cells[0].n for row in rows), default=0)
     able = [row for row in rows if most and row.cells[0].n == most]
     if not able:

@@ -10,8 +10,8 @@ from filelock import FileLock
 from mmbert.ablation.pool import Job, Launcher
 from mmbert.ablation.runs import PlannedRun
 from mmbert.errors import Preempted
-from mmbert.recipe.write import dump
-from mmbert.train.signals import Interruption
+from mmbert.recipe.serialize import dump
+from mmbert.training.signals import Interruption
 
 POLL = 0.2  # seconds between looks at the processes
 LATER = 2.0  # seconds until a run that another study has is looked at again

@@ -9,13 +9,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mmbert.ablation.outcome import Scores
 from mmbert.ablation.study import Arm
-from mmbert.evaluate.ledger import CODE_EPOCH
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.write import recipe_hash
-from mmbert.train.folder import read_json
-from mmbert.train.status import held
+from mmbert.recipe.serialize import recipe_hash
+from mmbert.tracking.outcome import Scores
+from mmbert.tracking.run_folder import read_json
+from mmbert.tracking.status import held
+from mmbert.version import CODE_EPOCH
 
 FAILED = "failed"
 

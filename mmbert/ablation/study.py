@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from mmbert.ablation.file import MOST_ARMS, REFERENCE, StudyFile
 from mmbert.errors import RecipeError, nearest
 from mmbert.recipe.changes import ABSENT, changes, flat
-from mmbert.recipe.layers import merge
 from mmbert.recipe.load import load_recipe
+from mmbert.recipe.merge import merge
 from mmbert.recipe.problems import Problem, dotted, explain, invalid, keys_of, origin_of
-from mmbert.recipe.read import MAX_BYTES, Node, read
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.write import recipe_hash, resolve
+from mmbert.recipe.serialize import recipe_hash, resolve
+from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read
 from tasks import TASKS
 
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mmbert.ablation.compare import Comparison, comparisons, sentence
-from mmbert.ablation.layout import Cell, Layout, Row, failures, layout
+from mmbert.ablation.layout import Cell, Layout, TableRow, failures, layout
 from mmbert.ablation.markup import latex, markdown
-from mmbert.ablation.outcome import StudyOutcome
-from mmbert.evaluate.ledger import as_text
+from mmbert.tracking.ledger import as_text
+from mmbert.tracking.outcome import StudyOutcome
 
 LONG = ("study", "arm", "seed", "task", "metric", "value")
 COMPARED = (
@@ -96,7 +96,7 @@ def _headers(table: Layout, arrow: str, *, escape: Callable[[str], str]) -> list
     return ["arm", f"{primary} {arrow}", *others, "seeds"]
 
 
-def _named(row: Row) -> str:
+def _named(row: TableRow) -> str:
     return f"{row.name} ({row.mark})" if row.mark else row.name
 
 

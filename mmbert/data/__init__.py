@@ -5,10 +5,10 @@ from mmbert.registry import Registry
 SOURCES = Registry(
     "source",
     {
-        "dataset": "mmbert.data.dataset:DatasetSource",
-        "files": "mmbert.data.files:FilesSource",
-        "generated": "mmbert.data.generated:GeneratedSource",
-        "oracle": "mmbert.data.oracle:OracleSource",
+        "dataset": "mmbert.data.sources.dataset:DatasetSource",
+        "files": "mmbert.data.sources.files:FilesSource",
+        "generated": "mmbert.data.sources.generated:GeneratedSource",
+        "oracle": "mmbert.data.sources.oracle:OracleSource",
     },
     group="mmbert.sources",
 )

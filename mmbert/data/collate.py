@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmbert.contracts import Processor
-from mmbert.data.chance import Rate, generator, survivors
+from mmbert.data.keyed_random import Rate, generator, survivors
 from mmbert.errors import SampleError
 from mmbert.types import Batch, Present, Sample
 

@@ -15,9 +15,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmbert.data.collate import row_of
-from mmbert.data.items import Draw, Items
-from mmbert.data.plan import StepPlan
-from mmbert.data.whole import Failure, WholeBatches
+from mmbert.data.sample_dataset import Draw, Items
+from mmbert.data.sampler import StepPlan
+from mmbert.data.worker import Failure, WholeBatches
 from mmbert.errors import ResourceError, SampleError
 from mmbert.types import Batch
 

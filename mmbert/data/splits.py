@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from mmbert.data.chance import uniform
+from mmbert.data.keyed_random import uniform
 from mmbert.errors import DataError, RecipeError, SampleError, nearest
 from mmbert.types import Sample, sample_id
 

@@ -12,7 +12,7 @@ from annotated_types import Ge
 
 from mmbert.contracts import Builder
 from mmbert.errors import IntegrityError
-from mmbert.fetch import Package, fetch, open_member
+from mmbert.io.download import Package, fetch, open_member
 
 
 class Addresses(Builder):

@@ -12,10 +12,10 @@ import pandas as pd
 from annotated_types import Ge
 
 from mmbert.contracts import Builder
+from mmbert.datasets.svg import drawn, polygons
 from mmbert.datasets.unihan import definition, families, final, radical, read_unihan
 from mmbert.errors import IntegrityError
-from mmbert.fetch import Package, fetch, members, open_member
-from mmbert.layers.outline import drawn, polygons
+from mmbert.io.download import Package, fetch, members, open_member
 
 RADICALS, FINALS = 40, 25  # classes; rarer ones have no label
 CANVAS, TOP = 1024, 900  # units a side of the square in which characters are written; the height of its upper edge

@@ -11,7 +11,7 @@ from annotated_types import Ge, MinLen
 
 from mmbert.contracts import Builder
 from mmbert.errors import IntegrityError
-from mmbert.fetch import Package, fetch, members
+from mmbert.io.download import Package, fetch, members
 from mmbert.types import sample_id
 
 IDENTIFIERS = (  # later files complete and correct earlier ones

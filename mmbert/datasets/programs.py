@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmbert.contracts import Builder
 from mmbert.errors import DataError, IntegrityError
-from mmbert.fetch import Package, fetch
+from mmbert.io.download import Package, fetch
 
 # main/binary-amd64/Packages as the signed list of Debian 12 has it since July 2026
 BOOKWORM = "515e692f2c4121c6fcec444ef100cc18f79a991910615f3a88c8b7becfc94d2f"

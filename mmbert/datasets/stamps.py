@@ -12,7 +12,7 @@ from annotated_types import Ge
 
 from mmbert.contracts import Builder
 from mmbert.errors import RecipeError, nearest
-from mmbert.fetch import Package, fetch, members
+from mmbert.io.download import Package, fetch, members
 
 # as the captions name them, with _ for @
 LANGUAGES = (  # noqa: SIM905, in a list each would take a line

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmbert.contracts import Builder
 from mmbert.errors import IntegrityError, RecipeError, nearest
-from mmbert.fetch import Package, fetch, members
+from mmbert.io.download import Package, fetch, members
 
 Row = tuple[list[list[float]], str]  # a series as [time][channel], and its label
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmbert.errors import IntegrityError
-from mmbert.fetch import members
+from mmbert.io.download import members
 
 FILES = ("Readings", "Variants", "IRGSources", "DictionaryLikeData")
 VARIANTS = ("kSimplifiedVariant", "kTraditionalVariant", "kSemanticVariant", "kZVariant")

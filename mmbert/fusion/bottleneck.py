@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Layer, Trunk
 from mmbert.layers.masked import hide, masked_mean, rows_with
-from mmbert.layers.readout import Pooling, Readout
+from mmbert.layers.pooling import Pooling, Readout
 from mmbert.layers.transformer import TransformerLayer, check_heads, xavier
 from mmbert.types import Fused, Tokens
 

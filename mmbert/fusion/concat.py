@@ -9,8 +9,8 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.late import Late
-from mmbert.layers.readout import Pooling
+from mmbert.fusion.late import Late
+from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.masked import hide, mean_token, rows_with
-from mmbert.layers.readout import Pooling, Readout
+from mmbert.layers.pooling import Pooling, Readout
 from mmbert.layers.transformer import check_heads
 from mmbert.types import Fused, Tokens
 

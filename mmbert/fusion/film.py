@@ -8,8 +8,7 @@ from torch.nn.functional import gelu
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.masked import hide, masked_mean, mean_token
-from mmbert.layers.readout import Pooling
-from mmbert.layers.vectors import Vectors
+from mmbert.layers.pooling import Pooling, Vectors
 from mmbert.types import Fused, Tokens
 
 

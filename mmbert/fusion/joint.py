@@ -9,8 +9,8 @@ from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.masked import hide
-from mmbert.layers.readout import Pooling, Readout
-from mmbert.layers.resample import Shorten
+from mmbert.layers.pooling import Pooling, Readout
+from mmbert.layers.resampler import Shorten
 from mmbert.layers.transformer import check_heads
 from mmbert.types import Fused, Tokens
 

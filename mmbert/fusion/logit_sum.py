@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.late import read_text
+from mmbert.fusion.late import read_text
 from mmbert.layers.masked import mean_token, rows_with
-from mmbert.layers.readout import Pooling, Readout
+from mmbert.layers.pooling import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
 

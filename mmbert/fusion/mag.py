@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.dropout import Dropout
 from mmbert.layers.masked import hide, masked_mean, rows_with
-from mmbert.layers.readout import Pooling, Readout
+from mmbert.layers.pooling import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
 

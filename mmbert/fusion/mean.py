@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.late import Late
+from mmbert.fusion.late import Late
 from mmbert.layers.masked import masked_mean
-from mmbert.layers.readout import Pooling
+from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
 
 

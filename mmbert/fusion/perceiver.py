@@ -9,8 +9,8 @@ from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.masked import hide, mean_token, rows_with
-from mmbert.layers.readout import Pooling, Readout
-from mmbert.layers.resample import Resample
+from mmbert.layers.pooling import Pooling, Readout
+from mmbert.layers.resampler import Resample
 from mmbert.layers.transformer import TransformerLayer, check_heads, xavier
 from mmbert.types import Fused, Tokens
 

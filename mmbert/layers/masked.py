@@ -1,6 +1,6 @@
 """Reductions over masked tokens that nothing hidden can reach, NaN included."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -39,3 +39,43 @@ def mean_token(tokens: Tokens) -> Tokens:
 def nothing_of(values: Tensor) -> Tensor:
     """Zero, whatever ``values`` hold; yet what made them takes part in the step, with a gradient of zero."""
     return torch.where(torch.zeros((), dtype=torch.bool, device=values.device), values, 0.0).sum()
+
+
+def pad(items: Sequence[Tensor], value: float | int | bool = 0) -> Tensor:
+    """Stack tensors [length_i, ...] into [present, longest length, ...], filling with ``value``.
+
+    Trailing axes may be ragged as well and are padded in the same way.
+
+    >>> pad([torch.ones(1), torch.ones(3)]).tolist()
+    [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
+    """
+    shape = [max(sizes) for sizes in zip(*(item.shape for item in items), strict=True)]
+    result = items[0].new_full((len(items), *shape), value)
+    for index, item in enumerate(items):
+        result[(index, *map(slice, item.shape))] = item
+    return result
+
+
+def lengths_mask(lengths: Tensor, longest: int) -> Tensor:
+    """[present] lengths as a mask [present, longest], True before each length."""
+    return torch.arange(longest, device=lengths.device) < lengths[:, None]
+
+
+def join(tokens: Tokens, rows: Tensor, size: int) -> Tokens:
+    """Put items [present, length, dim] into their ``rows`` (non-decreasing): [size, most items * length, dim].
+
+    The items of a list repeat their row and stand one behind the other. Rows without an item are all masked.
+
+    >>> one = Tokens(torch.ones(1, 2, 3), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.int64))
+    >>> join(one, torch.tensor([1]), size=2).mask.tolist()
+    [[False, False], [True, True]]
+    """
+    present, length, dim = tokens.values.shape
+    first = torch.searchsorted(rows, rows)  # the index of each row's first item
+    place = torch.arange(present, device=rows.device) - first  # of each item within its row
+    slots = int(place.max()) + 1 if present else 1
+    shape = (size, slots, length)
+    values = tokens.values.new_zeros(*shape, dim).index_put((rows, place), tokens.values)
+    mask = tokens.mask.new_zeros(shape).index_put((rows, place), tokens.mask)
+    unit = tokens.unit.new_full(shape, -1).index_put((rows, place), tokens.unit)
+    return Tokens(values.flatten(1, 2), mask.flatten(1), unit.flatten(1))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.write import OPERATIONAL, resolve
+from mmbert.recipe.serialize import OPERATIONAL, resolve
 
 ABSENT = "not there"
 

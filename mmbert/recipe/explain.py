@@ -11,12 +11,12 @@ from encoders import ENCODERS
 from mmbert.data import SOURCES
 from mmbert.errors import RecipeError
 from mmbert.fusion import FUSIONS
-from mmbert.recipe.layers import NAMED
 from mmbert.recipe.load import Loaded
+from mmbert.recipe.merge import NAMED
 from mmbert.recipe.options import annotations, load, option_model
 from mmbert.recipe.problems import Path, dotted
 from mmbert.recipe.schema import TEXT, FusionPart, InputPart, Recipe, SourcePart, TaskPart
-from mmbert.recipe.write import to_yaml
+from mmbert.recipe.serialize import to_yaml
 from mmbert.registry import Registry, options
 from tasks import TASKS
 

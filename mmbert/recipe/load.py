@@ -20,12 +20,12 @@ from pydantic import ValidationError
 from mmbert.datasets import DATASETS
 from mmbert.errors import RecipeError
 from mmbert.recipe.conflicts import conflicts
-from mmbert.recipe.layers import NAMED, apply, override
+from mmbert.recipe.merge import NAMED, apply, override
 from mmbert.recipe.options import classes, load, option_model, parts
 from mmbert.recipe.problems import Path, Problem, dotted, explain, invalid, keys_of, origin_of
-from mmbert.recipe.read import MAX_BYTES, Node, read
 from mmbert.recipe.schema import Part, Recipe
-from mmbert.recipe.write import resolve
+from mmbert.recipe.serialize import resolve
+from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read
 
 MAX_PARENTS = 20
 

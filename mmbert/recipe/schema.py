@@ -74,7 +74,7 @@ class SourcePart(Part):
     """the data set, for the type dataset"""
 
 
-class Trunk(BaseModel):
+class TrunkSection(BaseModel):
     """The shared text transformer: from a checkpoint, or from a config with random weights."""
 
     model_config = CLOSED
@@ -145,7 +145,7 @@ class Recipe(BaseModel):
     """what runs are called"""
     data: Annotated[dict[Name, SourcePart], Field(min_length=1)]
     """sources by name"""
-    trunk: Trunk = Trunk()
+    trunk: TrunkSection = TrunkSection()
     """the shared text transformer"""
     inputs: Annotated[dict[Name, InputPart], Field(min_length=1)]
     """inputs by name"""

@@ -6,7 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mmbert.report.words import plural
+from mmbert.report.formatting import plural
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmbert.report.words import as_number
+from mmbert.report.formatting import as_number
 
 OTHER = "(other classes)"
 

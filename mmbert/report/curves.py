@@ -8,8 +8,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mmbert.report.drawing import COLOURS, DASHES, FAINT, INK, WIDTH, draw
-from mmbert.report.words import label, mean
+from mmbert.report.formatting import label, mean
+from mmbert.report.svg import COLOURS, DASHES, FAINT, INK, WIDTH, draw
 
 FEW = 30  # points: so many are marked one by one
 

@@ -9,8 +9,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmbert.report.drawing import COLOURS, FAINT, INK, LINE, WIDTH, draw, rows
-from mmbert.report.words import MINUS, as_number, label, mean, number, signed, spread
+from mmbert.report.formatting import MINUS, as_number, label, mean, number, signed, spread
+from mmbert.report.svg import COLOURS, FAINT, INK, LINE, WIDTH, draw, rows
 
 BASELINE = 0.75  # of a row: the height of a baseline's name
 OUTSIDE = 0.75  # how far beyond the dots a baseline may stretch a figure, in their range

@@ -7,17 +7,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mmbert import __version__
-from mmbert.ablation.outcome import StudyOutcome
-from mmbert.report.arms import Findings, of_run, of_study
 from mmbert.report.blocks import LADDER, Limits
-from mmbert.report.evidence import cost, inputs, learning, mistakes
+from mmbert.report.contribution import worth
+from mmbert.report.details import cost, inputs, learning, mistakes
 from mmbert.report.figures import ArmDifference
-from mmbert.report.reading import read_run
+from mmbert.report.formatting import clean, plural, shorten
+from mmbert.report.reproducibility import data, environment, recipe
 from mmbert.report.results import arms, comparisons, summary, tasks
-from mmbert.report.setting import data, environment, recipe
-from mmbert.report.words import clean, plural, shorten
-from mmbert.report.worth import worth
+from mmbert.report.run_files import read_run
+from mmbert.report.subject import Findings, of_run, of_study
+from mmbert.tracking.outcome import StudyOutcome
+from mmbert.version import __version__
 
 LARGEST = 3_000_000  # bytes
 SECTIONS = (summary, arms, comparisons, tasks, mistakes, inputs, worth, learning, cost, data, environment, recipe)

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from mmbert.report.arms import Arm, Findings
 from mmbert.report.blocks import Block, Fold, Gallery, Limits, Picture, Section, Words, left_out, table
 from mmbert.report.figures import ArmDifference, differences, dots
-from mmbert.report.words import NONE, column, listed, mean, number, plural, signed, spread
+from mmbert.report.formatting import NONE, column, listed, mean, number, plural, signed, spread
+from mmbert.report.subject import ArmRecord, Findings
 
 BASELINES = 3  # drawn in a figure: the best ones, and the constant
 
@@ -101,7 +101,7 @@ def verdict(one: ArmDifference) -> str:
     return f"{told}: {'better' if (one.difference < 0) == one.lower_is_better else 'worse'}"
 
 
-def _with_spread(arm: Arm, task: str, metric: str) -> str:
+def _with_spread(arm: ArmRecord, task: str, metric: str) -> str:
     values = list(arm.values(task, metric).values())
     return " ± ".join(column([mean(values), spread(values)])) if len(values) > 1 else number(mean(values))
 

@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmbert.contracts import Processor
-from mmbert.layers.bits import sentence
-from mmbert.layers.pad import lengths_mask, pad
+from mmbert.layers.masked import lengths_mask, pad
+from mmbert.preprocessing.synthetic import sentence
 from mmbert.trunk.vocabulary import Vocabulary, checked_text
 
 

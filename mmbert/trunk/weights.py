@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from mmbert.errors import RecipeError
-from mmbert.fetch import Package, cache_folder, fetch, members
+from mmbert.io.download import Package, cache_folder, fetch, members
 from mmbert.trunk.vocabulary import Vocabulary, load_vocabulary
 
 

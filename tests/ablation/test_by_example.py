@@ -10,9 +10,8 @@ from scipy.stats import norm
 
 from mmbert.ablation.by_example import by_example, mcnemar
 from mmbert.errors import DataError, IntegrityError, RecipeError
-from mmbert.evaluate import kept
-from mmbert.evaluate.by_row import ByRow
-from mmbert.evaluate.evaluator import Evaluation
+from mmbert.evaluation.evaluate import ByRow, Evaluation
+from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions, load_predictions
 from tasks.classification import Classification, ClassificationLabel
 from tasks.regression import Regression, RegressionLabel
 
@@ -37,7 +36,7 @@ def folder(path, task, labels, predictions, *, ids=None, groups=None, name="y"):
         {name: ByRow([(torch.tensor(ids[part]), torch.as_tensor(predictions[part])) for part in parts])},
         {name: ByRow([(torch.tensor(ids[part]), {"target": torch.tensor(true[part])}) for part in parts])},
     )  # fmt: skip
-    (path / kept.FILE).write_bytes(kept.dump(found, groups))
+    (path / PREDICTIONS_FILE).write_bytes(dump_predictions(found, groups))
     lines = [json.dumps({"id": id, "true": {name: label}}) + "\n" for id, label in zip(ids, labels, strict=True)]
     (path / "examples.jsonl").write_text("".join(lines))
     return path
@@ -102,7 +101,7 @@ def test_the_difference_is_that_of_the_means_over_seeds_and_has_the_arms_sign(tm
     }
     there, back = (compared(*pair, kind, "accuracy", samples=40) for pair in (arms.values(), [*arms.values()][::-1]))
     accuracy = {
-        rate: np.mean([kind.score(*(part.rows() for part in kept.load(run / kept.FILE)["y"]))["accuracy"]
+        rate: np.mean([kind.score(*(part.rows() for part in load_predictions(run / PREDICTIONS_FILE)["y"]))["accuracy"]
                        for run in runs.values()])
         for rate, runs in arms.items()
     }  # fmt: skip

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mmbert.ablation.compare import Comparison, comparisons, sentence
-from mmbert.ablation.outcome import ArmOutcome, StudyOutcome
 from mmbert.ablation.statistics import paired
+from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 SHIFTS = {"without text": -0.03, "wide": 0.02, "noisy": 0.0}
 

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from mmbert.ablation.layout import failures, layout
-from mmbert.ablation.outcome import ArmOutcome, StudyOutcome
+from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 
 def arm(name, accuracies, **options):

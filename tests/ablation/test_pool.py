@@ -109,10 +109,10 @@ def test_the_threads_of_a_cpu_are_divided_and_each_gpu_is_given_once(monkeypatch
 
 
 def test_a_job_ends_itself_when_the_study_is_killed(tmp_path):
-    """By what the launcher of a run means to it: see mmbert/train/signals.py."""
+    """By what the launcher of a run means to it: see mmbert/training/signals.py."""
     run = """
 import time
-from mmbert.train.signals import Interruption
+from mmbert.training.signals import Interruption
 import os
 with Interruption(launched="ACCELERATE_MIXED_PRECISION" in os.environ) as signals:
     print(os.getpid(), flush=True)

@@ -13,7 +13,7 @@ from mmbert.ablation.runner import Runner, last_line
 from mmbert.ablation.runs import PlannedRun, folder_name
 from mmbert.ablation.study import load_study
 from mmbert.errors import Preempted
-from mmbert.evaluate.ledger import CODE_EPOCH
+from mmbert.version import CODE_EPOCH
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ import re
 import pytest
 from markdown_it import MarkdownIt  # a dependency of rich
 
-from mmbert.ablation.outcome import ArmOutcome, StudyOutcome
 from mmbert.ablation.tables import COMPARED, LONG, comparisons_csv, table_csv, table_md, table_tex, write_tables
+from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 HOSTILE = (
     "=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", 'a "quoted", one', "a|b", "`c` **d** <img src=x onerror=y>",

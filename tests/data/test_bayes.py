@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from mmbert.data.bayes import additive, bayes, table
+from benchmarks.bayes_optimal import additive, bayes, table
 
 REDUNDANT = {"text": "a", "image": "a"}
 UNIQUE = {"text": "a", "image": "noise"}

@@ -12,10 +12,10 @@ import pytest
 import torch
 from data_parts import Letters, Number, fields
 
-from mmbert.data.generated import GeneratedSource
-from mmbert.data.items import Items
 from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.plan import StepPlan
+from mmbert.data.sample_dataset import Items
+from mmbert.data.sampler import StepPlan
+from mmbert.data.sources.generated import GeneratedSource
 from mmbert.errors import RecipeError, SampleError
 from mmbert.types import Sample
 
@@ -148,9 +148,9 @@ KILLED = """
 import os, signal
 from pathlib import Path
 import psutil, torch
-from mmbert.data.items import Items
+from mmbert.data.sample_dataset import Items
 from mmbert.data.loader import batches
-from mmbert.data.plan import StepPlan
+from mmbert.data.sampler import StepPlan
 from mmbert.types import Sample
 if mode == "group":
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmbert.data.media import media_path
+from mmbert.data.columns import media_path
 from mmbert.errors import SampleError
 
 

@@ -6,8 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mmbert.data.mixture import Mixture
-from mmbert.data.plan import StepPlan
+from mmbert.data.sampler import Mixture, StepPlan
 from mmbert.errors import RecipeError
 
 GROUPS = np.array([0] * 60 + [1] * 30 + [2] * 7 + [0] * 3)

@@ -10,9 +10,9 @@ import torch
 from data_parts import Number
 
 from mmbert.contracts import Processor
-from mmbert.data.items import Items
 from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.plan import StepPlan
+from mmbert.data.sample_dataset import Items
+from mmbert.data.sampler import StepPlan
 from mmbert.errors import ResourceError, SampleError
 from mmbert.types import Sample
 

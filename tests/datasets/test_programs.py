@@ -5,7 +5,7 @@ import pytest
 from mmbert.datasets import programs
 from mmbert.datasets.programs import Programs, dependencies, read_packages, read_programs
 from mmbert.errors import DataError, IntegrityError
-from mmbert.fetch import Package
+from mmbert.io.download import Package
 
 PACKAGES = """\
 Package: lamp

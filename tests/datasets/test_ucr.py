@@ -9,7 +9,7 @@ import pytest
 
 from mmbert.datasets.ucr import UCR, parse, read_problem
 from mmbert.errors import IntegrityError, RecipeError
-from mmbert.fetch import Package, fetch
+from mmbert.io.download import Package, fetch
 
 HEADER = ["#comment", "%another", "@problemName X", "", "@timeStamps false", "@classLabel true a b", "@data", ""]
 

@@ -10,10 +10,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from encoders import ENCODERS
+from mmbert.checkpoint.processors import restore_processor, write_parts
 from mmbert.data.collate import collate, encode_sample
 from mmbert.errors import SampleError
 from mmbert.registry import keyword_only
-from mmbert.train.processor_state import restore_processor, write_parts
 from mmbert.types import Sample
 
 EMPTY = ["", b"", [], (), {}, np.zeros((0, 3)), {"nodes": []}]

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.series import SeriesEncoder, SeriesProcessor
+from encoders.series import SeriesEncoder, SeriesProcessor, halve
 from mmbert.errors import DataError, RecipeError, SampleError
-from mmbert.layers.convolution import halve
 
 
 def fitted(*values, **options):

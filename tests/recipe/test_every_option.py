@@ -20,7 +20,7 @@ from mmbert.fusion import FUSIONS
 from mmbert.model import MMBert
 from mmbert.recipe.schema import TEXT, Recipe
 from mmbert.registry import options
-from mmbert.train import trackers
+from mmbert.tracking import trackers
 from mmbert.trunk.store import TokenStore
 from tasks import TASKS
 

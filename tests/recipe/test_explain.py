@@ -9,7 +9,7 @@ from mmbert.errors import RecipeError
 from mmbert.recipe.explain import recipe_schema, show_part, show_recipe
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.options import option_model
-from mmbert.recipe.read import read
+from mmbert.recipe.yaml_reader import read
 from tasks import TASKS
 
 

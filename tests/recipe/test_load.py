@@ -8,7 +8,7 @@ from encoders import ENCODERS
 from mmbert.errors import RecipeError
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.load import load_builder, load_recipe
-from mmbert.recipe.write import dump, recipe_hash, to_yaml
+from mmbert.recipe.serialize import dump, recipe_hash, to_yaml
 
 
 def problems(*overrides: str, path: str = "recipe.yaml") -> list[str]:

@@ -8,9 +8,9 @@ import pytest
 
 from mmbert.report.confusions import OTHER, confusions, pairs
 from mmbert.report.curves import curves, over_seeds, thinned
-from mmbert.report.drawing import draw
 from mmbert.report.figures import ArmDifference, bars, differences, dots, interval
-from mmbert.report.grids import confusion, heat_map, scatter
+from mmbert.report.heatmaps import confusion, heat_map, scatter
+from mmbert.report.svg import draw
 
 
 def texts(svg: str) -> list[str]:

@@ -9,12 +9,12 @@ import pytest
 from page_parts import Parsed
 from report_parts import KINDS, lines, scores, write_run, write_study
 
-from mmbert.ablation.outcome import ArmOutcome, StudyOutcome
 from mmbert.errors import IntegrityError
 from mmbert.report import page
 from mmbert.report.blocks import LADDER
 from mmbert.report.page import LARGEST, run_report, study_report
-from mmbert.report.setting import data, environment, recipe
+from mmbert.report.reproducibility import data, environment, recipe
+from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 HTML = {
     "html", "head", "meta", "title", "style", "body", "header", "h1", "p", "nav", "a", "main", "section", "h2",

@@ -5,7 +5,7 @@ import sys
 import pytest
 from report_parts import write_run
 
-from mmbert.cli import main
+from mmbert.cli.commands import main
 
 
 def test_the_page_lies_in_the_run_folder_or_where_it_is_wanted(tmp_path, capsys):

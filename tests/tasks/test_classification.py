@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 from torch.nn import functional
 
 from mmbert.errors import DataError, SampleError
-from mmbert.layers.labels import index_of
+from mmbert.preprocessing.labels import index_of
 from mmbert.types import Fused
 from tasks.classification import Classification, ClassificationLabel
 

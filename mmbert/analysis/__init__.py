@@ -1,0 +1,1 @@
+"""What the inputs of a trained model contribute."""

@@ -1,0 +1,1 @@
+"""Atomic, checksummed checkpoints and resuming from them."""

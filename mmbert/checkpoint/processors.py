@@ -1,0 +1,107 @@
+"""The processors of a checkpoint, and the facts of which its model is built: JSON and safetensors, no pickle."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from mmbert.contracts import Processor
+from mmbert.errors import IntegrityError
+from mmbert.io import storage
+
+
+def write_parts(folder: Path, processors: Mapping[str, Processor], facts: Mapping[str, Any]) -> None:
+    """Write ``processors.safetensors`` and ``parts.json``.
+
+    Args:
+        processors: of inputs and labels, by a name of their own each.
+        facts: what else of JSON is needed to build the model again.
+
+    Raises ``TypeError`` where a processor has learned what cannot travel.
+    """
+    tensors: dict[str, Tensor] = {}
+    states = {name: _to_json(processor.__getstate__(), name, tensors) for name, processor in processors.items()}
+    storage.write_tensors(folder / "processors.safetensors", tensors)
+    storage.write(folder / "parts.json", json.dumps({"processors": states, **facts}).encode())
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What ``write_parts`` was told besides processors."""
+    path = folder / "parts.json"
+    if not path.exists():
+        raise IntegrityError(f"'{folder}' is not a checkpoint of mmbert: it has no parts.json")
+    return read_json(path)
+
+
+def read_json(path: Path) -> Any:
+    """Raises ``IntegrityError`` where there is no such file, or no JSON in it."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"'{path}' cannot be read: {error}") from error
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Raises ``IntegrityError`` where there is no such file, or it is not safetensors."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"'{path}' cannot be read: {error}") from error
+
+
+def restore_processor(folder: Path, name: str, cls: type[Processor]) -> Processor:
+    """A fitted processor, as it was saved."""
+    states = read_facts(folder)["processors"]
+    if name not in states:
+        raise IntegrityError(f"'{folder}' holds no processor '{name}'; it holds {', '.join(sorted(states))}")
+    processor = cls.__new__(cls)
+    state = _from_json(states[name], read_tensors(folder / "processors.safetensors"))
+    if restore := getattr(processor, "__setstate__", None):
+        restore(state)
+    else:
+        vars(processor).update(state or {})  # what has no attributes has no state
+    return processor
+
+
+def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """A value as JSON; tensors and arrays go to ``tensors`` under their path. Tuples and keys keep their type."""
+    if isinstance(value, Tensor | np.ndarray):
+        name = f"{path}#{len(tensors)}"  # two paths may read the same
+        tensors[name] = torch.as_tensor(value).clone().contiguous()
+        return {"": "array" if isinstance(value, np.ndarray) else "tensor", "at": name}
+    if isinstance(value, dict):
+        pairs = [
+            [_to_json(key, path, tensors), _to_json(item, f"{path}.{key}", tensors)] for key, item in value.items()
+        ]
+        return {"": "dict", "items": pairs}
+    if isinstance(value, list | tuple):
+        items = [_to_json(item, f"{path}.{index}", tensors) for index, item in enumerate(value)]
+        return items if isinstance(value, list) else {"": "tuple", "items": items}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"{path}: a processor may learn numbers, strings, lists, dicts and tensors, not {type(value)}")
+
+
+def _from_json(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    match value[""]:
+        case "tensor":
+            return tensors[value["at"]]
+        case "array":
+            return tensors[value["at"]].numpy()
+        case "dict":
+            return {_from_json(key, tensors): _from_json(item, tensors) for key, item in value["items"]}
+        case "tuple":
+            return tuple(_from_json(item, tensors) for item in value["items"])
+    raise IntegrityError(f"unknown kind of value {value['']!r} in parts.json")

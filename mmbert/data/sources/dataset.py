@@ -1,0 +1,90 @@
+"""The source that reads a data set prepared by a builder."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from mmbert.contracts import Builder, Field, Source
+from mmbert.data.arrow import Rows, write_rows
+from mmbert.data.columns import known
+from mmbert.data.splits import Split
+from mmbert.errors import DataError
+from mmbert.io import download
+from mmbert.io.cache import made_once, progress
+
+LAYOUT = 1  # raise it when what is kept in the cache changes
+
+
+def prepare(builder: Builder) -> Path:
+    """Build the set unless it is in the cache; returns its folder there: ``rows.arrow`` and the media.
+
+    The folder is named after the builder's class, version and options (its public attributes). One process builds while
+    others wait. Raises ``DataError`` where the builder's rows lack a column that it promises.
+    """
+    kind = type(builder)
+    chosen = {name: value for name, value in vars(builder).items() if not name.startswith("_")}
+    identity = json.dumps(
+        [LAYOUT, kind.__module__, kind.__qualname__, builder.version, chosen], sort_keys=True, default=str
+    )
+    digest = hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
+    title = kind.__name__.lower()
+
+    def make(folder: Path) -> None:
+        with progress(f"preparing {title}") as tell:
+            frame = builder.build(folder, tell)
+        for column in {*builder.columns, builder.key, *filter(None, [builder.group])}:
+            known(title, column, list(frame.columns), "its builder")
+        write_rows(folder, [("", _table(title, frame))])
+
+    return made_once(download.cache_folder() / "datasets" / f"{title}-{digest}", make)
+
+
+class DatasetSource(Source):
+    """A data set by name: prepared on first use, then memory-mapped.
+
+    The builder tells the key and, by default, the group; a column ``split`` is obeyed where one is published. The
+    options are those of ``FilesSource``, and so is ``split("all")``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        inputs: Mapping[str, Field],
+        targets: Mapping[str, Field],
+        builder: Builder,
+        *,
+        columns: dict[str, str] | None = None,
+        split: str | dict[str, float] | None = None,
+        split_seed: int = 0,
+        group: str | None = None,
+        attributes: list[str] | None = None,
+    ):
+        self._name, self._fields, self._builder = name, (inputs, targets), builder
+        self._options = {"columns": columns or {}, "split": split, "split_seed": split_seed,
+                         "attributes": attributes or ()}  # fmt: skip
+        self._group = group or builder.group
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return self._rows.fields
+
+    def split(self, name: str) -> Split:
+        return self._rows.split(name)
+
+    @cached_property
+    def _rows(self) -> Rows:
+        folder = prepare(self._builder)
+        key = self._builder.key
+        return Rows(self._name, folder, *self._fields, key=key, group=self._group, media=folder, **self._options)
+
+
+def _table(title: str, frame: pd.DataFrame) -> pa.Table:
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except pa.ArrowException as error:
+        raise DataError(f"{title}: its builder gives a column of two types: {error}") from error

@@ -1,0 +1,56 @@
+"""Sets of the Hugging Face hub, through the ``datasets`` library."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mmbert.data.arrow import write_rows
+from mmbert.data.splits import SPELLINGS
+from mmbert.errors import DataError, nearest
+from mmbert.io import download
+from mmbert.io.cache import made_once
+
+HUB = "hub:"
+
+
+def hub_rows(path: str) -> Path:
+    """The folder of the rows of ``hub:OWNER/NAME`` or ``hub:OWNER/NAME:CONFIGURATION``, in the cache.
+
+    The rows of its train, validation and test splits, with the column ``split``; rows of other splits (unlabelled ones)
+    are left out. Labels become their names, images and sounds the bytes of their files.
+    """
+    import datasets  # takes two seconds and is needed here only
+
+    name, _, configuration = path.removeprefix(HUB).partition(":")
+    try:
+        found = datasets.load_dataset(name, configuration or None, cache_dir=str(download.cache_folder() / "hub"))
+    except (OSError, ValueError, RuntimeError) as error:  # DatasetNotFoundError is an OSError
+        raise DataError(f"'{path}' cannot be had from the hub: {error}") from error
+    splits: dict[str, Any] = {str(split): rows for split, rows in found.items() if str(split).lower() in SPELLINGS}
+    if not splits:
+        raise DataError(f"'{path}' has no split for training, validation or test. {nearest('train', map(str, found))}")
+    state = [path, *(f"{split} {rows._fingerprint}" for split, rows in splits.items())]
+    folder = download.cache_folder() / "files" / hashlib.blake2b("\n".join(state).encode(), digest_size=16).hexdigest()
+    return made_once(folder, lambda folder: write_rows(folder, _tables(path, splits)))
+
+
+def _tables(path: str, splits: dict[str, Any]) -> Iterator[tuple[str, pa.Table]]:
+    import datasets
+
+    for split, rows in splits.items():
+        for batch in rows.with_format("arrow").iter(1000):
+            columns = {"split": pa.array([split] * len(batch))}
+            for name, feature in rows.features.items():
+                cells = batch[name].combine_chunks()
+                if isinstance(feature, datasets.ClassLabel):  # -1 says that there is no label
+                    labels = cells.to_pylist()
+                    cells = pa.array(
+                        [feature.names[label] if label not in (None, -1) else None for label in labels], pa.string()
+                    )
+                elif isinstance(feature, datasets.Image | datasets.Audio):
+                    cells = cells.field("bytes")
+                columns[name] = cells
+            yield f"{path} {split}", pa.table(columns)

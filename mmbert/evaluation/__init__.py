@@ -1,0 +1,1 @@
+"""Exact evaluation, metrics, baselines, bootstrap, calibration, attribution."""

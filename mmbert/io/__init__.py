@@ -1,0 +1,1 @@
+"""Downloads, the cache on disk, atomic writes."""

@@ -1,0 +1,1 @@
+"""Run folder, status, console, trackers, ledger."""

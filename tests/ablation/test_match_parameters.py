@@ -1,0 +1,99 @@
+"""Arms that are matched to the reference's number of parameters."""
+
+import pytest
+
+from mmbert.ablation.match_parameters import learning, match_parameters, nearest_value
+from mmbert.ablation.study import load_study
+from mmbert.errors import RecipeError
+
+BASE = """
+name: base
+data: {generated: {type: generated, rows: 24}}
+trunk: {checkpoint: null, layers: 1, hidden_size: 16, heads: 2, vocabulary: 120}
+inputs: {text: {type: text}, cells: {type: table, width: 16}}
+fusion: {type: concat, hidden: 96}
+tasks: {kind: {type: classification}, amount: {type: regression}}
+train: {steps: 4, batch_size: 8}
+"""
+STUDY = """
+name: study
+base: base.yaml
+metric: amount/rmse
+seeds: 7
+arms:
+  alone: {inputs: {cells: null}}
+  deep: {trunk: {layers: 2}}
+match_parameters: {deep: KEY}
+comparisons: [deep]
+"""
+
+
+@pytest.fixture
+def study(tmp_path):
+    def load(key="trunk.hidden_size", text=STUDY):
+        (tmp_path / "base.yaml").write_text(BASE)
+        (tmp_path / "study.yaml").write_text(text.replace("KEY", key))
+        return load_study(tmp_path / "study.yaml")
+
+    return load
+
+
+@pytest.mark.parametrize("goal", [1, 9, 100, 101, 1234, 99_999])
+@pytest.mark.parametrize("step", [1, 2, 12])
+def test_the_nearest_value_is_the_one_that_trying_all_finds(goal, step):
+    def parameters(value):
+        return value * value + 3 * value if value % step == 0 else None
+
+    tried = [(value, found) for value in range(1, 1000) if (found := parameters(value)) is not None]
+    assert nearest_value(parameters, goal) == min(tried, key=lambda one: abs(one[1] - goal))
+
+
+def test_values_that_change_nothing_and_values_that_may_not_be_given_are_told():
+    with pytest.raises(RecipeError, match="changes no number of parameters"):
+        nearest_value(lambda value: 7, 9)
+    with pytest.raises(RecipeError, match="none of the values from 1 to 64"):
+        nearest_value(lambda value: None, 9)
+
+
+def test_an_arm_gets_the_parameters_of_the_reference_and_the_others_stay(study):
+    given = study("fusion.hidden")
+    matched = match_parameters(given)
+    goal = learning(given.arms[0].recipe)
+    deep, before = matched.arms[2], learning(given.arms[2].recipe)
+    assert abs(before - goal) > 0.05 * goal > abs(learning(deep.recipe) - goal)
+    hidden = deep.recipe.fusion.options["hidden"]
+    assert any(f"fusion.hidden: 96 -> {hidden}" in words for words in deep.changes)
+    assert deep.changes[-1].endswith(f"{goal:,} in the reference")
+    assert deep.seeded(3).fusion.options["hidden"] == hidden
+    assert matched.arms[:2] == given.arms[:2]
+    assert study(text=STUDY.replace("match_parameters: {deep: KEY}\n", "")) == match_parameters(
+        study(text=STUDY.replace("match_parameters: {deep: KEY}\n", ""))
+    )
+
+
+def test_values_that_the_recipe_refuses_are_passed_over(study):
+    matched = match_parameters(study("trunk.hidden_size"))
+    assert matched.arms[2].recipe.trunk.hidden_size % 2 == 0
+    assert matched.arms[2].recipe.trunk.hidden_size < 16
+
+
+def test_what_cannot_be_matched_is_told_with_both_numbers(study):
+    text = STUDY.replace("deep: {trunk: {layers: 2}}", "deep: {trunk: {layers: 2, hidden_size: 128}}")
+    with pytest.raises(RecipeError, match=r"arm 'deep': of all values of fusion.hidden, 1 comes nearest: [\d,]+ learn"):
+        match_parameters(study("fusion.hidden", text))
+    with pytest.raises(RecipeError, match=r"arm 'deep', train\.batch_size: it changes no number of parameters"):
+        match_parameters(study("train.batch_size"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("deep: KEY", "depe: KEY", r"match_parameters.depe \(.*study.yaml:9\): no trained arm .* Did you mean 'deep'"),
+        ("KEY", "fusion.hiden", r"match_parameters.deep .*no whole number there. Did you mean 'fusion.hidden'"),
+        ("KEY", "fusion.dropout", "no whole number there"),
+        ("deep: KEY", "reference: KEY", "no trained arm besides the reference is called 'reference'"),
+    ],
+)
+def test_a_wrong_arm_or_key_is_told_with_its_line(study, old, new, told):
+    with pytest.raises(RecipeError, match=told):
+        study("fusion.hidden", STUDY.replace(old, new))

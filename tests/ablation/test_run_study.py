@@ -1,0 +1,299 @@
+"""A study from its file to its tables, with runs that are made up: what is run, found, written, and counted as done."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from mmbert.ablation import run_study as module
+from mmbert.ablation.plan import design
+from mmbert.ablation.run_study import ablate, prepare
+from mmbert.cli.commands import main
+from mmbert.errors import DataError, MMBertError, RecipeError
+from mmbert.evaluation.results import Result
+from mmbert.version import CODE_EPOCH
+
+ROOT = Path(__file__).resolve().parents[2]
+STUDY = """
+name: study
+base: base.yaml
+metric: amount/rmse
+seeds: 2
+arms: {narrow: {inputs: {cells: {width: 8}}}}
+leave_one_out: {how: both, keep: [text]}
+comparisons: [narrow]
+"""
+BASE = """
+name: base
+data: {generated: {type: generated, rows: 24}}
+trunk: {checkpoint: null, layers: 1, hidden_size: 16, heads: 2, vocabulary: 120}
+inputs: {text: {type: text}, cells: {type: table, width: 16}}
+tasks: {kind: {type: classification}, amount: {type: regression}}
+train: {steps: 4, batch_size: 8}
+"""
+
+
+class Trained:
+    """A pool that trains nothing: each run ends at once with a score made of its arm and seed."""
+
+    def __init__(self, fails=()):
+        self.fails, self.slots, self.started, self._now = fails, 1, [], []
+
+    @property
+    def free(self):
+        return self.slots - len(self._now)
+
+    def start(self, job):
+        self.started.append(job.name)
+        self._now.append(job)
+
+    def ended(self):
+        gone, self._now = self._now, []
+        for job in gone:
+            folder = Path(job.command[job.command.index("--out") + 1])
+            run = next(run for run in self.runs if run.folder == folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            if job.name in self.fails:
+                (folder / "status.json").write_text(json.dumps({"state": "failed", "code": 4, "reason": "not finite"}))
+                continue
+            value = 1 + len(run.arm.name) / 100 + run.seed / 10
+            scores = {"amount": {"rmse": value, "mae": value / 2}, "kind": {"accuracy": 0.5}}
+            less = {"mmbert without cells": {**scores, "amount": {"rmse": value + 1, "mae": value}}}
+            beside = {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}} if run.recipe.evaluate.baselines else {}
+            (folder / "data.json").write_text(json.dumps({"fingerprint": run.data}))
+            (folder / "env.json").write_text(json.dumps({"commit": "0ldc0de"}))
+            (folder / "result.json").write_text(
+                json.dumps(
+                    {"recipe": run.identity, "epoch": CODE_EPOCH, "test": scores, "hidden": less, "baselines": beside}
+                )
+            )
+        return [job.name for job in gone]
+
+    def stop(self):
+        pass
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    monkeypatch.setattr("mmbert.ablation.runner.POLL", 0.001)
+    monkeypatch.setattr("mmbert.ablation.runner.LATER", 0.002)
+
+    def run(file="study.yaml", fails=(), **options):
+        pool = Trained(fails)
+        out = options.pop("out", tmp_path / "runs" / "study")
+
+        def prepared(*given, **named):
+            found = prepare(*given, **named)
+            pool.runs = found.runs
+            return found
+
+        monkeypatch.setattr(module, "prepare", prepared)
+        monkeypatch.setattr(module, "LocalPool", lambda slots, gpus: pool)
+        try:
+            return pool, ablate(tmp_path / file, out=out, **options)
+        except MMBertError as error:
+            error.pool = pool
+            raise
+
+    return run
+
+
+def values(found):
+    return {arm.name: arm.values("amount", "rmse") for arm in found.arms}
+
+
+EXPECTED = {
+    "reference": {0: 1.09, 1: 1.19},
+    "narrow": {0: 1.06, 1: 1.16},
+    "without cells": {0: 1.13, 1: 1.23},
+    "cells masked at test": {0: 2.09, 1: 2.19},
+}
+
+
+def test_all_arms_are_run_and_a_masked_one_is_read_off_the_reference(study, tmp_path):
+    pool, found = study()
+    assert pool.started == [
+        f"{arm}, seed {seed}" for seed in (0, 1) for arm in ("reference", "narrow", "without cells")
+    ]
+    assert values(found) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
+    assert found.baselines == {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}}
+    folder = tmp_path / "runs" / "study"
+    rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
+    told = {(row["arm"], row["seed"]): float(row["value"]) for row in rows if row["metric"] == "rmse"}
+    assert told["cells masked at test", "1"] == pytest.approx(2.19)
+    assert told["constant", ""] == 3
+    comparisons = list(csv.DictReader((folder / "comparisons.csv").read_text().splitlines()))
+    assert (comparisons[0]["arm"], comparisons[0]["planned"]) == ("narrow", "yes")
+    assert float(comparisons[0]["difference"]) == pytest.approx(-0.03)
+
+
+def test_what_is_finished_is_not_run_again_also_for_another_study(study, tmp_path):
+    study()
+    before = {path.name: path.read_bytes() for path in (tmp_path / "runs" / "study").iterdir() if path.is_file()}
+    pool, found = study()
+    assert pool.started == []
+    assert values(found) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
+    assert before == {
+        path.name: path.read_bytes() for path in (tmp_path / "runs" / "study").iterdir() if path.is_file()
+    }
+    (tmp_path / "other.yaml").write_text(STUDY.replace("name: study", "name: other").replace("width: 8", "width: 24"))
+    pool, _ = study("other.yaml", out=tmp_path / "runs" / "other")
+    assert pool.started == ["narrow, seed 0", "narrow, seed 1"]
+
+
+def test_rows_of_a_ledger_count_as_finished_and_are_written_once(study, tmp_path):
+    ledger = tmp_path / "ledger.csv"
+    study(ledger=ledger)
+    first = ledger.read_bytes()
+    assert {row["commit"] for row in csv.DictReader(first.decode().splitlines())} == {"0ldc0de"}  # of the runs
+    pool, found = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")  # the run folders are not there
+    assert pool.started == []
+    assert values(found) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
+    assert found.baselines == {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}}
+    study(ledger=ledger)
+    assert ledger.read_bytes() == first
+    changed = STUDY.replace("seeds: 2", "seeds: 3")
+    (tmp_path / "study.yaml").write_text(changed)
+    pool, _ = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")
+    assert pool.started == ["reference, seed 2", "narrow, seed 2", "without cells, seed 2"]
+
+
+def test_with_other_data_nothing_counts_as_finished(study, tmp_path):
+    ledger = tmp_path / "ledger.csv"
+    study(ledger=ledger)
+    rows = tmp_path / "rows.jsonl"
+    facts = [{"text": f"word {row}", "cells": {"a": row}, "kind": "ab"[row % 2], "amount": row} for row in range(40)]
+    text = "".join(json.dumps(fact) + "\n" for fact in facts)
+    source = f"{{files: {{type: files, path: {rows}}}}}"
+    (tmp_path / "base.yaml").write_text(BASE.replace("{generated: {type: generated, rows: 24}}", source))
+    for content in (text, text.replace("word", "term")):
+        rows.write_text(content)
+        pool, found = study(ledger=ledger)
+        assert len(pool.started) == 6
+        assert len(values(found)["reference"]) == 2
+        pool, _ = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")
+        assert pool.started == []
+
+
+def test_what_is_masked_at_test_is_read_off_a_run_although_the_ledger_has_the_rest(study, tmp_path):
+    ledger, complete = tmp_path / "ledger.csv", tmp_path / "complete.csv"
+    study(ledger=ledger)
+    complete.write_bytes(ledger.read_bytes())
+    lines = ledger.read_text().splitlines(keepends=True)
+    cut = [line for line in lines if ",reference without cells,1," not in line]
+    assert len(lines) - len(cut) == 3
+    ledger.write_text("".join(cut))
+    pool, found = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")
+    assert pool.started == ["reference, seed 1"]
+    assert values(found)["cells masked at test"] == pytest.approx(EXPECTED["cells masked at test"])
+    assert sorted(ledger.read_text().splitlines()) == sorted(complete.read_text().splitlines())
+
+
+def test_a_table_of_folders_equals_one_of_the_ledger_byte_for_byte(study, tmp_path):
+    ledger = tmp_path / "ledger.csv"
+    study(ledger=ledger)
+    study(ledger=ledger, out=tmp_path / "elsewhere" / "study")
+    for name in ("table.csv", "table.md", "comparisons.csv"):
+        one, other = ((tmp_path / place / "study" / name).read_bytes() for place in ("runs", "elsewhere"))
+        assert one == other
+
+
+def test_baselines_are_computed_where_the_runs_have_none(study, tmp_path, monkeypatch):
+    made = [Result("constant", {"amount": {"rmse": 7.0, "mae": 5.0}}, {})]
+    monkeypatch.setattr(module, "baselines", lambda built, console: made)
+    # the wide arm of the first is trained without baselines, and is the reference of the second
+    head, wide = "base: base.yaml\nmetric: amount/rmse\nseeds: 2\n", "{inputs: {cells: {width: 24}}}"
+    (tmp_path / "first.yaml").write_text(f"name: first\n{head}arms: {{wide: {wide}}}\ncomparisons: [wide]\n")
+    deep = "arms: {deep: {trunk: {layers: 2}}}\ncomparisons: [deep]\n"
+    (tmp_path / "second.yaml").write_text(f"name: second\n{head}set: {wide}\n{deep}")
+    study("first.yaml", out=tmp_path / "runs" / "first")
+    pool, found = study("second.yaml", out=tmp_path / "runs" / "second")
+    assert pool.started == ["deep, seed 0", "deep, seed 1"]
+    assert found.baselines == {"constant": {"amount": {"rmse": 7.0, "mae": 5.0}}}
+    assert "constant" in (tmp_path / "runs" / "second" / "table.md").read_text()
+    pool, found = study("second.yaml", out=tmp_path / "runs" / "third", overrides=["evaluate.baselines=false"])
+    assert found.baselines == {}
+
+
+def test_a_run_that_fails_is_marked_and_its_code_is_the_studys(study, tmp_path):
+    with pytest.raises(MMBertError, match="narrow, seed 0: not finite") as caught:
+        study(fails=["narrow, seed 0"])
+    assert caught.value.exit_code == 4
+    assert len(caught.value.pool.started) == 6
+    assert "not finite" in (tmp_path / "runs" / "study" / "table.md").read_text()
+    with pytest.raises(MMBertError, match="--retry-failed") as caught:
+        study()
+    assert caught.value.pool.started == []
+    pool, found = study(retry_failed=True)
+    assert pool.started == ["narrow, seed 0"]
+    assert values(found)["narrow"] == pytest.approx(EXPECTED["narrow"])
+
+
+def test_only_some_arms_are_run_on_request(study):
+    pool, found = study(only=["narrow"])
+    assert pool.started == ["narrow, seed 0", "narrow, seed 1"]
+    assert values(found)["reference"] == {}
+    with pytest.raises(RecipeError, match="Did you mean 'narrow'"):
+        study(only=["narow"])
+
+
+def test_a_metric_that_the_task_has_not_is_told(study, tmp_path):
+    (tmp_path / "study.yaml").write_text(STUDY.replace("amount/rmse", "amount/rsme"))
+    with pytest.raises(RecipeError, match=r"metric \(.*study\.yaml:4\).*no metric 'rsme'\. Did you mean 'rmse'"):
+        study()
+
+
+def test_arms_that_do_not_fit_their_data_are_told_together_before_anything_runs(study, tmp_path):
+    wrong = (
+        "{width: 8}}}, lost: {data: {generated: {type: files, path: nowhere.csv}}},"
+        " gone: {tasks: {words: {type: tagging, of: photo}}}}"
+    )
+    (tmp_path / "study.yaml").write_text(STUDY.replace("{width: 8}}}}", wrong))
+    with pytest.raises(
+        MMBertError, match=r"(?s)nothing was run.*arm 'lost'.*nowhere.csv.*arm 'gone'.*'photo'"
+    ) as caught:
+        study()
+    assert caught.value.exit_code == DataError.exit_code
+
+
+def test_a_typo_is_told_by_the_command_line_before_torch_is_imported(tmp_path, capsys, monkeypatch):
+    (tmp_path / "base.yaml").write_text(BASE)
+    (tmp_path / "study.yaml").write_text(STUDY.replace("width: 8", "wdth: 8"))
+    monkeypatch.setattr("mmbert.cli.commands.importlib.import_module", None)
+    assert main(["ablate", str(tmp_path / "study.yaml")]) == 2
+    assert "Did you mean 'width'" in capsys.readouterr().err
+    assert main(["ablate", str(tmp_path / "study.yaml"), "--slots", "0"]) == 2
+
+
+def test_plan_and_status_say_what_there_is_to_do_and_run_nothing(study, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    options = [str(tmp_path / "study.yaml"), "--out", str(tmp_path / "runs" / "study")]
+    assert main(["ablate", *options, "--plan", "--slots", "2"]) == 0
+    told = capsys.readouterr().out
+    assert "inputs.cells.width: 16 -> 8" in told
+    assert "6 runs" in told
+    assert "4 more seeds would be enough" in told
+    assert not (tmp_path / "runs").exists()
+    study(only=["narrow"])
+    capsys.readouterr()
+    assert main(["ablate", *options, "--status"]) == 0
+    told = capsys.readouterr().out
+    assert "1.06" in told
+    assert told.count("waiting") == 4
+
+
+@pytest.mark.parametrize(
+    ("seeds", "planned", "told"),
+    [
+        (6, 1, "0.0312, enough to decide it"),
+        (5, 1, "0.0625, too large to decide anything; 1 more seeds"),
+        (7, 3, "0.0469 by Holm, enough to decide them"),
+        (6, 3, "0.0938 by Holm, too large"),
+        (1, 1, "the smallest p is 1,"),
+    ],
+)
+def test_what_a_design_can_reach(seeds, planned, told):
+    assert told in design(seeds, planned)

@@ -1,0 +1,175 @@
+"""`mmbert evaluate RUN --inputs` on a run that was trained: as the run says of itself, whole, the same twice."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmbert
+from mmbert.analysis.contribution import worth
+from mmbert.analysis.probe import DRAWS
+from mmbert.cli import commands
+from mmbert.errors import DataError, IntegrityError, RecipeError
+from mmbert.inference.predict import open_run
+from mmbert.report import curves, heatmaps, page
+from mmbert.tracking.run_folder import RunFolder
+
+RECIPE = """\
+name: small
+data: {made: {type: generated, rows: 80, absent: 0.2}}
+trunk: {checkpoint: null, layers: 1, hidden_size: 16, heads: 2, vocabulary: 100, max_positions: 32}
+inputs: {title: {type: text, max_length: 16}, cells: {type: table, width: 8, layers: 1}}
+tasks: {price: {type: regression}, kind: {type: classification}, words: {type: tagging, of: title}}
+train: {steps: 2, batch_size: 8, trackers: [], precision: fp64}
+evaluate: {baselines: false, batch_size: 5}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("worth")
+    (folder / "small.yaml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    """What training says, and what its inputs are then worth."""
+    with pytest.MonkeyPatch.context() as patch:
+        quickly(folder, patch)
+        result = mmbert.train("small.yaml", out="run")
+        return result, worth("run")
+
+
+@pytest.fixture(autouse=True)
+def _quickly(folder, monkeypatch):
+    quickly(folder, monkeypatch)
+
+
+def quickly(folder, patch):
+    patch.chdir(folder)
+    patch.setattr(page, "SECTIONS", (page.worth,))
+    for draws in DRAWS:
+        patch.setitem(DRAWS, draws, 5)
+
+
+def near(expected):
+    return {task: pytest.approx(metrics, rel=1e-9) for task, metrics in expected.items()}
+
+
+def test_subsets_are_what_training_said_of_hidden_inputs(trained):
+    result, found = trained
+    subsets = {tuple(one["inputs"]): one["scores"] for one in found["subsets"]}
+    assert subsets.keys() == {(), ("cells",), ("title",), ("cells", "title")}
+    assert subsets["cells", "title"] == near(result["test"])
+    assert subsets["title",] == near(result["hidden"]["mmbert without cells"])
+    assert subsets["cells",] == near(result["hidden"]["mmbert without title"])
+    assert subsets[()] == found["constant"]
+
+
+def test_no_input_is_worth_what_the_constant_predictor_is(trained):
+    built = open_run("run", data=True)
+    true = np.array([sample.targets["price"] for sample in built.splits["test"][0] if "price" in sample.targets])
+    label = built.labels["price"]
+    error = math.sqrt(np.square(true - label.mean).mean())
+    assert trained[1]["constant"]["price"]["rmse"] == pytest.approx(error, rel=1e-6)
+
+
+def test_contributions_add_up_to_what_all_inputs_have_over_none(trained):
+    found = trained[1]
+    for task, metrics in found["contributions"].items():
+        assert metrics.keys() == found["constant"][task].keys()
+        for metric, worths in metrics.items():
+            assert worths.keys() == {"cells", "title"}
+            gain = found["subsets"][-1]["scores"][task][metric] - found["constant"][task][metric]
+            lower = metric in ("rmse", "mae", "log_loss")
+            assert sum(worths.values()) == pytest.approx(-gain if lower else gain, abs=1e-12)
+
+
+def test_curves_start_at_the_whole_and_at_rate_1_nothing_is_as_it_was(trained):
+    result, found = trained
+    assert found["rates"] == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    changed = [f"{name} corrupted" for name in ("cells", "title")]
+    assert [*found["curves"]] == ["absent at random", *changed]
+    for one in found["curves"].values():
+        assert one["scores"][0] == near(result["test"])
+        assert len(one["scores"]) == 6
+        assert one["scores"][-1]["price"]["rmse"] != one["scores"][0]["price"]["rmse"]
+        told = {note.partition(":")[0] for note in found["notes"]}
+        assert one["areas"].keys() | told == {"price", "kind", "words"}
+        assert not one["areas"].keys() & told
+
+
+def test_the_projection_and_calibration_are_of_tasks_that_say_one_thing_a_row(trained):
+    result, found = trained
+    additive = found["additive"]["tasks"]
+    assert additive.keys() == {"price", "kind"}
+    assert additive["price"]["model"] == pytest.approx(result["test"]["price"], rel=1e-9)  # all rows are few enough
+    told = found["calibration"]["kind"]
+    assert found["calibration"].keys() == {"kind"}
+    assert told["before"]["nll"] == pytest.approx(result["test"]["kind"]["log_loss"], rel=1e-9)
+    assert told["after"].keys() == told["before"].keys() == {"ece", "brier", "nll"}
+
+
+def test_the_file_holds_it_and_a_second_time_gives_the_same(trained, capsys):
+    before = Path("run", "inputs.json").read_bytes()
+    assert json.loads(before) == trained[1]
+    assert commands.main(["evaluate", "run", "--inputs"]) == 0
+    assert Path("run", "inputs.json").read_bytes() == before
+    out = capsys.readouterr().out
+    rows = trained[1]["rows"]
+    for words in (
+        f"{rows} rows of the test split", "no input (constant)", "all inputs over none", "absent at random",
+        "title corrupted", "price rmse", "temperature", "written to run/inputs.json",
+    ):  # fmt: skip
+        assert words in out, words
+
+
+def test_the_report_shows_it(trained, monkeypatch):
+    for module in (curves, heatmaps):  # painting takes long
+        monkeypatch.setattr(module, "draw", lambda name, title, *_: title)
+    assert commands.main(["report", "run"]) == 0
+    assert "What each input is worth" in Path("run", "report.html").read_text()
+
+
+def test_fewer_rows_of_another_split_have_a_file_of_their_own(trained, monkeypatch):
+    monkeypatch.setattr("mmbert.analysis.contribution.MOST_INPUTS", 1)  # as if 2 inputs were too many
+    found = worth("run", split="validation", rows=4)
+    assert (found["split"], found["rows"]) == ("validation", 4)
+    assert found["of"] > 4
+    assert json.loads(Path("run", "inputs.validation.json").read_text()) == found
+    assert all("temperature" not in one for one in found["calibration"].values())  # fitted there, it says nothing
+    assert (found["subsets"], found["contributions"], len(found["curves"])) == ([], {}, 3)
+    assert any("2 inputs have 4 subsets, more than the 2 that are scored" in note for note in found["notes"])
+    assert json.loads(Path("run", "inputs.json").read_text()) == trained[1]
+
+
+def test_training_anew_removes_it(tmp_path):
+    names = ("inputs.json", "inputs.train.json", "inputs.validation.json")
+    folder = RunFolder(tmp_path, writes=True)
+    for begin in (folder.clear, lambda: folder.rewind(3, evaluated=True)):
+        for name in names:
+            folder.write(name, {})
+        begin()
+        assert not any((tmp_path / name).exists() for name in names)
+
+
+def test_an_unfinished_run_and_several_processes_are_refused(trained, tmp_path, monkeypatch):
+    with pytest.raises(IntegrityError, match="must hold a finished run"):
+        worth(tmp_path)
+    with pytest.raises(IntegrityError, match="is not a run folder"):
+        worth(tmp_path / "nowhere")
+    for rows in (0, -1):
+        with pytest.raises(RecipeError, match=f"--rows: expected 1 or more, found {rows}"):
+            worth("run", rows=rows)
+    monkeypatch.setattr("mmbert.analysis.contribution.Accelerator.num_processes", 2)
+    with pytest.raises(RecipeError, match="runs in one process"):
+        worth("run")
+
+
+def test_a_split_without_labels_is_told(trained, monkeypatch):
+    monkeypatch.setattr("mmbert.analysis.contribution._chosen", lambda built, split, rows: [])
+    with pytest.raises(DataError, match="expected labels in the rows of the test split, found none"):
+        worth("run")

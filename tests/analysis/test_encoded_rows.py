@@ -1,0 +1,222 @@
+"""Rows encoded once are the rows that evaluation reads, whole, with inputs absent, or another row's."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmbert.analysis import encoded_rows
+from mmbert.analysis.encoded_rows import ReadOnce, encode, reader
+from mmbert.analysis.probe import of_rows
+from mmbert.data.collate import collate
+from mmbert.data.loader import evaluation_batches
+from mmbert.evaluation.attribution import effects, project
+from mmbert.evaluation.evaluate import evaluate
+from mmbert.evaluation.perturbations import NONE, missing, whole
+from mmbert.experiment.build import build
+from mmbert.recipe.load import load_recipe
+from mmbert.types import Batch, Present
+
+EXACT = 1e-9
+SMALL = (
+    "inputs.sound=null", "inputs.series=null", "inputs.image=null", "inputs.cells.width=8", "inputs.graph.width=8",
+    "inputs.graph.layers=1", "inputs.title={type: text, max_length: 8}", "trunk.hidden_size=16", "trunk.heads=2",
+    "trunk.layers=1", "train.precision=fp64", "data.generated.rows=40", "data.generated.absent=0.3", "fusion=null",
+)  # fmt: skip
+INPUTS = ("cells", "graph", "text", "title")
+LEARNED = ("inputs.cells.missing=learned", "inputs.graph.missing=learned")
+MODELS = {  # the trunk reads the text alone, or not; heads on single inputs; learned tokens for what is absent
+    "concat": ["fusion.type=concat"],
+    "joint, heads, tokens": ["fusion={type: joint, logit_sum: true}", *LEARNED],
+    "logit_sum": ["fusion.type=logit_sum"],
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def made(request):
+    """A model with its training rows, as items and as they were encoded in other batches."""
+    recipe = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
+    built = build(load_recipe(recipe, [*SMALL, *MODELS[request.param]]).recipe)
+    model, generator = built.model.eval(), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():  # gates open, heads and tokens that are not zero
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    items = built.items("train")
+    encoded = encode(model, evaluation_batches(items, 11))
+    return built, encoded, reader(model), [items[position, None] for position in range(len(items))]
+
+
+@pytest.fixture(scope="module")
+def plain(made):
+    """What the model makes of the rows as they are."""
+    return truly(made)
+
+
+def truly(made, change=lambda item: item.inputs):
+    """What the model makes of rows of which each has these inputs, and no other, before it is joined with others."""
+    built, items = made[0], made[3]
+    found = [item._replace(inputs=change(item)) for item in items]
+    parts = [collate(found[at : at + 16], built.processors, built.labels) for at in range(0, len(found), 16)]
+    return evaluate(built.model, parts)
+
+
+def same(found, expected):
+    assert found.loss == pytest.approx(expected.loss, rel=EXACT)
+    assert found.scores["kind"] == pytest.approx(expected.scores["kind"], rel=EXACT)  # others rank rows, which may tie
+    for task, rows in expected.predictions.items():
+        assert list(found.predictions[task]) == list(rows)
+        for row, prediction in rows.items():
+            other = found.predictions[task][row]
+            if task == "words":  # as long as the longest row of the batch
+                other, prediction = other[other >= 0], prediction[prediction >= 0]
+            torch.testing.assert_close(other, prediction, rtol=EXACT, atol=EXACT)
+
+
+def test_whole_rows_are_what_evaluation_reads(made, plain):
+    _, encoded, read, items = made
+    same(evaluate(read, encoded.batches()), plain)
+    assert encoded.ids.tolist() == [item.id for item in items]
+    assert {name: has.tolist() for name, has in encoded.has.items()} == {
+        name: [name in item.inputs for item in items] for name in INPUTS
+    }
+
+
+@pytest.mark.parametrize("names", [["text"], ["graph", "cells"], INPUTS])
+def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(made, plain, names):
+    _, encoded, read, _ = made
+    expected = truly(made, lambda item: {name: one for name, one in item.inputs.items() if name not in names})
+    same(evaluate(read, encoded.batches(), without=names), expected)
+    view = {**whole(encoded.has), **dict.fromkeys(names, torch.full_like(encoded.ids, NONE))}
+    same(evaluate(read, encoded.batches(view)), expected)
+    assert all(not {*names} & batch.inputs.keys() for batch in encoded.batches(view))
+    assert expected.loss != plain.loss
+
+
+def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(made, plain):
+    _, encoded, read, _ = made
+    view = missing(encoded.has, encoded.ids, 0.6, seed=0)
+    places = {sample: place for place, sample in enumerate(encoded.ids.tolist())}
+    expected = truly(
+        made, lambda item: {name: one for name, one in item.inputs.items() if view[name][places[item.id]] != NONE}
+    )
+    same(evaluate(read, encoded.batches(view)), expected)
+    assert expected.loss != plain.loss
+
+
+@pytest.mark.parametrize("names", [["text"], INPUTS])
+def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, plain, names):
+    _, encoded, read, items = made
+    view, inputs = whole(encoded.has), {item.id: dict(item.inputs) for item in items}
+    for shift, name in enumerate(names, start=1):
+        rows = encoded.has[name].nonzero().squeeze(1)
+        view[name][rows] = rows.roll(shift)
+        for row, other in zip(rows.tolist(), rows.roll(shift).tolist(), strict=True):
+            inputs[items[row].id][name] = items[other].inputs[name]
+    expected = truly(made, lambda item: inputs[item.id])
+    same(evaluate(read, encoded.batches(view)), expected)
+    assert expected.loss != plain.loss
+
+
+def test_rows_are_put_together_of_several(made):
+    built, encoded, read, items = made
+    generator = torch.Generator().manual_seed(1)
+    sources = {name: torch.randint(len(items), (9,), generator=generator) for name in INPUTS}
+    found = read.predict(Batch(torch.arange(9), encoded.inputs(sources), {}))
+    own = [{name: items[int(sources[name][row])].inputs.get(name) for name in INPUTS} for row in range(9)]
+    rows = [items[0]._replace(id=row, inputs={name: one for name, one in own[row].items() if one is not None},
+                              targets={}) for row in range(9)]  # fmt: skip
+    with torch.no_grad():
+        expected = built.model.predict(collate(rows, built.processors, built.labels).to("cpu", torch.float64))
+    for task, values in expected.items():
+        torch.testing.assert_close(found[task], values, rtol=EXACT, atol=EXACT)
+
+
+def test_what_only_adds_up_is_its_own_projection(made):
+    """A sum of heads on single inputs, of rows that have a text and lack some of the others; no other model."""
+    built, encoded, read, _ = made
+    inputs, chosen = ("cells", "graph", "written"), encoded.has["text"].nonzero().squeeze(1)[:10]
+
+    def outputs(view):
+        own = {name: chosen[places] for name, places in view.items()}
+        sources = {"cells": own["cells"], "graph": own["graph"], "text": own["written"], "title": own["written"]}
+        return of_rows(read, Batch(own["written"], encoded.inputs(sources), {}), ["kind"])
+
+    assert not all(encoded.has[name][chosen].all() for name in ("cells", "graph"))
+    rows = torch.arange(10)
+    own, projected = outputs(dict.fromkeys(inputs, rows)), project(effects(outputs, inputs, 10, batch=100)["kind"])
+    additive = (projected - own["kind"]).abs().max() < EXACT
+    assert additive == (not built.model.fusion.joins)
+
+
+def test_the_model_stays_as_it_was(made):
+    built, _, read, _ = made
+    assert built.model.encoders.keys() == read.encoders.keys() == {"cells", "graph"}
+    assert read.encoders["cells"] is not built.model.encoders["cells"]
+    assert read.tasks is built.model.tasks
+    assert not isinstance(built.model.trunk, ReadOnce)
+    assert isinstance(read.trunk, ReadOnce) is built.model.fusion.reads_text_alone
+    built.model.train()
+    encode(built.model, [])
+    assert built.model.training
+    built.model.eval()
+
+
+def test_a_split_without_rows_has_no_columns(made):
+    encoded = encode(made[0].model, [])
+    assert encoded.inputs({}) == {}
+    assert list(encoded.batches()) == []
+    assert encoded.ids.shape == (0,)
+
+
+def words(rows, tokens):
+    """A text a row, as the processor makes it."""
+    lengths = torch.tensor([len(one) for one in tokens])
+    size = int(lengths.max())
+    padded = torch.tensor([[*one, *[0] * (size - len(one))] for one in tokens])
+    mask = torch.arange(size) < lengths[:, None]
+    return Present(
+        torch.tensor(rows), {"tokens": padded, "mask": mask, "unit": torch.where(mask, torch.arange(size), -1)}
+    )
+
+
+@pytest.fixture
+def trunk(made):
+    built = made[0]
+    return built.model.trunk
+
+
+@torch.no_grad()
+def test_a_text_is_read_once_and_given_as_often_as_it_comes(trunk, monkeypatch):
+    once, asked = ReadOnce(trunk), []
+    forward = type(trunk).forward
+    monkeypatch.setattr(trunk, "forward", lambda tokens: asked.append(len(tokens.mask)) or forward(trunk, tokens))
+    texts = {"text": words([0, 1, 2, 4], [[7, 8], [9], [7, 8], [9, 9, 9]]), "title": words([1], [[5]])}
+    found = once(once.embed(texts, 6))
+    expected = forward(trunk, trunk.embed(texts, 6))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=EXACT, atol=EXACT)
+    assert asked == [4]  # rows 0 and 2 are one text, as rows 3 and 5, which have none
+    once.embed({"text": words([0, 1], [[9, 9, 9], [9]])}, 2)
+    assert asked == [4, 1]  # row 1 had a title beside it
+    assert {name: tokens.mask.sum() for name, tokens in once.split(found).items()} == {"text": 8, "title": 1}
+
+
+@torch.no_grad()
+def test_a_text_cut_into_other_words_is_another(trunk):
+    once = ReadOnce(trunk)
+    text = words([0], [[7, 8]])
+    joined = replace(text, tensors={**text.tensors, "unit": torch.zeros(1, 2, dtype=torch.int64)})
+    assert once.embed({"text": text}, 1).unit[0].tolist() != once.embed({"text": joined}, 1).unit[0].tolist()
+
+
+@torch.no_grad()
+def test_it_forgets_where_it_would_remember_too_much(trunk, monkeypatch):
+    monkeypatch.setattr(encoded_rows, "MOST", 7)  # tokens: a text of one word is three
+    once = ReadOnce(trunk)
+    first = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
+    once.embed({"text": words([0], [[9]])}, 1)
+    assert len(once._read) == 3
+    again = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
+    torch.testing.assert_close(again.values, first.values, rtol=EXACT, atol=EXACT)
+    assert len(once._read) == 2

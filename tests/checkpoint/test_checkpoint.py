@@ -1,0 +1,188 @@
+"""What is saved comes back bit for bit, and what is in use is never removed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from checkpoint_parts import IDENTITY, Run, names, same
+from safetensors.torch import load_file
+from train_parts import fresh
+
+from mmbert.checkpoint.checkpoint import Content, best, newest, read_trainer, save, verify
+from mmbert.checkpoint.tensors import load_training
+from mmbert.data.loader import batches
+from mmbert.data.sampler import StepPlan
+from mmbert.errors import IntegrityError
+from mmbert.experiment.build import facts, load
+from mmbert.layers.ema import WeightAverage
+from mmbert.recipe.serialize import dump
+from mmbert.training.optimizer import make_optimizer
+from mmbert.training.step import accumulate_gradients, count_units
+
+
+def silent(sentence):
+    raise AssertionError(sentence)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_training_goes_on_bit_for_bit(tmp_path, ema, dtype):
+    run = Run(ema, dtype=dtype).train(5)
+    path = run.save(tmp_path)
+    other = Run(ema, seed=1, dtype=dtype)
+    assert load_training(path, other.model, other.optimizer, other.average)["step"] == 5
+    assert same(other.state(), run.state())
+    other.step = read_trainer(path)["step"]
+    assert same(other.train(4).state(), run.train(4).state())
+    assert run.average.steps == 9
+
+
+def test_a_save_changes_nothing_and_the_average_may_be_applied(tmp_path):
+    run = Run().train(3)
+    before = run.state()
+    path = run.save(tmp_path / "plain")
+    with run.average.applied():
+        applied = run.save(tmp_path / "applied")
+    assert same(run.state(), before)
+    for name in names(path):
+        assert (path / name).read_bytes() == (applied / name).read_bytes()
+
+
+def test_the_model_that_predicts_is_the_average_and_the_raw_weights_are_beside_it(tmp_path):
+    run = Run().train(3)
+    path = run.save(tmp_path)
+    state = run.state()
+    model, raw = load_file(path / "model.safetensors"), load_file(path / "raw.safetensors")
+    assert model.keys() == {"weight", "idle", "frozen", "seen"}
+    assert raw.keys() == {"weight", "idle"}
+    assert torch.equal(raw["weight"], state["weight"])
+    assert torch.equal(model["weight"], state["average.weight"])
+    assert not torch.equal(model["weight"], raw["weight"])
+    assert torch.equal(model["seen"], state["seen"])
+
+
+def test_the_files_are_those_of_the_manifest_and_none_is_a_pickle(tmp_path):
+    path = Run(ema=0).train(1).save(tmp_path, best=1)
+    content = verify(path)
+    assert names(path) == {*content["files"], "manifest.json"}
+    assert {file.suffix for file in path.iterdir()} == {".safetensors", ".json", ".yaml"}
+    assert content["identity"] == IDENTITY
+    assert "raw.safetensors" not in names(path)
+    assert read_trainer(path) == {"best_step": 1, "mark": 1, "step": 1, "average_steps": 1}
+    assert {(file.stat().st_mode & 0o777) for file in path.iterdir()} == {(path / "recipe.yaml").stat().st_mode & 0o777}
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_a_real_model_goes_on_bit_for_bit_with_dropout_and_a_wrapped_optimizer(tmp_path, ema):
+    accelerator = Accelerator(cpu=True)
+
+    def started(seed):
+        built = fresh(f"train.ema={ema}", "train.dropout=0.1", f"train.seed={seed}")
+        model, optimizer = accelerator.prepare(built.model, make_optimizer(built.model, built.recipe.optim))
+        return built, model, optimizer, WeightAverage(built.model, ema)
+
+    def train(run, first, steps):
+        built, model, optimizer, average = run
+        weights = {name: task.weight for name, task in built.model.tasks.items()}
+        for step, parts in enumerate(steps, first):
+            units = count_units(built.model, parts, accelerator.device)
+            accumulate_gradients(model, parts, units, weights, accelerator, seed=(0, step))
+            optimizer.step()
+            optimizer.zero_grad()
+            average.update()
+
+    one, other = started(0), started(1)
+    items = one[0].items("train")
+    steps = list(batches(StepPlan(0, len(items), 8), items, steps=6, accumulate=1))
+    train(one, 1, steps[:3])
+    built, model, optimizer, average = one
+    parts = {f"inputs.{name}": part for name, part in built.processors.items()}
+    parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
+    path = save(tmp_path, 3, Content(built.model, optimizer, average, parts, facts(built.model), {"best_step": 3},
+                                     dump(built.recipe), IDENTITY), keep=())  # fmt: skip
+    with average.applied():  # what predicts is what was evaluated
+        torch.testing.assert_close(load(path, built.recipe).model.state_dict(), model.state_dict(), rtol=0, atol=0)
+    load_training(path, other[0].model, other[2], other[3])
+    train(one, 4, steps[3:])
+    train(other, 4, steps[3:])
+    assert same(other[0].model.state_dict(), one[0].model.state_dict())
+    assert same(other[3].state(), one[3].state())
+    for first, second in zip(*(run[2].optimizer.state_dict()["state"].values() for run in (one, other)), strict=True):
+        assert same(second, first)
+
+
+def test_every_other_checkpoint_is_removed_but_the_kept_and_the_best(tmp_path):
+    run = Run().train(1)
+    for step, keep, left in [
+        (1, (), {1}), (2, (), {1, 2}), (3, (2,), {1, 2, 3}), (4, (), {1, 4}), (7, (9,), {1, 7}), (5, (), {1, 5}),
+    ]:  # fmt: skip
+        run.mark(step).save(tmp_path, best=1, keep=keep)
+        assert names(tmp_path) == {f"step-{step}" for step in left}
+        assert newest(tmp_path, silent) == tmp_path / f"step-{step}"
+    run.mark(8).save(tmp_path, best=8)
+    assert names(tmp_path) == {"step-8"}
+
+
+def test_what_is_no_checkpoint_is_left_alone(tmp_path):
+    for name in ("step-03", "step-x", "notes", "step-1.bak", ".step-x.tmp", ".step-1.mine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step.txt").touch()
+    before = names(tmp_path)
+    (tmp_path / "step-1").touch()  # has the name of one: a file, and a link to nowhere
+    (tmp_path / ".step-1.tmp").symlink_to(tmp_path / "gone")
+    Run().mark(2).save(tmp_path)
+    assert names(tmp_path) == before | {"step-2"}
+
+
+def test_a_verified_checkpoint_of_the_same_step_is_left_as_it_is(tmp_path):
+    run = Run().train(2)
+    path = run.save(tmp_path)
+    before = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
+    run.save(tmp_path)
+    assert {file.name: file.stat().st_mtime_ns for file in path.iterdir()} == before
+
+
+def test_a_damaged_one_of_the_same_step_and_one_of_another_run_are_replaced(tmp_path):
+    run = Run().mark(2)
+    path = run.save(tmp_path)
+    (path / "recipe.yaml").write_text("mark: 7\n")
+    run.save(tmp_path)
+    verify(path)
+    save(tmp_path, 2, replace(run.content(), identity={**IDENTITY, "data": "new"}), keep=())
+    assert verify(path)["identity"]["data"] == "new"
+    assert names(tmp_path) == {"step-2"}
+
+
+def test_the_best_is_what_the_newest_verified_checkpoint_says(tmp_path):
+    folder, told = tmp_path / "checkpoints", []
+    with pytest.raises(IntegrityError, match=r"holds no checkpoint yet that can be used$"):
+        best(tmp_path, silent)
+    Run().mark(1).save(folder)
+    with pytest.raises(IntegrityError, match="no evaluation was reached"):
+        best(tmp_path, silent)
+    Run().mark(2).save(folder, best=2)
+    Run().mark(3).save(folder, best=2)
+    assert best(tmp_path, silent) == folder / "step-2"
+    Run().mark(4).save(folder, best=4, keep=(2, 3))
+    (folder / "step-4" / "manifest.json").unlink()
+    assert best(tmp_path, told.append) == folder / "step-2"  # the fourth cannot say that it was better
+    assert len(told) == 1
+    assert told[0].startswith("the checkpoint step-4 is passed over: ")
+    (folder / "step-2" / "model.safetensors").unlink()
+    with pytest.raises(IntegrityError, match=r"step-2/model\.safetensors' is missing"):
+        best(tmp_path, told.append)  # and the third is not taken in its place
+    for path in folder.glob("step-*/recipe.yaml"):
+        path.unlink()
+    with pytest.raises(IntegrityError, match=r"that can be used; .*step-4 is passed over.*; .*step-3 is passed over"):
+        best(tmp_path, silent)
+
+
+def test_what_is_no_json_fails_before_it_costs_anything(tmp_path):
+    run = Run()
+    run.mark(1).save(tmp_path)
+    with pytest.raises(TypeError):
+        save(tmp_path, 2, replace(run.content(), trainer={"best_step": 0, "x": object()}), keep=())
+    assert names(tmp_path) == {"step-1"}
+    assert json.loads((tmp_path / "step-1" / "parts.json").read_text())["mark"] == 1

@@ -1,0 +1,196 @@
+"""The doctor tells what was asked for and what there is, and refuses what a training refuses, with the same words."""
+
+import multiprocessing
+import os
+import socket
+import sys
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from mmbert.cli import commands, doctor
+
+ROOT = Path(commands.__file__).resolve().parents[2]
+LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch, tmp_path):
+    """No launcher around this process, no configuration, and an empty cache."""
+    for name in (*LAUNCHER, *(name for name in os.environ if name.startswith("ACCELERATE_"))):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(doctor, "default_config_file", str(tmp_path / "default_config.yaml"))
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def told(capsys):
+    """The exit code, the table as a dict, and the lines below it."""
+    code = commands.main(["doctor"])
+    title, *lines = capsys.readouterr().out.splitlines()
+    assert title.startswith("mmbert doctor ---")
+    rule = next(number for number, line in enumerate(lines) if set(line) == {"-"})
+    rows = [line.split("  ", maxsplit=1) for line in lines[:rule]]
+    return code, {name: value.strip() for name, value in rows}, lines[rule + 1 :]
+
+
+def test_one_process_is_fine_and_all_that_is_asked_for_is_there(capsys):
+    code, table, verdict = told(capsys)
+    assert (code, verdict[-1]) == (0, "fine: 1 process can train")
+    assert table["asked: launcher"] == "none: one process"
+    assert table["there: processes"] == "alone"
+    assert table["there: weights of minilm"].startswith("not in the cache")
+    for name in ("device", "CPU", "memory", "cache", "current folder", "libraries", "optional libraries"):
+        assert table[f"there: {name}"]
+    both = table["there: optional libraries"] + table.get("there: not installed", "")
+    assert all(name in both for name in doctor.OPTIONAL)
+    assert all(f"{name} " in table["there: libraries"] for name in doctor.LIBRARIES)
+
+
+def test_what_the_launcher_asked_for_is_shown_without_secrets(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_HUB_TOKEN", "topsecret")
+    monkeypatch.setenv("HF_TOKEN", "topsecret")
+    (tmp_path / "default_config.yaml").write_text(
+        "distributed_type: MULTI_GPU\nuse_cpu: true\nec2_instance_type: mine\niam_role_name: topsecret\n"
+    )
+    _, table, _ = told(capsys)
+    assert table["asked: ACCELERATE_MIXED_PRECISION"] == "bf16"
+    assert table["asked: ACCELERATE_HUB_TOKEN"] == "***"
+    assert table[f"asked: configuration {tmp_path / 'default_config.yaml'}"] == (
+        "distributed_type: MULTI_GPU, use_cpu: true"
+    )
+    assert table["there: device"] == "cpu, bf16" or "cuda" in table["there: device"]
+    assert "topsecret" not in str(table)
+
+
+def test_a_world_size_that_no_launcher_set_is_told(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    code, table, verdict = told(capsys)
+    assert code == 2
+    assert table["asked: WORLD_SIZE"] == "4"
+    (line,) = [line for line in verdict if line.startswith("not fine")]
+    assert "WORLD_SIZE is 4 but there is no RANK and no LOCAL_RANK and no MASTER_ADDR" in line
+    command = "ACCELERATE_USE_CPU=1 accelerate launch --multi_gpu --num_processes 4 --main_process_port 0 -m mmbert"
+    assert verdict[-1] == f"  {command} train ..."
+    monkeypatch.setenv("WORLD_SIZE", "four")
+    assert told(capsys)[0] == 2
+
+
+def test_a_precision_that_a_training_refuses_is_refused(capsys, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    code, _, verdict = told(capsys)
+    assert code == 2
+    assert verdict[-1].startswith("not fine: --mixed_precision must be no or bf16")
+
+
+def test_processes_that_cannot_meet_are_told(capsys, monkeypatch):
+    def fail(_):
+        raise RuntimeError("no connection to https://me:topsecret@example.org\nand a long trace")
+
+    monkeypatch.setattr(doctor, "make_accelerator", fail)
+    code, table, verdict = told(capsys)
+    assert code == 2
+    assert "there: processes" not in table
+    assert verdict[-1] == "not fine: this launch fails: no connection to https://***@example.org"
+
+
+def machine(monkeypatch, *, cores, threads, shared=10e9):
+    monkeypatch.setattr(doctor, "usable_cores", lambda: cores)
+    monkeypatch.setattr(doctor.torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "shared_memory", lambda: shared)
+
+
+@pytest.mark.parametrize(
+    ("there", "world", "said"),
+    [
+        ({"cores": 8, "threads": 1}, 1, "one thread a process, so 7 of 8 cores idle: set OMP_NUM_THREADS=8"),
+        ({"cores": 8, "threads": 1}, 3, "one thread a process, so 5 of 8 cores idle: set OMP_NUM_THREADS=2"),
+        ({"cores": 4, "threads": 1}, 6, "6 processes share 4 cores: start 4 or fewer here (--num_processes 4)"),
+        ({"cores": 4, "threads": 4, "shared": 64e6}, 1, "/dev/shm has 64 MB free"),
+        ({"cores": 4, "threads": 4}, 1, None),
+        ({"cores": 4, "threads": 1}, 4, None),
+        ({"cores": 4, "threads": 4, "shared": None}, 1, None),
+    ],
+)
+def test_what_costs_time_is_warned_of(monkeypatch, there, world, said):
+    machine(monkeypatch, **there)
+    found = list(doctor.warnings(world))
+    assert len(found) == (said is not None)
+    assert said is None or found[0].startswith(said)
+
+
+def test_processes_are_counted_on_this_machine_not_on_all(monkeypatch):
+    machine(monkeypatch, cores=4, threads=1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert list(doctor.warnings(16)) == []
+
+
+def _rank(words, environment, said, together):
+    """What one process of a launch does, forked so that it need not import torch again."""
+    warnings.simplefilter("default")
+    torch.set_num_threads(1)
+    torch.cuda.is_available = lambda: False
+    os.environ.update(environment)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with open(said, "w") as file, redirect_stdout(file), redirect_stderr(file):
+        code = commands.main(words)
+    together.wait(timeout=60)  # the first to end would take the other's connection away
+    sys.exit(code)
+
+
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """A function that runs a command in two processes, as a launcher starts them: their exit codes, what they said."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+
+    def launched(*words, **environment):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        said, ranks = [tmp_path / f"said-{rank}" for rank in "01"], []
+        fork = multiprocessing.get_context("fork")
+        together = fork.Barrier(2)
+        for rank, file in zip("01", said, strict=True):
+            given = ([*words], environment | {"RANK": rank, "LOCAL_RANK": rank}, file, together)
+            ranks.append(fork.Process(target=_rank, args=given))
+            ranks[-1].start()
+        for process in ranks:
+            process.join(timeout=60)
+            process.kill()
+        assert not list(empty.iterdir())
+        return [process.exitcode for process in ranks], [file.read_text() for file in said]
+
+    return launched
+
+
+def test_two_processes_of_rank_0_get_one_table_and_exit_2(launched):
+    """What a configuration with ``use_cpu: true`` and MULTI_GPU makes of its two processes."""
+    codes, said = launched("doctor")
+    assert codes == [2, 2], said
+    assert "not fine: the launcher started 2 processes, of which each would train alone" in said[0]
+    assert said[1] == ""
+
+
+def test_two_trainings_of_rank_0_exit_2_and_write_nothing(launched):
+    codes, said = launched("train", str(ROOT / "recipes" / "debug.yaml"), "--out", "run")
+    assert codes == [2, 2], said
+    assert all("the launcher started 2 processes" in one for one in said)
+
+
+def test_two_launched_processes_are_fine_and_tell_one_table(launched):
+    codes, said = launched("doctor", ACCELERATE_USE_CPU="1", GLOO_SOCKET_IFNAME="lo")
+    assert codes == [0, 0], said
+    assert said[0].count("mmbert doctor --") == 1
+    assert "2 found each other" in said[0]
+    assert said[0].splitlines()[-1] == "fine: 2 processes can train"
+    assert said[1] == ""

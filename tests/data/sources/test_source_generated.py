@@ -1,0 +1,48 @@
+"""Generated samples."""
+
+import pickle
+
+import numpy as np
+from data_parts import Letters, Number, fields
+
+from mmbert.data.sources.generated import GeneratedSource
+
+INPUTS = {**fields(Letters, "a", "b"), **fields(Number, "c")}
+TARGETS = fields(Number, "y", "z")
+
+
+def source(**options):
+    return GeneratedSource("made", INPUTS, TARGETS, **options)
+
+
+def test_rows_are_pure():
+    first, second = source(absent=0.5).split("all"), source(absent=0.5).split("all")
+    assert [second[row] for row in reversed(range(256))] == [first[row] for row in range(256)][::-1]
+    assert pickle.loads(pickle.dumps(first))[9] == first[9]
+    assert source(seed=1).split("all")[0] != source().split("all")[0]
+
+
+def test_splits_cover():
+    found = source(rows=300)
+    ids = [sample.id for name in ("train", "validation", "test") for sample in found.split(name)]
+    assert sorted(ids) == sorted(sample.id for sample in found.split("all"))
+    assert min(len(found.split(name)) for name in ("validation", "test")) > 10
+    assert found.fields == {"a", "b", "c", "y", "z"}
+
+
+def test_nothing_is_absent_by_default():
+    assert all(len(sample.inputs) == 3 and len(sample.targets) == 2 for sample in source().split("all"))
+
+
+def test_absence():
+    samples = [*source(rows=2000, absent=0.6).split("all")]
+    assert all(sample.inputs for sample in samples)
+    assert any(not sample.targets for sample in samples)
+    assert abs(np.mean(["y" in sample.targets for sample in samples]) - 0.4) < 0.05
+    assert abs(np.mean(["a" in sample.inputs for sample in samples]) - (0.4 + 0.6**3 / 3)) < 0.05
+
+
+def test_a_new_input_changes_no_other():
+    wider = GeneratedSource("made", {**INPUTS, **fields(Number, "d")}, TARGETS)
+    for one, other in zip(source().split("all"), wider.split("all"), strict=True):
+        assert one.inputs == {name: other.inputs[name] for name in one.inputs}

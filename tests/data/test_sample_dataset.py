@@ -1,0 +1,93 @@
+"""Items that are made once: which, how many, and that they are what they would be made anew."""
+
+import pickle
+
+import pytest
+import torch
+
+from mmbert.contracts import Processor
+from mmbert.data.collate import Item
+from mmbert.data.sample_dataset import BESIDE, ItemCache, Items
+from mmbert.types import Sample
+
+
+class Counting(Processor):
+    """Counts how often it is asked; adds noise in training where it ``augments``."""
+
+    def __init__(self, *, augments: bool = False):
+        self.asked, self.augments = 0, augments
+
+    def __call__(self, value, rng=None):
+        self.asked += 1
+        noise = rng.normal() if self.augments and rng is not None else 0.0
+        return {"values": torch.tensor([value + noise])}
+
+    @classmethod
+    def example(cls, rng):
+        return 1.0
+
+
+def items(*processors, input_dropout=0.0):
+    named = {f"input{place}": processor for place, processor in enumerate(processors)}
+    rows = [Sample(row, "shop", dict.fromkeys(named, float(row)), {}) for row in range(4)]
+    return Items([rows], named, {}, seed=1, input_dropout=input_dropout)
+
+
+def values(item):
+    return {name: tensors["values"].tolist() for name, tensors in item.inputs.items()}
+
+
+def test_what_is_not_drawn_is_made_once_for_training_and_once_for_evaluation():
+    processor = Counting()
+    found = items(processor)
+    for epoch in (0, 1, None, 2, None):
+        assert values(found[2, epoch]) == {"input0": [2.0]}
+    assert processor.asked == 2
+
+
+def test_what_is_drawn_is_made_anew_in_every_epoch():
+    plain, noisy = Counting(), Counting(augments=True)
+    found = items(plain, noisy)
+    epochs = [values(found[1, epoch]) for epoch in (0, 1, 0)]
+    assert epochs[0] == epochs[2] != epochs[1]
+    assert noisy.asked == 3
+    assert values(found[1, None]) == values(found[1, None]) == {"input0": [1.0], "input1": [1.0]}
+    assert noisy.asked == 4
+
+
+def test_inputs_are_dropped_anew_in_every_epoch():
+    found = items(Counting(), Counting(), input_dropout=0.5)
+    seen = [{*found[3, epoch].inputs} for epoch in range(40)]
+    assert {frozenset(one) for one in seen} == {
+        frozenset({"input0"}),
+        frozenset({"input1"}),
+        frozenset({"input0", "input1"}),
+    }
+    assert seen == [{*items(Counting(), Counting(), input_dropout=0.5)[3, epoch].inputs} for epoch in range(40)]
+
+
+def test_the_first_that_have_room_stay():
+    kept = ItemCache(most=3 * (2 * BESIDE + 400))
+    made = [Item(row, {"size": {"value": torch.zeros(100)}}, {}) for row in range(4)]
+    for item in made:
+        kept.add(item.id, item)
+    assert [kept.get(row) for row in range(4)] == [*made[:3], None]
+
+
+def test_a_copy_for_a_worker_is_empty():
+    processor = Counting()
+    found = items(processor)
+    _ = found[0, 0]
+    copy = pickle.loads(pickle.dumps(found))
+    assert copy.processors["input0"].asked == 1
+    _ = copy[0, 0]
+    assert copy.processors["input0"].asked == 2
+
+
+@pytest.mark.parametrize("epoch", [0, None])
+def test_a_bad_value_is_told_each_time(epoch):
+    found = items(Counting())
+    found.splits[0][2].inputs["input0"] = "much"
+    for _ in range(2):
+        with pytest.raises(TypeError):
+            _ = found[2, epoch]

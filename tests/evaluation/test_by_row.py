@@ -1,0 +1,37 @@
+"""Rows of many batches under their samples' ids."""
+
+import pickle
+
+import pytest
+import torch
+
+from mmbert.evaluation.evaluate import ByRow
+
+BLOCKS = [
+    (torch.tensor([9, 2**62]), torch.tensor([[0.9, 1.0], [0.1, 2.0]])),
+    (torch.tensor([4]), torch.tensor([[0.4]])),
+]
+
+
+def test_each_row_is_found_under_its_id_in_the_order_of_the_ids():
+    rows = ByRow(BLOCKS)
+    expected = {4: [0.4], 9: [0.9, 1.0], 2**62: [0.1, 2.0]}
+    assert [*rows] == [*expected]
+    for found in (rows, pickle.loads(pickle.dumps(rows))):
+        assert {sample: row.tolist() for sample, row in found.items()} == {
+            sample: pytest.approx(row) for sample, row in expected.items()
+        }
+    assert [row.tolist() for row in rows.rows()] == [row.tolist() for row in rows.values()]
+
+
+def test_targets_are_rows_of_each_tensor():
+    rows = ByRow([(torch.tensor([3, 1]), {"target": torch.tensor([30, 10]), "known": torch.tensor([True, False])})])
+    assert {name: tensor.item() for name, tensor in rows[1].items()} == {"target": 10, "known": False}
+
+
+def test_what_is_not_there_and_what_is_there_twice():
+    assert 5 not in ByRow(BLOCKS)
+    assert 2**62 + 1 not in ByRow(BLOCKS)
+    assert ByRow(BLOCKS).distinct
+    assert not ByRow([*BLOCKS, (torch.tensor([9]), torch.tensor([[0.0, 0.0]]))]).distinct
+    assert len(ByRow([])) == 0

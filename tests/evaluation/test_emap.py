@@ -1,0 +1,91 @@
+"""The additive projection: additive functions stay, XOR comes to chance, and the closed form of a product."""
+
+import pytest
+import torch
+
+from mmbert.evaluation.attribution import effects, project
+
+SIZE = 12
+NAMES = ("a", "b", "c")
+
+
+def values(seed=0, inputs=NAMES, size=SIZE):
+    generator = torch.Generator().manual_seed(seed)
+    return {name: torch.randn(size, 2, generator=generator, dtype=torch.float64) for name in inputs}
+
+
+def projected(function, inputs, size=SIZE, batch=7):
+    return project(effects(lambda view: {"task": function(view)}, inputs, size, batch=batch)["task"])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("batch", [7, 1000])
+def test_an_additive_function_is_unchanged(count, batch):
+    own, inputs = values(), NAMES[:count]
+
+    def function(view):
+        return sum(own[name][view[name]].sin() * (place + 1) for place, name in enumerate(inputs))
+
+    rows = torch.arange(SIZE)
+    expected = function(dict.fromkeys(inputs, rows))
+    torch.testing.assert_close(projected(function, inputs, batch=batch), expected, rtol=0, atol=1e-12)
+
+
+def test_a_product_becomes_the_sum_of_its_main_effects():
+    own = values(inputs=("a", "b"))
+    found = projected(lambda view: own["a"][view["a"]] * own["b"][view["b"]], ("a", "b"))
+    mean_a, mean_b = own["a"].mean(0), own["b"].mean(0)
+    torch.testing.assert_close(found, own["a"] * mean_b + mean_a * own["b"] - mean_a * mean_b)
+
+
+def test_it_is_the_formula_written_out_with_three_inputs():
+    own = values()
+
+    def function(view):
+        return (own["a"][view["a"]] * own["b"][view["b"]] + own["c"][view["c"]]).exp()
+
+    found = projected(function, NAMES)
+    rows, terms = torch.arange(SIZE), []
+    for name in NAMES:
+        means = []
+        for row in range(SIZE):
+            view = {one: torch.full_like(rows, row) if one == name else rows for one in NAMES}
+            means.append(function(view).mean(0))
+        terms.append(torch.stack(means))
+    overall = torch.stack(terms).mean((0, 1))
+    torch.testing.assert_close(found, sum(terms) - 2 * overall)
+
+
+def test_it_is_additive_and_projecting_again_changes_nothing():
+    own = values(inputs=("a", "b"))
+    grid = {"a": torch.arange(SIZE).repeat_interleave(SIZE), "b": torch.arange(SIZE).repeat(SIZE)}
+    table = (own["a"][grid["a"]] * own["b"][grid["b"]]).tanh().reshape(SIZE, SIZE, 2)
+    additive = table.mean(1)[:, None] + table.mean(0)[None] - table.mean((0, 1))
+    once = projected(lambda view: table[view["a"], view["b"]], ("a", "b"))
+    torch.testing.assert_close(once, additive[torch.arange(SIZE), torch.arange(SIZE)])
+    torch.testing.assert_close(projected(lambda view: additive[view["a"], view["b"]], ("a", "b")), once)
+
+
+def test_xor_comes_to_chance():
+    bits = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]] * 3)
+
+    def function(view):
+        label = bits[view["a"], 0] ^ bits[view["b"], 1]
+        return torch.nn.functional.one_hot(label, 2).double() * 10
+
+    found = projected(function, ("a", "b"))
+    torch.testing.assert_close(found, torch.full((12, 2), 5.0, dtype=torch.float64))
+    assert function({"a": torch.arange(12), "b": torch.arange(12)}).std() > 4
+
+
+def test_two_inputs_are_asked_for_each_pair_once_and_three_for_three_times_as_many():
+    for inputs, passes in ((NAMES[:2], 1), (NAMES, 3)):
+        asked = []
+
+        def function(view, asked=asked):
+            asked.extend(zip(*(view[name].tolist() for name in view), strict=True))
+            return torch.zeros(len(view["a"]), 1)
+
+        projected(function, inputs)
+        assert len(asked) == passes * SIZE**2
+        assert len({*asked}) == (SIZE**2 if passes == 1 else 3 * SIZE**2 - 2 * SIZE)

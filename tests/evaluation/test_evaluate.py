@@ -1,0 +1,145 @@
+"""Evaluation is exact: the same for any cut into batches and processes, measured against the constant predictor."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmbert.data.loader import evaluation_batches
+from mmbert.errors import IntegrityError
+from mmbert.evaluation import evaluate as evaluate_module
+from mmbert.evaluation.evaluate import Evaluation, evaluate
+from mmbert.experiment.build import build
+from mmbert.recipe.load import load_recipe
+from mmbert.types import Batch
+
+SMALL = (
+    "inputs.image=null", "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16",
+    "trunk.hidden_size=16", "trunk.heads=2", "train.precision=fp64", "data.generated.absent=0.3",
+)  # fmt: skip
+TASKS = {"amount", "kind", "topics", "words"}
+
+
+@pytest.fixture(scope="module")
+def built():
+    recipe = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
+    return build(load_recipe(recipe, SMALL).recipe)
+
+
+def batches(built, size=16, **share):
+    return list(evaluation_batches(built.items("train"), size, **share))
+
+
+def same(found: Evaluation, expected: Evaluation, bound=1e-9):
+    assert found.loss == pytest.approx(expected.loss, rel=bound)
+    assert found.skill == pytest.approx(expected.skill, rel=bound)
+    assert found.scores == {task: pytest.approx(scores, rel=bound) for task, scores in expected.scores.items()}
+    for task, rows in expected.predictions.items():
+        assert list(found.predictions[task]) == list(rows) == sorted(rows)
+        for row, prediction in rows.items():
+            other = found.predictions[task][row]
+            if task == "words":  # as long as the longest row of the batch
+                other, prediction = other[other >= 0], prediction[prediction >= 0]
+            torch.testing.assert_close(other, prediction, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("size", [1, 5, 81])
+def test_any_size_of_batch_gives_the_same(built, size):
+    same(evaluate(built.model, batches(built, size)), evaluate(built.model, batches(built)))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_any_number_of_processes_gives_the_same_to_each(built, world, monkeypatch):
+    parts = []
+    monkeypatch.setattr(evaluate_module, "gather_object", lambda own: parts.append(own) or own)
+    for rank in range(world):
+        evaluate(built.model, batches(built, 8, rank=rank, world=world))
+    monkeypatch.setattr(evaluate_module, "gather_object", lambda own: [part for share in parts for part in share])
+    gathered = evaluate(built.model, [])
+    monkeypatch.undo()
+    same(gathered, evaluate(built.model, batches(built)))
+
+
+def test_every_labelled_row_is_scored_once(built):
+    found = evaluate(built.model, batches(built))
+    samples = list(built.splits["train"][0])
+    assert found.predictions.keys() == found.targets.keys() == TASKS
+    for task in TASKS:
+        labelled = sorted(sample.id for sample in samples if task in sample.targets)
+        assert list(found.predictions[task]) == list(found.targets[task]) == labelled
+        assert 0 < len(labelled) < len(samples)
+
+
+def test_the_loss_is_the_mean_over_labelled_units_in_closed_form(built):
+    found = evaluate(built.model, batches(built, 7))
+    classes, tags = (len(built.labels[task].classes) for task in ("kind", "words"))
+    costs = [-found.predictions["kind"][row][int(item["target"])].log() for row, item in found.targets["kind"].items()]
+    assert found.loss["kind"] == pytest.approx(float(torch.stack(costs).mean()) / math.log(classes))
+    assert found.loss["kind"] == pytest.approx(found.scores["kind"]["log_loss"] / math.log(classes))
+    std = built.labels["amount"].std
+    assert found.loss["amount"] == pytest.approx((found.scores["amount"]["rmse"] / std) ** 2, rel=1e-6)
+    assert tags > 1
+    assert found.mean_skill == pytest.approx(sum(found.skill.values()) / 4)
+
+
+def speaking(built, monkeypatch, said):
+    """Let each head say what ``said(task, fused)`` gives."""
+    for task in built.model.tasks.values():
+        monkeypatch.setattr(task, "forward", lambda fused, task=task: said(task, fused))
+
+
+def test_the_constant_predictor_has_skill_0(built, monkeypatch):
+    speaking(built, monkeypatch, lambda task, fused: task.constant(fused))
+    found = evaluate(built.model, batches(built))
+    assert found.skill == dict.fromkeys(TASKS, 0.0)
+    assert found.mean_skill == 0
+    # on the training split it is the best constant, in whose loss labels cost about 1 each
+    assert all(0.8 < loss < 1.01 for loss in found.loss.values())
+
+
+def test_skill_is_one_minus_the_share_of_the_constants_loss(built, monkeypatch):
+    amount = built.model.tasks["amount"]
+    for method, value in (("forward", 0.5), ("constant", 2.0)):
+        monkeypatch.setattr(amount, method, lambda fused, value=value: torch.full_like(fused.summary[:, 0], value))
+    found = evaluate(built.model, batches(built, 7))
+    labels = torch.stack([item["target"] for item in found.targets["amount"].values()])
+    expected = 1 - (labels - 0.5).square().sum() / (labels - 2.0).square().sum()
+    assert found.skill["amount"] == pytest.approx(float(expected))
+    monkeypatch.setattr(amount, "loss", lambda output, targets: (output - output).sum())  # a perfect predictor's
+    assert evaluate(built.model, batches(built)).skill["amount"] == 0.0  # and a perfect constant's: nothing to gain
+
+
+def test_a_row_in_two_shares_is_refused(built):
+    twice = [*batches(built), batches(built)[1]]
+    with pytest.raises(IntegrityError, match=r"^task 'amount': \d+ rows were evaluated, of which some twice$"):
+        evaluate(built.model, twice)
+
+
+def test_a_task_without_a_label_has_no_entry(built):
+    some = [Batch(one.ids, one.inputs, {"kind": one.targets["kind"]}) for one in batches(built)]
+    found = evaluate(built.model, some)
+    assert found.loss.keys() == found.skill.keys() == found.scores.keys() == found.predictions.keys() == {"kind"}
+    assert found.mean_skill == found.skill["kind"]
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_model_comes_back_as_it_was(built, mode):
+    built.model.train(mode)
+    before = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
+    first, second = evaluate(built.model, batches(built)), evaluate(built.model, batches(built))
+    assert built.model.training is mode
+    assert first.loss == second.loss  # no dropout
+    torch.testing.assert_close(built.model.state_dict(), before, rtol=0, atol=0)
+    assert all(parameter.grad is None for parameter in built.model.parameters())
+
+
+@pytest.mark.parametrize("names", [["text"], ["cells"], ["text", "cells"]])
+def test_an_input_taken_away_is_an_absent_input(built, names):
+    found = evaluate(built.model, batches(built), without=names)
+    bare = [
+        Batch(one.ids, {name: own for name, own in one.inputs.items() if name not in names}, one.targets)
+        for one in batches(built)
+    ]
+    same(found, evaluate(built.model, bare), bound=1e-12)
+    assert found.loss != evaluate(built.model, batches(built)).loss

@@ -1,0 +1,88 @@
+"""Kept evaluations: what was predicted and what is true comes back bit for bit, however wide the blocks are."""
+
+import pickle
+
+import pytest
+import torch
+
+from mmbert.errors import IntegrityError
+from mmbert.evaluation.evaluate import ByRow, Evaluation
+from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions, load_groups, load_predictions
+
+IDS = torch.tensor([2**62, 9]), torch.tensor([4]), torch.tensor([7])
+
+
+def ragged():
+    """Tags of three, one and no unit a row; truth values, integers and numbers of two precisions."""
+    widths = 3, 1, 0
+    predictions = [
+        torch.arange(len(ids) * width).reshape(len(ids), width) for ids, width in zip(IDS, widths, strict=True)
+    ]
+    targets = [{"target": torch.full((len(ids), width + 1), -100), "known": torch.ones(len(ids), dtype=torch.bool)}
+               for ids, width in zip(IDS, widths, strict=True)]  # fmt: skip
+    return predictions, targets
+
+
+def evaluation():
+    predictions, targets = ragged()
+    shared = torch.tensor([0.1, float("nan")], dtype=torch.float64)
+    return Evaluation(
+        {}, {}, {},
+        {"words": ByRow([*zip(IDS, predictions, strict=True)]), "size": ByRow([(IDS[0], shared)])},
+        {"words": ByRow([*zip(IDS, targets, strict=True)]), "size": ByRow([(IDS[0], {"target": shared})])},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / PREDICTIONS_FILE
+    path.write_bytes(dump_predictions(evaluation(), {9: "a", 4: 1, 7: "1"}))
+    return path
+
+
+def test_what_was_kept_comes_back_as_it_was(path):
+    found, before = load_predictions(path), evaluation()
+    assert [*found] == ["size", "words"]
+    for task, (predictions, targets) in found.items():
+        for now, then in ((predictions, before.predictions[task]), (targets, before.targets[task])):
+            assert [*now] == [*then] == sorted(then)
+            for sample, row in then.items():  # types and widths too
+                torch.testing.assert_close(now[sample], row, rtol=0, atol=0, equal_nan=True)
+            assert len(now.blocks) == len(then.blocks)
+    assert found["words"].predictions[9].tolist() == [3, 4, 5]
+    assert found["words"].predictions[7].tolist() == []
+    assert found["words"].targets[4]["target"].tolist() == [-100, -100]
+
+
+def test_blocks_of_ten_and_more_keep_their_order(tmp_path):
+    blocks = [(torch.tensor([row]), torch.tensor([float(row)])) for row in range(12)]
+    true = [(ids, {"target": values}) for ids, values in blocks]
+    (tmp_path / "file").write_bytes(dump_predictions(Evaluation({}, {}, {}, {"y": ByRow(blocks)}, {"y": ByRow(true)})))
+    assert [int(ids) for ids, _ in load_predictions(tmp_path / "file")["y"].predictions.blocks] == [*range(12)]
+
+
+def test_groups_come_back_as_numbers_that_tell_them_apart(path):
+    groups = load_groups(path)
+    assert groups.keys() == {4, 7, 9}  # the sample 2**62 has none
+    assert groups[4] == groups[7] != groups[9]  # as splits take 1 for "1"
+
+
+def test_without_groups_and_without_tasks(tmp_path):
+    (tmp_path / "file").write_bytes(dump_predictions(Evaluation({}, {}, {}, {}, {})))
+    assert load_predictions(tmp_path / "file") == load_groups(tmp_path / "file") == {}
+
+
+def test_the_same_evaluation_gives_the_same_bytes_without_pickle(path):
+    content = path.read_bytes()
+    assert content == dump_predictions(evaluation(), {7: "1", 4: 1, 9: "a"})
+    with pytest.raises(pickle.UnpicklingError):
+        pickle.loads(content)
+
+
+def test_another_file_or_none_is_refused(tmp_path, path):
+    with pytest.raises(IntegrityError, match="cannot be read"):
+        load_predictions(tmp_path / "none")
+    path.write_bytes(b"\x80\x04K*.")
+    for read in (load_predictions, load_groups):
+        with pytest.raises(IntegrityError, match=r"test\.safetensors' cannot be read"):
+            read(path)

@@ -1,0 +1,144 @@
+"""The section about what each input is worth: there where it was measured, whole, escaped, and nothing breaks it."""
+
+import json
+import math
+from functools import cache
+
+import pytest
+from markupsafe import escape
+from page_parts import Parsed
+from report_parts import write_run, write_study
+
+from mmbert.report import curves, heatmaps, page
+from mmbert.report.page import run_report, study_report
+
+RATES = [0.0, 0.5, 1.0]
+
+
+def scores(value):
+    return {"kind": {"accuracy": value, "log_loss": 1 - value}, "price": {"rmse": 2 - value, "r2": value}}
+
+
+def curve(*values, **areas):
+    return {"scores": [scores(value) for value in values], "areas": areas}
+
+
+def measured(text="text", photo="photo"):
+    subsets = [([], 0.5), ([photo], 0.6), ([text], 0.7), ([photo, text], 0.9)]
+    return {
+        "split": "test", "rows": 100, "of": 120, "seed": 7, "inputs": [photo, text],
+        "tasks": {"kind": {"metric": "accuracy", "rows": 100}, "price": {"metric": "rmse", "rows": 99}},
+        "constant": scores(0.5), "rates": RATES,
+        "subsets": [{"inputs": own, "scores": scores(value)} for own, value in subsets],
+        "contributions": {
+            "kind": {"accuracy": {photo: 0.15, text: 0.25}}, "price": {"rmse": {photo: -0.125, text: 0.5}},
+        },
+        "curves": {
+            "absent at random": curve(0.9, 0.8, 0.65, kind=0.625, price=0.5),
+            f"{text} corrupted": curve(0.9, 0.7, 0.6, kind=0.375),
+        },
+        "additive": {"rows": 64, "tasks": {"kind": {
+            "rows": 64, "model": {"accuracy": 0.875}, "additive": {"accuracy": 0.75},
+            "difference": {"difference": 0.125, "low": 0.0625, "high": 0.1875, "p": 0.01},
+        }}},
+        "calibration": {"kind": {
+            "before": {"ece": 0.123, "brier": 0.5, "nll": 1.5}, "temperature": 1.75,
+            "after": {"ece": 0.0625, "brier": 0.25, "nll": 1.25},
+        }},
+        "notes": ["price: rmse is no better than chance"],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "SECTIONS", (page.worth,))
+    return write_run(tmp_path / "run", full=False)
+
+
+@pytest.fixture
+def unpainted(monkeypatch):
+    """Figures are their titles alone, and the template is read once: both take long."""
+    monkeypatch.setattr(page, "_environment", cache(page._environment))
+    for module in (heatmaps, curves):
+        monkeypatch.setattr(module, "draw", lambda name, title, *_: escape(title))
+
+
+def report(run, made):
+    (run / "inputs.json").write_text(json.dumps(made))
+    return run_report(run)
+
+
+def test_all_of_it_is_shown(run):
+    text = report(run, measured())
+    parsed = Parsed(text)
+    assert "<h2>What each input is worth</h2>" in text
+    assert "Measured on 100 rows of 120 of the test split." in parsed.text
+    for row in (
+        "absent at random 0.625 0.5", "text corrupted 0.375 \N{EN DASH}", "none: the constant 0.5 1.5",
+        "photo, text 0.9 1.1", "kind accuracy 64 0.875 0.75 +0.125 +0.0625 to +0.1875",
+        "kind 0.123 0.5 1.5 1.75 0.0625 0.25 1.25", "price: rmse is no better than chance",
+    ):  # fmt: skip
+        assert row in parsed.text, row
+    labels = [value for tag, name, value in parsed.attributes if tag == "svg" and name == "aria-label"]
+    assert labels[0].startswith("Contribution of each input to each task. kind photo: +0.15; kind text: +0.25;")
+    assert labels[1:] == [
+        f"{one} by share of rows of absent at random, text corrupted, constant"
+        for one in ("kind: accuracy", "price: rmse")
+    ]
+    # blue where an input helps, red where it harms
+    heat = text[text.index("<svg") : text.index("</svg>")].lower()
+    assert heat.count("fill: #0072b2") == 3
+    assert heat.count("fill: #d55e00") == 1
+    assert "without" not in heat
+
+
+def test_a_run_of_which_nothing_was_measured_has_no_section(run):
+    assert "worth" not in run_report(run)
+
+
+def test_a_study_shows_that_of_the_references_first_seed_that_has_it(tmp_path, monkeypatch, unpainted):
+    monkeypatch.setattr(page, "SECTIONS", (page.worth,))
+    outcome, _ = write_study(tmp_path, ("a", "b"), seeds=(0, 1))
+    (outcome.arms[1].runs[0] / "inputs.json").write_text(json.dumps(measured()))
+    assert "worth" not in study_report(outcome)
+    (outcome.arms[0].runs[1] / "inputs.json").write_text(json.dumps(measured()))
+    assert "Measured of seed 1 on 100 rows" in Parsed(study_report(outcome)).text
+
+
+def test_foreign_names_are_text(run):
+    evil = "</svg><script>alert(1)</script> $\\frac{1}{0}$"
+    made = measured(text=evil)
+    made["notes"] = [f"{evil}: no"]
+    text = report(run, made)
+    assert "<script" not in text
+    assert evil in Parsed(text).text
+
+
+def test_what_is_missing_or_damaged_is_passed_over(run, unpainted):
+    broken = (7, {"kind": 3}, {"kind": {"accuracy": "x", "metric": 1}}, [[1], None])
+    for key in measured():
+        for value in broken:
+            report(run, measured() | {key: value})
+        report(run, {name: value for name, value in measured().items() if name != key})
+    (run / "inputs.json").write_text('{"half')
+    assert "worth" not in run_report(run)
+
+
+def test_what_is_not_finite_is_drawn_as_nothing(run):
+    made = measured()
+    made["contributions"]["kind"]["accuracy"]["text"] = math.nan
+    made["curves"]["absent at random"]["scores"][1]["kind"]["accuracy"] = math.inf
+    made["curves"]["text corrupted"]["scores"] = [{}, {}, {}]
+    parsed = Parsed(report(run, made))
+    assert "nan" not in parsed.text.lower().split()
+    assert "kind: accuracy by share of rows of absent at random, constant" in parsed.values("aria-label")
+
+
+def test_many_inputs_are_cut_and_that_is_said(run, unpainted):
+    made = measured()
+    names = [f"input {place}" for place in range(40)]
+    made["contributions"]["kind"]["accuracy"] = dict.fromkeys(names, 0.1)
+    made["curves"] = {name: curve(0.9, 0.8, 0.7, kind=0.5) for name in names}
+    text = Parsed(report(run, made)).text
+    assert "12 more inputs are not shown here." in text  # of price there are two others
+    assert "33 more curves are not shown here." in text

@@ -1,0 +1,48 @@
+"""What each of two processes does in ``worlds.py``: forecast a run and train it, with and without."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from train_parts import DEBUG, SMALL
+
+from mmbert.data.loader import batches
+from mmbert.data.sampler import StepPlan
+from mmbert.experiment.build import build
+from mmbert.recipe.load import load_recipe
+from mmbert.training import forecast
+from mmbert.training.forecast import outlook
+from mmbert.training.launch import make_accelerator
+from mmbert.training.optimizer import make_optimizer
+
+STEPS = 2
+SETTINGS = [*SMALL, "trunk.layers=4", f"train.steps={STEPS}"]
+
+
+def trained(told: bool) -> tuple[int, dict, str]:
+    """The rank, the forecast where it was asked for, and a hash of the weights after some steps."""
+    recipe = load_recipe(DEBUG, SETTINGS).recipe
+    accelerator = make_accelerator(recipe.train)
+    built = build(recipe)
+    model, items = built.model, built.items("train")
+    found = asdict(outlook(built, accelerator, total=STEPS, every=2)) if told else {}
+    share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, recipe.optim))
+    weights = {name: task.weight for name, task in model.tasks.items()}
+    plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
+    for step, batch in enumerate(batches(plan, items, steps=STEPS, **share)):
+        forecast.gradients(wrapped, batch, accelerator, weights, step)
+        optimizer.step()
+        optimizer.zero_grad()
+    content = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+    return accelerator.process_index, found, hashlib.blake2b(content).hexdigest()
+
+
+def run(folder: str) -> None:
+    forecast.SHORT, forecast.WORTH = 0.0, 1e9
+    _, _, without = trained(told=False)
+    rank, found, together = trained(told=True)
+    (Path(folder) / f"forecast-{rank}.json").write_text(
+        json.dumps({"forecast": found, "without": without, "with": together})
+    )

@@ -1,0 +1,106 @@
+"""A program: trains one small joint recipe in worlds of 1, 2 and 3 processes, in some ways, and forecasts one in 2.
+
+``worlds.py FOLDER``: each rank writes what it saw into the folder. Worlds are forked, which needs a parent that has
+never run a backward.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import forecast_worlds
+from accelerate import PartialState, debug_launcher
+from safetensors.torch import save_file
+
+from mmbert.data.loader import batches, evaluation_batches
+from mmbert.data.sampler import StepPlan
+from mmbert.evaluation.evaluate import evaluate
+from mmbert.experiment.build import build
+from mmbert.fusion import FUSIONS
+from mmbert.layers.ema import WeightAverage
+from mmbert.recipe.load import load_recipe
+from mmbert.tracking.console import Console
+from mmbert.tracking.run_folder import RunFolder, read_log
+from mmbert.training.launch import make_accelerator
+from mmbert.training.optimizer import make_optimizer
+from mmbert.training.signals import Interruption
+from mmbert.training.state import TrainingState
+from mmbert.training.trainer import fit
+
+STEPS = 4
+RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
+SMALL = [
+    "trunk.hidden_size=16", "trunk.heads=2", "trunk.layers=1", "data.generated.absent=0.5",
+    "inputs.image.size=16", "inputs.image.width=16", "inputs.sound.width=16", "inputs.sound.mels=8",
+    "inputs.cells.width=16", "inputs.graph.width=16", "inputs.graph.layers=1",
+    "train.precision=fp64", "train.dropout=0", "train.batch_size=12", f"train.steps={STEPS}", "evaluate.batch_size=5",
+    "optim.lr.new=3e-3", "optim.lr.trunk=1e-3",
+]  # fmt: skip
+OTHERS = sorted({*FUSIONS.names()} - {"joint", "concat"})
+WAYS = {
+    "plain": ["fusion.tokens=2"],
+    # heads on one input alone, whose rows one rank may lack, and a token in place of an input
+    "alone": [
+        "fusion.tokens=2", "fusion.logit_sum=true", "balance.unimodal_aux=0.5",
+        "balance.ogm_ge={alpha: 0.5, mode: gradient}", "inputs.image.missing=learned", "inputs.series.missing=learned",
+    ],
+    "rates": ["fusion={type: concat}", "balance.ogm_ge={alpha: 0.5}", "inputs.graph.missing=learned"],
+    **{name: [f"fusion={{type: {name}}}", "trunk.layers=2"] for name in OTHERS},
+}  # fmt: skip
+WORLDS = {1: (*WAYS,), 2: (*WAYS,), 3: ("plain",)}  # and the ways of each
+
+
+def run(world: int, folder: str) -> None:
+    """What one rank does, in each way."""
+    for way in WORLDS[world]:
+        train(world, way, folder)
+    PartialState().destroy_process_group()
+
+
+def train(world: int, way: str, folder: str) -> None:
+    """Train, evaluate the test split, write down what was seen."""
+    recipe = load_recipe(RECIPE, [*SMALL, *WAYS[way], f"train.accumulate={min(world, 2)}"]).recipe
+    accelerator = make_accelerator(recipe.train)
+    built = build(recipe)
+    rank = accelerator.process_index
+    share = {"rank": rank, "world": accelerator.num_processes}
+    items = built.items("train")
+    plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
+    steps = list(batches(plan, items, steps=STEPS, accumulate=recipe.train.accumulate, **share))
+
+    def evaluation(split):
+        return list(evaluation_batches(built.items(split), recipe.evaluate.batch_size, **share))
+
+    ogm_ge = recipe.balance.ogm_ge
+    optimizer = make_optimizer(built.model, recipe.optim, ogm_ge)
+    state = TrainingState(built.model, optimizer, WeightAverage(built.model, 0.0))
+    log = RunFolder(Path(folder) / f"log-{way}-{world}-{rank}", writes=True)
+    fit(
+        state, iter(steps), lambda: evaluate(built.model, evaluation("validation")), lambda: True,
+        accelerator, Interruption(), log, Console(speaks=False),
+        train=recipe.train, optim=recipe.optim, total=STEPS, every=STEPS, ogm_ge=ogm_ge,
+    )  # fmt: skip
+    losses: list[dict[str, float]] = [{} for _ in range(STEPS)]
+    for line in read_log(log.path):
+        if line["split"] == "train":
+            losses[line["step"] - 1][f"{line['task']} {line['metric']}"] = line["value"]
+    found = evaluate(built.model, evaluation("test"))
+    seen = {
+        "world": accelerator.num_processes,
+        "losses": losses,
+        "test": {"loss": found.loss, "skill": found.skill, "scores": found.scores},
+        "labelled": {name: list(rows) for name, rows in found.predictions.items()},
+        "evaluated": [sample for batch in evaluation("test") for sample in batch.ids.tolist()],
+        "inputs": [sorted(batch.inputs) for step in steps for batch in step],
+        "targets": [sorted(batch.targets) for step in steps for batch in step],
+    }
+    (Path(folder) / f"{way}-{world}-{rank}.json").write_text(json.dumps(seen))
+    save_file(dict(built.model.state_dict()), Path(folder) / f"{way}-{world}-{rank}.safetensors")
+
+
+if __name__ == "__main__":
+    built = build(load_recipe(RECIPE, SMALL).recipe)
+    make_optimizer(built.model, built.recipe.optim)  # what both import is imported once for all worlds
+    for world in WORLDS:
+        debug_launcher(run, (world, sys.argv[1]), num_processes=world)
+    debug_launcher(forecast_worlds.run, (sys.argv[1],), num_processes=2)

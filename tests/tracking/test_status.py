@@ -1,0 +1,97 @@
+"""One job a folder, and a last word about how it ended."""
+
+import json
+import multiprocessing
+import os
+import time
+from contextlib import nullcontext
+
+import pytest
+
+from mmbert.errors import DataError, IntegrityError, Preempted
+from mmbert.tracking import status
+from mmbert.tracking.run_folder import RunFolder
+from mmbert.tracking.status import occupied
+
+FORK = multiprocessing.get_context("fork")
+
+
+def hold(path, held):
+    with occupied(RunFolder(path, writes=True)):
+        held.set()
+        time.sleep(60)
+
+
+def read(path):
+    return json.loads((path / "status.json").read_text())
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another job that holds the folder."""
+    held = FORK.Event()
+    process = FORK.Process(target=hold, args=(tmp_path, held))
+    process.start()
+    assert held.wait(timeout=60)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_the_second_of_two_jobs_in_a_folder_is_told_who_has_it_and_changes_nothing(tmp_path, other):
+    before = (tmp_path / "status.json").read_bytes()
+    holder = read(tmp_path)
+    assert (holder["state"], holder["pid"]) == ("running", other.pid)
+    with (
+        pytest.raises(IntegrityError, match="in use by another job") as caught,
+        occupied(RunFolder(tmp_path, writes=True)),
+    ):
+        raise AssertionError
+    assert caught.value.exit_code == 6
+    for fact in (holder["host"], str(holder["pid"]), holder["started"]):
+        assert fact in str(caught.value)
+    assert (tmp_path / "status.json").read_bytes() == before
+
+
+def test_a_killed_job_leaves_the_folder_free(tmp_path, other):
+    other.kill()
+    with occupied(RunFolder(tmp_path, writes=True)):
+        assert read(tmp_path)["pid"] == os.getpid()
+    assert read(tmp_path)["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "code"),
+    [
+        (None, "done", 0),
+        (Preempted("told to stop by SIGTERM"), "preempted", 75),
+        (DataError("no such column"), "failed", 3),
+        (OSError("disk full"), "failed", 5),
+        (ZeroDivisionError("by zero"), "failed", 70),
+        (KeyboardInterrupt(), "failed", 130),
+    ],
+)
+def test_the_last_word_is_how_it_ended(tmp_path, error, state, code):
+    with nullcontext() if error is None else pytest.raises(type(error)):  # noqa: SIM117
+        with occupied(RunFolder(tmp_path / "run", writes=True)) as standing:
+            assert read(tmp_path / "run")["state"] == "running"
+            standing.step = 7
+            if error:
+                raise error
+    found = read(tmp_path / "run")
+    assert (found["state"], found["code"], found["step"]) == (state, code, 7)
+    assert found["reason"] == ("" if error is None else str(error) or "KeyboardInterrupt")
+
+
+def test_the_data_workers_of_a_killed_job_are_waited_for(tmp_path, other, monkeypatch):
+    """They hold the lock for some seconds: it is theirs by inheritance."""
+    monkeypatch.setattr(status, "PATIENCE", 0.2)
+    content = read(tmp_path)
+    content["pid"] = 2**22 + 1  # above every process
+    (tmp_path / "status.json").write_text(json.dumps(content))
+    with pytest.raises(IntegrityError, match="in use"), occupied(RunFolder(tmp_path, writes=True)):
+        raise AssertionError
+    monkeypatch.setattr(status, "PATIENCE", 20)
+    other.kill()
+    with occupied(RunFolder(tmp_path, writes=True)):
+        pass

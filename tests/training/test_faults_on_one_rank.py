@@ -1,0 +1,130 @@
+"""A fault on one of two processes: both take the same decision, none hangs, and the cause is told."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import faulty_worlds
+import pytest
+from test_two_processes import ENVIRONMENT, ROOT
+
+from mmbert import api
+from mmbert.tracking.run_folder import read_log
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    command = [sys.executable, str(ROOT / "tests" / "support" / "faulty_worlds.py"), str(folder)]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return folder
+
+
+@pytest.fixture
+def ended(folder):
+    """A function of the fault: how the run of each rank ended, and the status and checkpoints of the folder."""
+
+    def ended(name):
+        place = folder / name.replace(" ", "_")
+        ranks = [json.loads(path.read_text()) for path in sorted(place.glob("?.json"))]
+        assert all(rank["seconds"] < 60 for rank in ranks)
+        status = json.loads((place / "run" / "status.json").read_text())
+        assert status["code"] == ranks[0]["code"]
+        return ranks, status, {path.name for path in (place / "run").glob("checkpoints/*")}
+
+    return ended
+
+
+def events(folder, name):
+    path = folder / name.replace(" ", "_") / "run" / "events.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_nan_loss_on_one_rank_ends_both_with_the_samples_named(ended, folder):
+    ranks, status, checkpoints = ended("nan")
+    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("NumericalError", 4)] * 2
+    assert ranks[0]["error"] == ranks[1]["error"] == status["reason"]
+    assert ranks[0]["error"].startswith("step 3: the loss of 'amount' is nan; among the samples [")
+    (event,) = (event for event in events(folder, "nan") if event["event"] == "not finite")
+    assert len(event["samples"]) == 4  # the rank's share of the batch
+    assert not checkpoints
+    assert max(line["step"] for line in read_log(folder / "nan" / "run")) == 2
+
+
+def test_a_nan_loss_is_passed_over_where_that_is_asked_for(ended, folder):
+    ranks, status, _ = ended("nan passed over")
+    assert [rank["code"] for rank in ranks] == [0, 0]
+    assert (status["state"], status["step"]) == ("done", 6)
+    steps = {line["step"] for line in read_log(folder / "nan_passed_over" / "run") if line["split"] == "train"}
+    assert steps == {1, 2, 4, 5, 6}
+
+
+def test_a_bad_sample_on_one_rank_ends_both_with_its_row(ended):
+    ranks, status, _ = ended("bad sample")
+    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("Elsewhere", 3), ("SampleError", 3)]
+    assert status["reason"] == f"process 1: {ranks[1]['error']}"
+    assert "shop (rows.csv row 7), task 'amount'" in ranks[1]["error"]
+
+
+def test_out_of_memory_on_one_rank_ends_both_with_advice(ended):
+    ranks, status, _ = ended("memory")
+    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("ProcessGone", 5), ("ResourceError", 5)]
+    assert "out of memory" in ranks[1]["error"]
+    assert "train.accumulate" in ranks[1]["error"]
+    assert status["state"] == "failed"
+
+
+def test_a_data_worker_that_is_killed_ends_both_with_the_samples_named(ended):
+    ranks, _, _ = ended("worker")
+    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("Elsewhere", 5), ("ResourceError", 5)]
+    assert "The samples asked for last, by id: " in ranks[1]["error"]
+    assert "train.workers=0" in ranks[1]["error"]
+
+
+@pytest.mark.parametrize("fault", ["worker", "bad sample"])
+def test_the_first_error_is_read_last(ended, fault):
+    ranks, _, _ = ended(fault)
+    assert ranks[1]["ended"] > ranks[0]["ended"]  # when it reaches the command line, which prints it
+
+
+def test_a_rank_that_dies_ends_the_other(ended):
+    (survivor,), status, _ = ended("rank 1 dies")
+    assert (survivor["kind"], survivor["code"], status["state"]) == ("ProcessGone", 5, "failed")
+    assert "another process of this run has gone" in survivor["error"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "checkpoints"),
+    [
+        ("stop in a step", {"step-2"}),
+        ("stop in an evaluation", {"step-3-not-evaluated"}),
+        ("stop before step 1", set()),
+    ],
+)
+def test_a_signal_to_one_rank_stops_both_at_the_same_step(ended, moment, checkpoints):
+    ranks, status, found = ended(moment)
+    assert [rank["code"] for rank in ranks] == [75, 75]
+    assert ranks[1]["error"] == "told to stop by SIGTERM"
+    assert status["state"] == "preempted"
+    assert found == checkpoints
+
+
+def test_a_save_that_fails_on_the_main_rank_stops_neither(ended, folder):
+    ranks, _, checkpoints = ended("save fails once")
+    assert [rank["code"] for rank in ranks] == [0, 0]
+    assert checkpoints == {"step-6"}  # the one at step 3 failed
+    (event,) = (event for event in events(folder, "save fails once") if event["event"] == "not saved")
+    assert (event["step"], "No space left" in event["reason"]) == (3, True)
+
+
+def test_one_process_goes_on_where_two_stopped(ended, folder, tmp_path):
+    ended("stop in a step")
+    run = shutil.copytree(folder / "stop_in_a_step" / "run", tmp_path / "run")
+    settings = [*faulty_worlds.SMALL, *faulty_worlds.FAULTS["stop in a step"][-1]]
+    for out in (run, tmp_path / "whole"):
+        api.train(faulty_worlds.RECIPE, overrides=settings, out=out)
+    resumed, whole = read_log(run), read_log(tmp_path / "whole")
+    assert [line["step"] for line in resumed] == [line["step"] for line in whole]
+    assert [line["value"] for line in resumed] == pytest.approx([line["value"] for line in whole], rel=1e-9, abs=1e-9)

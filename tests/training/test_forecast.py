@@ -1,0 +1,204 @@
+"""The forecast: real steps that leave no trace, sums that are right, and an alternative that was measured."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from train_parts import DEBUG, SMALL, fresh, trained
+
+from mmbert import api
+from mmbert.cli import commands
+from mmbert.data.loader import batches, evaluation_batches
+from mmbert.data.sampler import StepPlan
+from mmbert.errors import SampleError
+from mmbert.model import MMBert
+from mmbert.recipe.serialize import dump
+from mmbert.training import forecast as module
+from mmbert.training.forecast import Forecast, evaluations_of, forecast, outlook
+
+DEEP = ("trunk.layers=4", "train.dropout=0.1")
+
+
+def first_steps(built, count=3):
+    train, items = built.recipe.train, built.items("train")
+    plan = StepPlan(train.seed, len(items), train.batch_size)
+    return list(batches(plan, items, steps=count, accumulate=train.accumulate))
+
+
+def found(built, **settings):
+    weights = {name: task.weight for name, task in built.model.tasks.items()}
+    options = {"steps": 1000, "seed": 0, "weights": weights} | settings
+    return forecast(built.model, first_steps(built), Accelerator(cpu=True), **options)
+
+
+def seen(model):
+    """All that a forecast might change."""
+    return {
+        "weights": {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()},
+        "buffers": {name: tensor.numpy().tobytes() for name, tensor in model.named_buffers()},
+        "learning": [name for name, parameter in model.named_parameters() if parameter.requires_grad],
+        "gradients": [name for name, parameter in model.named_parameters() if parameter.grad is not None],
+        "modes": [name for name, part in model.named_modules() if part.training],
+        "chance": torch.get_rng_state().tolist(),
+    }
+
+
+@pytest.fixture
+def always_offered(monkeypatch):
+    """Even the shortest run is long enough for the alternative to be measured and told."""
+    monkeypatch.setattr(module, "SHORT", 0.0)
+    monkeypatch.setattr(module, "WORTH", 1e9)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("tune", ["full", "top1", "frozen"])
+@pytest.mark.usefixtures("always_offered")
+def test_a_forecast_leaves_no_trace(tune, mode):
+    built = fresh(*DEEP, f"trunk.tune={tune}", "train.accumulate=2")
+    model = built.model.train(mode)
+    model.trunk.register_buffer("steps", torch.zeros(()))
+
+    def count(trunk, _):  # as running statistics move
+        trunk.steps.add_(1)
+
+    model.trunk.register_forward_pre_hook(count)
+    before = seen(model)
+    evaluation = next(evaluation_batches(built.items("validation"), 4))
+    offered = found(built, evaluation=evaluation, evaluations=5).cheaper
+    assert seen(model) == before
+    assert (offered is not None) == (tune == "full")
+
+
+@pytest.mark.usefixtures("always_offered")
+def test_training_is_bit_identical_with_and_without():
+    runs = []
+    for told in (False, True):
+        built = fresh(*DEEP)
+        if told:
+            outlook(built, Accelerator(cpu=True), total=6, every=2)
+        trained(built)
+        runs.append(seen(built.model)["weights"])
+    assert runs[0] == runs[1]
+
+
+@pytest.mark.usefixtures("always_offered")
+def test_what_does_not_fit_into_memory_raises_and_leaves_no_trace(monkeypatch):
+    built = fresh(*DEEP)
+    before, calls = seen(built.model), []
+
+    def fail(model, batches, accelerator, weights, seed):
+        torch.rand(1)
+        model.eval()
+        calls.append(model)
+        if len(calls) == 5:  # in the middle of the alternative
+            raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr(module, "gradients", fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        found(built)
+    assert seen(built.model) == before
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a step and an evaluation move; ``clock.steps`` are the seconds of steps, by what learns."""
+    clock = SimpleNamespace(now=0.0, full=[5.0, 1.0, 2.0], top=[0.5] * 3, learning=[])
+    times = {"full": [], "top": []}
+
+    def step(model, *_):
+        learning = [one.requires_grad for one in model.trunk.model.parameters()]
+        clock.learning.append(sum(learning))
+        kind = "full" if all(learning) else "top"
+        times[kind] = times[kind] or [*getattr(clock, kind)]
+        clock.now += times[kind].pop(0)
+
+    def evaluate(*_):
+        clock.now += 0.25
+
+    monkeypatch.setattr(module, "gradients", step)
+    monkeypatch.setattr(module, "_evaluate", evaluate)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def test_the_run_is_its_steps_and_evaluations(clock):
+    one = found(fresh(), steps=20, evaluations=8)
+    assert (one.step, one.run, one.cheaper, one.world) == (1.5, 20 * 1.5 + 8 * 0.25, None, 1)  # 5 s were warm-up
+    clock.full = [2.0, 1.0, 1.5]
+    assert found(fresh(), steps=20).run == 20 * 1.5  # 2 s were not
+
+
+def test_reading_counts_as_far_as_workers_leave_it(clock):
+    assert found(fresh(), steps=1, reading=4.0).step == 1.5 + 4
+    assert found(fresh(), steps=1, reading=4.0, workers=2).step == 2
+    assert found(fresh(), steps=1, reading=4.0, workers=4).step == 1.5
+
+
+def test_the_alternative_is_measured_where_a_long_run_tunes_the_whole_trunk(clock):
+    one = found(fresh(*DEEP), steps=1000)
+    assert (one.run, one.cheaper) == (1500, 500)
+    whole, *_, top = clock.learning
+    assert clock.learning == [whole] * 3 + [top] * 3
+    assert 0 < top < whole
+    clock.learning = []
+    assert found(fresh(*DEEP), steps=79).cheaper is None  # under two minutes
+    assert found(fresh(*DEEP, "trunk.tune=top2"), steps=1000).cheaper is None
+    assert found(fresh(), steps=1000).cheaper is None  # two layers are all there are
+    assert set(clock.learning) <= {whole, top, *clock.learning[-3:]}
+    clock.top = [1.3] * 3
+    assert found(fresh(*DEEP), steps=1000).cheaper is None  # not worth it
+
+
+def test_memory_holds_the_moments_of_what_learns(monkeypatch):
+    monkeypatch.setattr(module, "peak", lambda device: 1000)
+    built = fresh()
+    whole = sum(parameter.numel() for parameter in built.model.parameters())
+    assert found(built).memory == pytest.approx(1000 + 8 * whole)
+    built.model.trunk.requires_grad_(False)
+    assert 1000 < found(built).memory < 1000 + 8 * whole
+
+
+@pytest.mark.parametrize(
+    ("one", "sentence"),
+    [
+        (Forecast(0.5, 89, 1.9e9, 1), "about 89 s, 1.9 GB"),
+        (Forecast(0.5, 4440, 1.94e9, 2), "about 74 min, 1.9 GB a process"),
+        (Forecast(0.5, 7200, 0.4e9, 1, 1500), "about 2.0 h, 0.4 GB; with --set trunk.tune=top2 about 25 min"),
+    ],
+)
+def test_the_sentence(one, sentence):
+    assert one.sentence() == sentence
+
+
+def test_evaluations_are_counted_as_a_run_makes_them(monkeypatch, tmp_path):
+    settings = [*SMALL, "evaluate.batch_size=4", "evaluate.every=0.3", "train.trackers=[]"]
+    built, evaluated = fresh(*settings), []
+    total, every = api.steps_of(built.recipe, len(built.items("train")))
+    assert 1 < every < total
+    real = MMBert.fuse
+    monkeypatch.setattr(MMBert, "fuse", lambda model, batch: evaluated.append(not model.training) or real(model, batch))
+    api.train(DEBUG, overrides=settings, out=tmp_path / "run")
+    assert sum(evaluated) == evaluations_of(built, total, every, 1)
+
+
+def test_rows_that_cannot_be_read_end_all_processes(monkeypatch):
+    built = fresh()
+
+    def broken(*_, **__):
+        raise SampleError("no number", "row 3", "input 'cells'")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(built.items("train")), "joined", broken)
+        with pytest.raises(SampleError, match="row 3"):
+            outlook(built, Accelerator(cpu=True), total=6, every=2)
+
+
+def test_check_tells_it(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(dump(fresh().recipe))
+    assert commands.main(["check", "small.yaml", "--forecast"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("small.yaml: 6 steps of ")
+    assert "about " in line
+    assert [file.name for file in tmp_path.iterdir()] == ["small.yaml"]

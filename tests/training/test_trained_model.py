@@ -1,0 +1,132 @@
+"""What a checkpoint holds for prediction comes back bit for bit, in another process too, or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from train_parts import fresh, state_of
+
+from mmbert.checkpoint.checkpoint import Content, save
+from mmbert.checkpoint.tensors import load_weights
+from mmbert.errors import IntegrityError
+from mmbert.experiment.build import facts, load
+from mmbert.recipe.serialize import dump
+from mmbert.version import CODE_EPOCH
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def built():
+    return fresh("inputs.other={type: text}")
+
+
+@pytest.fixture
+def saved(built, tmp_path):
+    """A checkpoint of the model, as a run saves it."""
+    parts = {f"inputs.{name}": part for name, part in built.processors.items()}
+    parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
+    state, identity = state_of(built), {"recipe": "", "data": "", "epoch": str(CODE_EPOCH)}
+    content = Content(built.model, state.optimizer, state.average, parts, facts(built.model), {"best_step": 1},
+                      dump(built.recipe), identity)  # fmt: skip
+    return save(tmp_path / "checkpoints", 1, content, keep=())
+
+
+def same(found, expected):
+    """The same values of the same types; a number of numpy has become one of Python."""
+    assert type(found) is type(expected.item() if isinstance(expected, np.generic) else expected)
+    if isinstance(found, torch.Tensor | np.ndarray):
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    elif isinstance(found, dict):
+        same([*found], [*expected])
+        same([*found.values()], [*expected.values()])
+    elif isinstance(found, list | tuple):
+        for one, other in zip(found, expected, strict=True):
+            same(one, other)
+    else:
+        assert found == expected
+
+
+def weights_of(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_there_is_no_pickle(saved):
+    assert {file.suffix for file in saved.iterdir()} == {".safetensors", ".json", ".yaml"}
+    for file in saved.glob("*.safetensors"):
+        load_file(file)
+    json.loads((saved / "parts.json").read_text())
+
+
+def test_what_is_loaded_is_what_was_saved(built, saved):
+    again = load(saved, built.recipe)
+    torch.testing.assert_close(again.model.state_dict(), built.model.state_dict(), rtol=0, atol=0)
+    assert not again.model.training
+    for name, processor in {**built.processors, **built.labels}.items():
+        restored = {**again.processors, **again.labels}[name]
+        same(restored.__getstate__(), processor.__getstate__())
+        assert type(restored) is type(processor)
+
+
+PREDICT = """
+import sys, json
+from mmbert.inference.predict import load
+print(json.dumps(list(load(sys.argv[1]).predict(json.load(open(sys.argv[2]))))))
+"""
+
+
+def test_a_new_process_predicts_the_same(built, saved, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(dump(built.recipe))
+    samples = list(built.splits["test"][0])
+    assert len(samples) > 3
+    (tmp_path / "rows.json").write_text(json.dumps([sample.inputs for sample in samples]))
+    command = [sys.executable, "-c", PREDICT, str(tmp_path), str(tmp_path / "rows.json")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    items = built.items("test")
+    model = built.model.eval()
+    with torch.no_grad():
+        found = model.predict(items.batch([(row, None) for row in range(len(items))]))
+    expected = [
+        {name: model.tasks[name].decode(rows[row]) for name, rows in found.items()} for row in range(len(items))
+    ]
+    model.train()
+    assert json.loads(done.stdout) == json.loads(json.dumps(expected))
+
+
+@pytest.mark.parametrize("fault", ["missing", "unknown", "other shape"])
+def test_a_tensor_that_does_not_fit_is_named_and_changes_nothing(built, saved, fault):
+    weights = load_file(saved / "model.safetensors")
+    name = "tasks.amount.head.1.bias"
+    if fault == "missing":
+        del weights[name]
+    elif fault == "unknown":
+        weights[name := "tasks.colour.head.1.bias"] = torch.zeros(3)
+    else:
+        weights[name] = torch.zeros(7)
+    save_file({key: tensor + 1 if tensor.is_floating_point() else tensor for key, tensor in weights.items()},
+              saved / "model.safetensors")  # fmt: skip
+    before = weights_of(built.model)
+    with pytest.raises(IntegrityError, match=rf"{fault} \['{name}'\]"):
+        load_weights(saved, built.model)
+    torch.testing.assert_close(weights_of(built.model), before, rtol=0, atol=0)
+
+
+def test_files_that_cannot_be_read_are_named(built, saved):
+    for name in ("model.safetensors", "processors.safetensors", "parts.json"):
+        whole = (saved / name).read_bytes()
+        (saved / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(IntegrityError, match=name):
+            load(saved, built.recipe)
+        (saved / name).unlink()
+        with pytest.raises(IntegrityError, match=name):
+            load(saved, built.recipe)
+        (saved / name).write_bytes(whole)
+    load(saved, built.recipe)
