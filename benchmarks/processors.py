@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 
 from encoders import ENCODERS
-from mmbert.data.loader import batches
+from mmbert.data.loader import LoaderOptions, batches
 from mmbert.data.sampler import StepPlan
 from mmbert.experiment.build import Built, build
 from mmbert.experiment.splits import chained
@@ -76,7 +76,7 @@ def waiting(built: Built, workers: int) -> float:
     weights = {name: task.weight for name, task in model.tasks.items()}
     items = built.items("train")
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
-    steps = batches(plan, items, steps=WARM + STEPS, accumulate=recipe.train.accumulate, workers=workers)
+    steps = batches(plan, items, steps=WARM + STEPS, accumulate=recipe.train.accumulate, loading=LoaderOptions(workers))
     waited = start = 0.0
     for step in range(WARM + STEPS):
         if step == WARM:

@@ -14,7 +14,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from mmbert.data.loader import batches
-from mmbert.data.sample_dataset import Items
+from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import StepPlan
 from mmbert.distributed import together
 from mmbert.fusion.concat import Concat
@@ -69,7 +69,7 @@ class MMBertArm:
             set_dropout(self.model, dropout)
         self.plan = StepPlan(SEED, len(rows), BATCH)
         processors = {"text": TextProcessor(vocabulary, max_length=LONGEST - 2)}
-        self.items = Items([rows], processors, {"target": label}, seed=SEED)
+        self.items = SampleDataset([rows], processors, {"target": label}, seed=SEED)
         self.accelerator = Accelerator()
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, make_optimizer(self.model, OPTIM))
 

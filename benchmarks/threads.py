@@ -52,7 +52,7 @@ def run(recipe: str, folder: Path, runs: int) -> None:
     from accelerate.utils import broadcast
 
     from mmbert.data.loader import batches
-    from mmbert.data.sampler import StepPlan
+    from mmbert.data.sampler import Shard, StepPlan
     from mmbert.experiment.build import build
     from mmbert.training.forecast import gradients
     from mmbert.training.launch import make_accelerator
@@ -64,8 +64,8 @@ def run(recipe: str, folder: Path, runs: int) -> None:
     model, optimizer = accelerator.prepare(built.model, make_optimizer(built.model, loaded.optim))
     weights = {name: task.weight for name, task in built.model.tasks.items()}
     items, size = built.items("train"), loaded.train.batch_size
-    share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-    steps = batches(StepPlan(0, len(items), size), items, steps=1_000_000, **share)
+    shard = Shard(accelerator.process_index, accelerator.num_processes)
+    steps = batches(StepPlan(0, len(items), size), items, steps=1_000_000, shard=shard)
     start, done = time.perf_counter(), 0
     for step, batch in enumerate(steps):
         if step == WARM:

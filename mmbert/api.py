@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from mmbert.checkpoint.resume import finished
-from mmbert.data.loader import evaluation_batches
+from mmbert.data.loader import LoaderOptions, evaluation_batches
+from mmbert.data.sampler import Shard
 from mmbert.errors import DataError
 from mmbert.evaluation.evaluate import evaluate as evaluate_model
 from mmbert.evaluation.results import from_evaluation
@@ -85,8 +86,9 @@ def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, flo
     """The scores of a run's best checkpoint on a split of its recipe's data, by task and metric."""
     built = open_run(run, data=True)
     accelerator = Accelerator()
-    share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-    batches = evaluation_batches(built.items(split), built.recipe.evaluate.batch_size, **share, on_bad=built.bad.add)
+    shard = Shard(accelerator.process_index, accelerator.num_processes)
+    loading = LoaderOptions(on_bad=built.bad.add)
+    batches = evaluation_batches(built.items(split), built.recipe.evaluate.batch_size, shard=shard, loading=loading)
     found = evaluate_model(built.model.to(accelerator.device), batches, device=accelerator.device)
     Console(speaks=accelerator.is_main_process).results([from_evaluation("mmbert", found)], {}, split=split)
     return found.scores

@@ -25,7 +25,7 @@ from mmbert.analysis.probe import (
 )
 from mmbert.analysis.tables import tell
 from mmbert.data.keyed_random import uniform
-from mmbert.data.loader import evaluation_batches
+from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.evaluation.calibration import RANGE, best_temperature, calibration
 from mmbert.evaluation.perturbations import RATES
@@ -141,7 +141,7 @@ def _batches(built: Built, split: str, chosen: Sequence[_Row]) -> Iterator[Batch
         places = sorted(row.place for row in chosen if row.source == source)
         parts.append(samples[np.array(places, dtype=np.int64)])
     items = replace(built, splits={split: parts}).items(split)
-    return evaluation_batches(items, built.recipe.evaluate.batch_size, on_bad=built.bad.add)
+    return evaluation_batches(items, built.recipe.evaluate.batch_size, loading=LoaderOptions(on_bad=built.bad.add))
 
 
 def _chosen(built: Built, split: str, rows: int) -> list[_Row]:

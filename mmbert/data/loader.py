@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import Any, cast
@@ -15,8 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from mmbert.data.collate import row_of
-from mmbert.data.sample_dataset import Draw, Items
-from mmbert.data.sampler import StepPlan
+from mmbert.data.sample_dataset import Draw, SampleDataset
+from mmbert.data.sampler import ALL, Shard, StepPlan
 from mmbert.data.worker import Failure, WholeBatches
 from mmbert.errors import ResourceError, SampleError
 from mmbert.types import Batch
@@ -26,18 +27,33 @@ STOPPING = {signal.SIGTERM, signal.SIGUSR1}
 SHOWN = 16  # samples that an error names at most
 
 
+@dataclass(frozen=True, slots=True)
+class LoaderOptions:
+    """How batches are loaded; none of it changes what they hold.
+
+    Args:
+        workers: processes that make batches ahead; 0 makes them in this process.
+        pin_memory: whether tensors are put into page-locked memory, from which they get to a GPU faster.
+        on_bad: called with each bad sample, and may raise; by default the error is raised.
+    """
+
+    workers: int = 0
+    pin_memory: bool = False
+    on_bad: OnBad | None = None
+
+
+DEFAULTS = LoaderOptions()
+
+
 def batches(
     plan: StepPlan,
-    items: Items,
+    items: SampleDataset,
     *,
     steps: int,
     start: int = 0,
-    rank: int = 0,
-    world: int = 1,
     accumulate: int = 1,
-    workers: int = 0,
-    pin_memory: bool = False,
-    on_bad: OnBad | None = None,
+    shard: Shard = ALL,
+    loading: LoaderOptions = DEFAULTS,
 ) -> Iterator[list[Batch]]:
     """The micro-batches of this process, ``accumulate`` in a list, for each step from ``start`` up to ``steps``.
 
@@ -47,45 +63,41 @@ def batches(
     A bad sample is raised as ``SampleError`` at the step that reads it or, where ``on_bad`` is given, handed to that:
     the sample keeps its place in the batch, without inputs and labels, so that processes stay in step.
     """
-    plan.micro_batches(start, rank, world, accumulate)  # raises now rather than at the first step
-    share = _Share(plan, range(start, steps), rank, world, accumulate)
-    made = _loaded(items, share, workers, pin_memory, on_bad)
+    plan.micro_batches(start, shard, accumulate)  # raises now rather than at the first step
+    made = _loaded(items, _MicroBatches(plan, range(start, steps), shard, accumulate), loading)
     return ([next(made) for _ in range(accumulate)] for _ in range(start, steps))
 
 
 def evaluation_batches(
-    items: Items,
+    items: SampleDataset,
     batch_size: int,
     *,
-    rank: int = 0,
-    world: int = 1,
-    workers: int = 0,
-    pin_memory: bool = False,
-    on_bad: OnBad | None = None,
+    shard: Shard = ALL,
+    loading: LoaderOptions = DEFAULTS,
 ) -> Iterator[Batch]:
     """The items of this process in order, without randomness: over all ranks each item is there exactly once.
 
-    Process ``rank`` reads the positions rank, rank + world, ...: none is padded or repeated, so one process may have a
+    A process reads the positions rank, rank + world, ...: none is padded or repeated, so one process may have a
     batch more than another, or none. Bad samples and dead workers are told as by ``batches``.
     """
-    positions = range(rank, len(items), world)
+    positions = range(shard.rank, len(items), shard.world)
     starts = range(0, len(positions), batch_size)
     draws = ([(position, None) for position in positions[at : at + batch_size]] for at in starts)
-    return _loaded(items, draws, workers, pin_memory, on_bad)
+    return _loaded(items, draws, loading)
 
 
-class _Share:
+class _MicroBatches:
     """The draws of each micro-batch of a process, worked out when it is their turn."""
 
-    def __init__(self, plan: StepPlan, steps: range, rank: int, world: int, accumulate: int):
-        self.plan, self.steps, self.rank, self.world, self.accumulate = plan, steps, rank, world, accumulate
+    def __init__(self, plan: StepPlan, steps: range, shard: Shard, accumulate: int):
+        self.plan, self.steps, self.shard, self.accumulate = plan, steps, shard, accumulate
 
     def __len__(self) -> int:
         return len(self.steps) * self.accumulate
 
     def __iter__(self) -> Iterator[Sequence[Draw]]:
         for step in self.steps:
-            yield from self.plan.micro_batches(step, self.rank, self.world, self.accumulate)
+            yield from self.plan.micro_batches(step, self.shard, self.accumulate)
 
 
 class _Asked:
@@ -100,12 +112,10 @@ class _Asked:
             yield draws
 
 
-def _loaded(
-    items: Items, draws: Iterable[Sequence[Draw]], workers: int, pin_memory: bool, on_bad: OnBad | None
-) -> Iterator[Batch]:
-    asked = _Asked(draws)
+def _loaded(items: SampleDataset, draws: Iterable[Sequence[Draw]], loading: LoaderOptions) -> Iterator[Batch]:
+    asked, workers = _Asked(draws), loading.workers
     loader = DataLoader(
-        WholeBatches(items, tolerant=on_bad is not None),
+        WholeBatches(items, tolerant=loading.on_bad is not None),
         sampler=cast(Any, asked),
         batch_size=None,
         collate_fn=_unchanged,
@@ -113,7 +123,7 @@ def _loaded(
         num_workers=workers,
         multiprocessing_context=_server(items) if workers and torch.distributed.is_initialized() else None,
         prefetch_factor=4 if workers else None,
-        pin_memory=pin_memory,
+        pin_memory=loading.pin_memory,
         generator=torch.Generator(),  # of its own: the loader would draw a seed from the global one
     )
     with _no_interruption():
@@ -133,11 +143,11 @@ def _loaded(
             raise one.error
         asked.waiting.popleft()
         for bad in one.bad:
-            cast(OnBad, on_bad)(bad)
+            cast(OnBad, loading.on_bad)(bad)
         yield one.batch
 
 
-def _server(items: Items) -> BaseContext:
+def _server(items: SampleDataset) -> BaseContext:
     """Lets workers start from a process that does nothing else.
 
     A process group has threads of its own, and a lock that one of them holds at the moment of a fork is never released
@@ -189,7 +199,7 @@ def _end_with_the_run() -> None:
         os._exit(1)
 
 
-def _gave_out(items: Items, waiting: Iterable[Sequence[Draw]], reason: str) -> ResourceError:
+def _gave_out(items: SampleDataset, waiting: Iterable[Sequence[Draw]], reason: str) -> ResourceError:
     asked = [draw for draws in waiting for draw in draws]
     names = []
     for position, _ in asked[:SHOWN]:

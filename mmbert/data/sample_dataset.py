@@ -12,14 +12,14 @@ from mmbert.types import Batch, Sample
 Draw = tuple[int, int | None]  # the position of a sample, and the epoch it is drawn in (None in evaluation)
 
 
-class Items:
+class SampleDataset:
     """Random access to items, picklable for data workers.
 
     ``splits`` are the samples of one or more sources, counted through: position 0 is the first sample of the first. An
     item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``drop_inputs``, ``tagged`` at
     ``check_tags``. An item in which nothing is drawn at random is made once and kept, as far as there is room.
 
-    >>> items = Items([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
+    >>> items = SampleDataset([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
     >>> items[0, None]  # as evaluation sees the first sample; items[0, 2] is how the third epoch sees it, augmented
     Item(id=7, inputs={}, targets={})
     """
@@ -67,9 +67,9 @@ class Items:
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
         """The items of some draws, joined in their order."""
-        return self.joined([self[draw] for draw in draws])
+        return self.collate([self[draw] for draw in draws])
 
-    def joined(self, items: Sequence[Item]) -> Batch:
+    def collate(self, items: Sequence[Item]) -> Batch:
         """Some items as a batch, in their order."""
         return collate(items, self.processors, self.labels)
 

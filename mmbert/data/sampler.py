@@ -1,6 +1,7 @@
 """Which samples a training step reads: a pure function of the step, whatever the number of processes and workers."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -104,6 +105,17 @@ def _check(weights: Mapping[str, float], sizes: Mapping[str, int]) -> None:
                           f"{', '.join(sorted(sizes))}")  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The part of all samples that one process reads: that of process ``rank`` of ``world`` processes."""
+
+    rank: int = 0
+    world: int = 1
+
+
+ALL = Shard()  # of a single process: everything
+
+
 def shares(batch_size: int, world: int, accumulate: int) -> int:
     """Into how many equal pieces a batch is cut. Raises ``RecipeError`` where it cannot be."""
     pieces = world * accumulate
@@ -149,16 +161,14 @@ class StepPlan:
             draws.append((int(positions[place]), int(passes[place])))
         return draws
 
-    def micro_batches(
-        self, step: int, rank: int = 0, world: int = 1, accumulate: int = 1
-    ) -> list[list[tuple[int, int]]]:
+    def micro_batches(self, step: int, shard: Shard = ALL, accumulate: int = 1) -> list[list[tuple[int, int]]]:
         """The share of a step that a process reads, in ``accumulate`` pieces; over all ranks they are ``batch(step)``.
 
         Raises ``RecipeError`` where the batch cannot be cut into equal pieces.
         """
-        pieces = shares(self.batch_size, world, accumulate)
+        pieces = shares(self.batch_size, shard.world, accumulate)
         draws, size = self.batch(step), self.batch_size // pieces
-        starts = [(micro * world + rank) * size for micro in range(accumulate)]
+        starts = [(micro * shard.world + shard.rank) * size for micro in range(accumulate)]
         return [draws[start : start + size] for start in starts]
 
     def _order(self, epoch: int) -> Epoch:

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.data import Dataset, get_worker_info
 
 from mmbert.data.collate import Item
-from mmbert.data.sample_dataset import Draw, Items
+from mmbert.data.sample_dataset import Draw, SampleDataset
 from mmbert.errors import MMBertError, SampleError
 from mmbert.types import Batch
 
@@ -39,7 +39,7 @@ class Failure:
 class WholeBatches(Dataset):
     """A batch for the draws of its samples. It never raises: what workers raise loses its type and its notes."""
 
-    def __init__(self, items: Items, *, tolerant: bool):
+    def __init__(self, items: SampleDataset, *, tolerant: bool):
         self.items, self.tolerant = items, tolerant
 
     def __getitem__(self, draws: Sequence[Draw]) -> Whole | Failure:
@@ -64,7 +64,7 @@ class WholeBatches(Dataset):
                     raise
                 bad.append(error)
                 items.append(Item(self._id(draw), {}, {}))
-        return Whole(self.items.joined(items), bad)
+        return Whole(self.items.collate(items), bad)
 
     def _id(self, draw: Draw) -> int:
         try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmbert.contracts import Processor
 from mmbert.data.collate import check_tags, encode_sample
-from mmbert.data.sample_dataset import Items
+from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import Mixture, StepPlan
 from mmbert.errors import SampleError
 from mmbert.experiment.data_report import Survey
@@ -30,11 +30,11 @@ class Built:
     bad: BadSamples  # found up to now
     survey: Survey = field(default_factory=Survey)  # of the rows; empty where a trained model was loaded
 
-    def items(self, split: str) -> Items:
+    def items(self, split: str) -> SampleDataset:
         """The samples of a split as tensors."""
         train = self.recipe.train
         options = {"seed": train.seed, "input_dropout": train.input_dropout, "tagged": tagged_texts(self.recipe)}
-        return Items(self.splits[split], self.processors, self.labels, **options)
+        return SampleDataset(self.splits[split], self.processors, self.labels, **options)
 
     def plan(self, steps: int) -> StepPlan:
         """Which samples the steps of a run of so many read."""

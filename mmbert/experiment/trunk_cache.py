@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmbert.data.loader import evaluation_batches
-from mmbert.data.sample_dataset import Items
+from mmbert.data.loader import LoaderOptions, evaluation_batches
+from mmbert.data.sample_dataset import SampleDataset
 from mmbert.errors import RecipeError
 from mmbert.fusion import FUSIONS
 from mmbert.io.cache import made_once, progress
@@ -83,8 +83,9 @@ def _sequences(built: "Built", trunk: HuggingFaceTrunk) -> Iterator[tuple[Tensor
     ids, _, mask = trunk.sequence({}, 1)
     yield ids, mask
     processors = {name: built.processors[name] for name in built.texts}
-    items = Items([samples for sources in built.splits.values() for samples in sources], processors, {})
-    for batch in evaluation_batches(items, ROWS, workers=built.recipe.train.workers, on_bad=built.bad.add):
+    items = SampleDataset([samples for sources in built.splits.values() for samples in sources], processors, {})
+    loading = LoaderOptions(built.recipe.train.workers, on_bad=built.bad.add)
+    for batch in evaluation_batches(items, ROWS, loading=loading):
         ids, _, mask = trunk.sequence(batch.to(ids.device).inputs, len(batch))
         yield ids, mask
 

@@ -15,7 +15,7 @@ from mmbert.data.arrow import cleaned
 from mmbert.data.columns import media_path
 from mmbert.data.loader import evaluation_batches
 from mmbert.data.readers import read_tables
-from mmbert.data.sample_dataset import Items
+from mmbert.data.sample_dataset import SampleDataset
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.experiment.build import Built
 from mmbert.experiment.build import load as load_built
@@ -55,7 +55,7 @@ class Model:
 
     @torch.no_grad()
     def _predict(self, splits: Sequence[Sequence[Sample]]) -> Iterator[dict[str, Any]]:
-        items = Items(splits, self.built.processors, {})
+        items = SampleDataset(splits, self.built.processors, {})
         keys = (items.sample(position).attributes.get("key") for position in range(len(items)))
         dtype = next(self.model.parameters()).dtype
         for batch in evaluation_batches(items, self.built.recipe.evaluate.batch_size):

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any, cast
+from typing import cast
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from mmbert.data.loader import batches, evaluation_batches
+from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
+from mmbert.data.sampler import Shard
 from mmbert.distributed import together
 from mmbert.experiment.build import Built, build
 from mmbert.experiment.trunk_cache import cache_features
@@ -210,17 +211,19 @@ def outlook(built: Built, accelerator: Accelerator, *, total: int, every: int) -
     where the trunk is tuned fully and the run is long. Raises on all where one cannot read its rows.
     """
     recipe = built.recipe
-    share: dict[str, Any] = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-    share["on_bad"] = built.bad.add
+    shard = Shard(accelerator.process_index, accelerator.num_processes)
+    loading = LoaderOptions(on_bad=built.bad.add)
     items = built.items("train")
     read, times, error = [], [], None
     try:
-        made = batches(built.plan(total), items, steps=STEPS, accumulate=recipe.train.accumulate, **share)
+        accumulate = recipe.train.accumulate
+        made = batches(built.plan(total), items, steps=STEPS, accumulate=accumulate, shard=shard, loading=loading)
         for _ in range(STEPS):
             start = time.perf_counter()
             read.append(next(made))
             times.append(time.perf_counter() - start)
-        validation = next(evaluation_batches(built.items("validation"), recipe.evaluate.batch_size, **share), None)
+        rows, size = built.items("validation"), recipe.evaluate.batch_size
+        validation = next(evaluation_batches(rows, size, shard=shard, loading=loading), None)
     except Exception as caught:
         error, validation = caught, None
     together(error=error)  # the others would wait for this process

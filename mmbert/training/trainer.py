@@ -17,8 +17,9 @@ from mmbert.checkpoint.checkpoint import Content, FailedSaves, attempt, read_tra
 from mmbert.checkpoint.manifest import checkpoint_name, verify
 from mmbert.checkpoint.resume import Identity, checkpoint_to_resume
 from mmbert.checkpoint.tensors import load_training, load_weights
-from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.sample_dataset import Items
+from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
+from mmbert.data.sample_dataset import SampleDataset
+from mmbert.data.sampler import Shard
 from mmbert.distributed import together
 from mmbert.errors import NumericalError, Preempted, RecipeError, nearest
 from mmbert.evaluation.evaluate import Evaluation, evaluate
@@ -75,14 +76,10 @@ class Run:
         self.identity = Identity(in_steps(self.built.recipe, self.total), self.built.survey.fingerprint)
         self.train, self.optim, self.ogm_ge = self.identity.recipe.train, recipe.optim, recipe.balance.ogm_ge
         self._failed_saves = FailedSaves(console.warn)
-        self._items: dict[str, Items] = {}  # of the splits that are evaluated
-        self._share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
-        self._loading = {
-            **self._share,
-            "workers": self.train.workers,
-            "pin_memory": accelerator.device.type == "cuda",
-            "on_bad": self.built.bad.add,
-        }
+        self._items: dict[str, SampleDataset] = {}  # of the splits that are evaluated
+        options = LoaderOptions(self.train.workers, accelerator.device.type == "cuda", self.built.bad.add)
+        shard = Shard(accelerator.process_index, accelerator.num_processes)
+        self._loading: dict[str, Any] = {"shard": shard, "loading": options}
 
     def begin(self, resume: str) -> TrainingState:
         """The state of a checkpoint, or a fresh one; what the run folder holds fits it afterwards."""

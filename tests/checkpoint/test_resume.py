@@ -133,7 +133,7 @@ def test_a_signal_does_not_wait_for_data_that_never_come(monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(600)
 
-    monkeypatch.setattr(loader.Items, "joined", never)
+    monkeypatch.setattr(loader.SampleDataset, "collate", never)
     with pytest.raises(Preempted):
         train()
     assert not list(Path("run").glob("checkpoints/*"))

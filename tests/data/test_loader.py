@@ -12,9 +12,9 @@ import pytest
 import torch
 from data_parts import Letters, Number, fields
 
-from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.sample_dataset import Items
-from mmbert.data.sampler import StepPlan
+from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
+from mmbert.data.sample_dataset import SampleDataset
+from mmbert.data.sampler import Shard, StepPlan
 from mmbert.data.sources.generated import GeneratedSource
 from mmbert.errors import RecipeError, SampleError
 from mmbert.types import Sample
@@ -30,7 +30,7 @@ def made(seed=0, rows=(30, 17)):
         GeneratedSource(f"s{at}", INPUTS, fields(Number, "price"), rows=n, absent=0.3) for at, n in enumerate(rows)
     ]
     splits = [source.split("all") for source in sources]
-    return Items(splits, PROCESSORS, LABELS, seed=seed, input_dropout=0.3)
+    return SampleDataset(splits, PROCESSORS, LABELS, seed=seed, input_dropout=0.3)
 
 
 def same(one, other):
@@ -54,8 +54,8 @@ def test_items_are_pure():
 
 
 def test_items_know_seed_and_epoch():
-    items = Items([[Sample(1, "shop", {"size": 0}, {})]], PROCESSORS, LABELS)
-    other = Items(items.splits, PROCESSORS, LABELS, seed=1)
+    items = SampleDataset([[Sample(1, "shop", {"size": 0}, {})]], PROCESSORS, LABELS)
+    other = SampleDataset(items.splits, PROCESSORS, LABELS, seed=1)
     values = [made[0, epoch].inputs["size"]["values"].item() for made in (items, other) for epoch in (0, 1, None)]
     assert len({*values}) == 5  # evaluation knows no seed
     assert values[2] == values[5] == 0
@@ -65,7 +65,7 @@ def test_items_know_seed_and_epoch():
 def test_steps_read_the_plan(workers):
     items = made()
     plan = StepPlan(1, len(items), 8)
-    found = [*batches(plan, items, steps=7, accumulate=2, workers=workers)]
+    found = [*batches(plan, items, steps=7, accumulate=2, loading=LoaderOptions(workers))]
     assert [len(step) for step in found] == [2] * 7
     for step, micro_batches in enumerate(found):
         draws = plan.batch(step)
@@ -82,20 +82,23 @@ def test_ranks_share_a_step():
     items = made()
     plan = StepPlan(1, len(items), 8)
     whole = [batch.ids for (batch,) in batches(plan, items, steps=5)]
-    shares = [[batch.ids for (batch,) in batches(plan, items, steps=5, rank=rank, world=2)] for rank in range(2)]
+    shares = [[batch.ids for (batch,) in batches(plan, items, steps=5, shard=Shard(rank, 2))] for rank in range(2)]
     same([torch.cat(pair) for pair in zip(*shares, strict=True)], whole)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_at_once():
     items = made()
     with pytest.raises(RecipeError, match="must be a multiple of processes x accumulate"):
-        batches(StepPlan(1, len(items), 8), items, steps=5, world=3)
+        batches(StepPlan(1, len(items), 8), items, steps=5, shard=Shard(0, 3))
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (2, 0), (3, 0), (60, 0), (1, 2), (2, 2)])
 def test_evaluation_reads_each_item_once(world, workers):
     items = made()
-    shares = [[*evaluation_batches(items, 5, rank=rank, world=world, workers=workers)] for rank in range(world)]
+    shares = [
+        [*evaluation_batches(items, 5, shard=Shard(rank, world), loading=LoaderOptions(workers))]
+        for rank in range(world)
+    ]
     ids = [number for share in shares for batch in share for number in batch.ids.tolist()]
     assert sorted(ids) == sorted(items.sample(position).id for position in range(len(items)))
     assert all(len(batch) <= 5 for share in shares for batch in share)
@@ -109,7 +112,7 @@ def test_a_bad_value_is_told_without_a_workers_traceback(workers):
     samples = [
         Sample(row, "shop", {"size": row if row != 6 else "six"}, {}, {"where": f"row {row}"}) for row in range(12)
     ]
-    found = evaluation_batches(Items([samples], PROCESSORS, LABELS), 4, workers=workers)
+    found = evaluation_batches(SampleDataset([samples], PROCESSORS, LABELS), 4, loading=LoaderOptions(workers))
     assert next(found).ids.tolist() == [0, 1, 2, 3]
     with pytest.raises(SampleError, match=r"^shop \(row 6\), input 'size': expected a number, found 'six'$"):
         next(found)
@@ -127,7 +130,7 @@ def test_beside_a_process_group_workers_come_from_a_process_without_threads():
     plan = StepPlan(0, len(items), 8)
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
-        helped = batches(plan, items, steps=6, workers=1)
+        helped = batches(plan, items, steps=6, loading=LoaderOptions(1))
         found = [next(helped)]
         (server,) = (child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline()))
         assert len(server.children()) == 1  # and none of ours was forked
@@ -148,14 +151,14 @@ KILLED = """
 import os, signal
 from pathlib import Path
 import psutil, torch
-from mmbert.data.sample_dataset import Items
-from mmbert.data.loader import batches
+from mmbert.data.sample_dataset import SampleDataset
+from mmbert.data.loader import LoaderOptions, batches
 from mmbert.data.sampler import StepPlan
 from mmbert.types import Sample
 if mode == "group":
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-items = Items([[Sample(row, "shop", {}, {}) for row in range(64)]], {}, {})
-made = batches(StepPlan(0, 64, 8), items, steps=64, workers=2)
+items = SampleDataset([[Sample(row, "shop", {}, {}) for row in range(64)]], {}, {})
+made = batches(StepPlan(0, 64, 8), items, steps=64, loading=LoaderOptions(2))
 next(made)
 Path(path).write_text(" ".join(str(child.pid) for child in psutil.Process().children(recursive=True)))
 os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from mmbert.data.sampler import Mixture, StepPlan
+from mmbert.data.sampler import Mixture, Shard, StepPlan
 from mmbert.errors import RecipeError
 
 GROUPS = np.array([0] * 60 + [1] * 30 + [2] * 7 + [0] * 3)
@@ -97,7 +97,7 @@ def test_a_step_is_the_same_wherever_one_starts(case):
 def test_ranks_and_micro_batches_share_a_mixed_step(world, accumulate):
     one = plan("weights")
     for step in (0, 12, 13):
-        shares = [one.micro_batches(step, rank, world, accumulate) for rank in range(world)]
+        shares = [one.micro_batches(step, Shard(rank, world), accumulate) for rank in range(world)]
         assert [draw for at in range(accumulate) for share in shares for draw in share[at]] == one.batch(step)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from mmbert.contracts import Processor
 from mmbert.data.collate import Item
-from mmbert.data.sample_dataset import BESIDE, ItemCache, Items
+from mmbert.data.sample_dataset import BESIDE, ItemCache, SampleDataset
 from mmbert.types import Sample
 
 
@@ -30,7 +30,7 @@ class Counting(Processor):
 def items(*processors, input_dropout=0.0):
     named = {f"input{place}": processor for place, processor in enumerate(processors)}
     rows = [Sample(row, "shop", dict.fromkeys(named, float(row)), {}) for row in range(4)]
-    return Items([rows], named, {}, seed=1, input_dropout=input_dropout)
+    return SampleDataset([rows], named, {}, seed=1, input_dropout=input_dropout)
 
 
 def values(item):

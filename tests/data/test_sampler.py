@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from mmbert.data.sampler import StepPlan
+from mmbert.data.sampler import Shard, StepPlan
 from mmbert.errors import DataError, RecipeError
 
 
@@ -45,7 +45,7 @@ def test_the_order_is_even():
 def test_sharing_keeps_the_batch(world, accumulate):
     plan = StepPlan(seed=0, size=100, batch_size=32)
     for step in (0, 3):  # step 3 spans two epochs
-        shares = [plan.micro_batches(step, rank, world, accumulate) for rank in range(world)]
+        shares = [plan.micro_batches(step, Shard(rank, world), accumulate) for rank in range(world)]
         assert all(len(micro) == 32 // world // accumulate for share in shares for micro in share)
         assert all(len(share) == accumulate for share in shares)
         assert sorted(draw for share in shares for micro in share for draw in micro) == sorted(plan.batch(step))
@@ -53,9 +53,9 @@ def test_sharing_keeps_the_batch(world, accumulate):
 
 def test_processes_do_not_divide_the_batch():
     with pytest.raises(RecipeError, match=r"= 3 x 2, found 32\. Nearest: 30 or 36"):
-        StepPlan(0, 100, 32).micro_batches(0, 0, world=3, accumulate=2)
+        StepPlan(0, 100, 32).micro_batches(0, Shard(0, 3), accumulate=2)
     with pytest.raises(RecipeError, match=r"Nearest: 4$"):
-        StepPlan(0, 100, 2).micro_batches(0, 0, world=4)
+        StepPlan(0, 100, 2).micro_batches(0, Shard(0, 4))
 
 
 def test_few_samples():

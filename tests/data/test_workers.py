@@ -10,9 +10,9 @@ import torch
 from data_parts import Number
 
 from mmbert.contracts import Processor
-from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.sample_dataset import Items
-from mmbert.data.sampler import StepPlan
+from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
+from mmbert.data.sample_dataset import SampleDataset
+from mmbert.data.sampler import Shard, StepPlan
 from mmbert.errors import ResourceError, SampleError
 from mmbert.types import Sample
 
@@ -54,8 +54,8 @@ def samples(rows=24):
 
 
 def read(how, workers=1):
-    items = Items([samples()], {"size": Dies(how)}, {})
-    return evaluation_batches(items, 4, workers=workers)
+    items = SampleDataset([samples()], {"size": Dies(how)}, {})
+    return evaluation_batches(items, 4, loading=LoaderOptions(workers))
 
 
 @pytest.mark.parametrize("how", [killed, no_shared_memory])
@@ -102,8 +102,8 @@ def test_a_bad_sample_keeps_its_place_without_inputs_and_labels(workers):
     rows[2] = Sample(102, "shop", {"size": "two"}, {"price": 2.0}, {"where": "row 2"})
     rows[5] = Sample(105, "shop", {"size": 5}, {"price": "much"}, {"where": "row 5"})
     rows[6] = Sample(106, "shop", {"size": 6}, {"price": 6.0}, {"where": "row 6"})
-    items, found = Items([rows], {"size": Number()}, {"price": Number()}), []
-    made = [*evaluation_batches(items, 4, workers=workers, on_bad=found.append)]
+    items, found = SampleDataset([rows], {"size": Number()}, {"price": Number()}), []
+    made = [*evaluation_batches(items, 4, loading=LoaderOptions(workers, on_bad=found.append))]
     assert [batch.ids.tolist() for batch in made] == [[100, 101, 102, 103], [104, 105, 106, 107]]
     assert [batch.inputs["size"].rows.tolist() for batch in made] == [[0, 1, 3], [0, 2, 3]]
     assert ["price" in batch.targets for batch in made] == [False, True]
@@ -116,9 +116,9 @@ def test_a_bad_sample_keeps_its_place_without_inputs_and_labels(workers):
 def test_bad_samples_of_training_keep_ranks_in_step():
     rows = samples(16)
     rows[3] = Sample(103, "shop", {"size": "three"}, {}, {"where": "row 3"})
-    items, found = Items([rows], {"size": Number()}, {}), []
-    plan = StepPlan(0, 16, 8)
-    shares = [[*batches(plan, items, steps=4, rank=rank, world=2, on_bad=found.append)] for rank in range(2)]
+    items, found = SampleDataset([rows], {"size": Number()}, {}), []
+    plan, loading = StepPlan(0, 16, 8), LoaderOptions(on_bad=found.append)
+    shares = [[*batches(plan, items, steps=4, shard=Shard(rank, 2), loading=loading)] for rank in range(2)]
     assert all(len(batch) == 4 for share in shares for (batch,) in share)
     assert [error.row for error in found] == ["shop (row 3)"] * 2  # once an epoch: listing it once is another's work
     with pytest.raises(SampleError, match="expected a number"):
@@ -133,7 +133,9 @@ def test_a_sample_that_cannot_be_read_keeps_its_place():
             return super().__getitem__(index)
 
     found = []
-    (batch,) = evaluation_batches(Items([Gone(samples(3))], {"size": Number()}, {}), 4, on_bad=found.append)
+    (batch,) = evaluation_batches(
+        SampleDataset([Gone(samples(3))], {"size": Number()}, {}), 4, loading=LoaderOptions(on_bad=found.append)
+    )
     assert batch.ids.tolist() == [100, -1, 102]
     assert [error.row for error in found] == ["shop (row 1)"]
 
@@ -155,5 +157,5 @@ class Disk(Processor):
 def test_a_file_that_goes_away_while_it_is_read_is_a_bad_sample(tmp_path):
     rows = [Sample(1, "shop", {"photo": str(tmp_path / "a.png")}, {}, {"where": "row 1"})]
     with pytest.raises(SampleError, match=r"shop \(row 1\), input 'photo': cannot be read: .*No such file") as told:
-        [*evaluation_batches(Items([rows], {"photo": Disk()}, {}), 4)]
+        [*evaluation_batches(SampleDataset([rows], {"photo": Disk()}, {}), 4)]
     assert isinstance(told.value.__cause__, FileNotFoundError)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mmbert.data.loader import evaluation_batches
+from mmbert.data.sampler import Shard
 from mmbert.errors import IntegrityError
 from mmbert.evaluation import evaluate as evaluate_module
 from mmbert.evaluation.evaluate import Evaluation, evaluate
@@ -54,7 +55,7 @@ def test_any_number_of_processes_gives_the_same_to_each(built, world, monkeypatc
     parts = []
     monkeypatch.setattr(evaluate_module, "gather_object", lambda own: parts.append(own) or own)
     for rank in range(world):
-        evaluate(built.model, batches(built, 8, rank=rank, world=world))
+        evaluate(built.model, batches(built, 8, shard=Shard(rank, world)))
     monkeypatch.setattr(evaluate_module, "gather_object", lambda own: [part for share in parts for part in share])
     gathered = evaluate(built.model, [])
     monkeypatch.undo()

@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState, debug_launcher
 
 from mmbert import api, distributed
-from mmbert.data.sample_dataset import Items
+from mmbert.data.sample_dataset import SampleDataset
 from mmbert.errors import SampleError, exit_code
 from mmbert.evaluation import evaluate
 from mmbert.experiment.build import build
@@ -77,9 +77,9 @@ def full_disk(real, *positional, **named):
 
 
 FAULTS = {  # name -> the rank it hits, what is spoiled at which call, by what; settings
-    "nan": (1, Items, "joined", 3, nan_label, []),
-    "nan passed over": (1, Items, "joined", 3, nan_label, ["train.max_bad_steps=1"]),
-    "bad sample": (1, Items, "__getitem__", 9, bad_sample, []),
+    "nan": (1, SampleDataset, "collate", 3, nan_label, []),
+    "nan passed over": (1, SampleDataset, "collate", 3, nan_label, ["train.max_bad_steps=1"]),
+    "bad sample": (1, SampleDataset, "__getitem__", 9, bad_sample, []),
     "memory": (1, MMBert, "forward", 3, out_of_memory, []),
     "worker": (1, MMBert, "forward", 2, worker_dies, ["train.workers=1", "train.steps=99"]),
     "stop in a step": (1, MMBert, "forward", 2, told_to_stop, ["train.precision=fp64", "train.dropout=0"]),

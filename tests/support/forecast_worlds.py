@@ -8,7 +8,7 @@ from pathlib import Path
 from train_parts import DEBUG, SMALL
 
 from mmbert.data.loader import batches
-from mmbert.data.sampler import StepPlan
+from mmbert.data.sampler import Shard, StepPlan
 from mmbert.experiment.build import build
 from mmbert.recipe.load import load_recipe
 from mmbert.training import forecast
@@ -27,11 +27,11 @@ def trained(told: bool) -> tuple[int, dict, str]:
     built = build(recipe)
     model, items = built.model, built.items("train")
     found = asdict(outlook(built, accelerator, total=STEPS, every=2)) if told else {}
-    share = {"rank": accelerator.process_index, "world": accelerator.num_processes}
+    shard = Shard(accelerator.process_index, accelerator.num_processes)
     wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, recipe.optim))
     weights = {name: task.weight for name, task in model.tasks.items()}
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
-    for step, batch in enumerate(batches(plan, items, steps=STEPS, **share)):
+    for step, batch in enumerate(batches(plan, items, steps=STEPS, shard=shard)):
         forecast.gradients(wrapped, batch, accelerator, weights, step)
         optimizer.step()
         optimizer.zero_grad()

@@ -13,7 +13,7 @@ from accelerate import PartialState, debug_launcher
 from safetensors.torch import save_file
 
 from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.sampler import StepPlan
+from mmbert.data.sampler import Shard, StepPlan
 from mmbert.evaluation.evaluate import evaluate
 from mmbert.experiment.build import build
 from mmbert.fusion import FUSIONS
@@ -63,13 +63,13 @@ def train(world: int, way: str, folder: str) -> None:
     accelerator = make_accelerator(recipe.train)
     built = build(recipe)
     rank = accelerator.process_index
-    share = {"rank": rank, "world": accelerator.num_processes}
+    shard = Shard(rank, accelerator.num_processes)
     items = built.items("train")
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
-    steps = list(batches(plan, items, steps=STEPS, accumulate=recipe.train.accumulate, **share))
+    steps = list(batches(plan, items, steps=STEPS, accumulate=recipe.train.accumulate, shard=shard))
 
     def evaluation(split):
-        return list(evaluation_batches(built.items(split), recipe.evaluate.batch_size, **share))
+        return list(evaluation_batches(built.items(split), recipe.evaluate.batch_size, shard=shard))
 
     ogm_ge = recipe.balance.ogm_ge
     optimizer = make_optimizer(built.model, recipe.optim, ogm_ge)

@@ -189,7 +189,7 @@ def test_rows_that_cannot_be_read_end_all_processes(monkeypatch):
         raise SampleError("no number", "row 3", "input 'cells'")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(built.items("train")), "joined", broken)
+        patch.setattr(type(built.items("train")), "collate", broken)
         with pytest.raises(SampleError, match="row 3"):
             outlook(built, Accelerator(cpu=True), total=6, every=2)
 
