@@ -1,4 +1,4 @@
-"""``python -m mmbert`` is ``mmbert``."""
+"""Runs the command line: ``python -m mmbert`` is the same as ``mmbert``."""
 
 import sys
 

@@ -23,7 +23,7 @@ SAMPLED = 200  # training rows by which the length of texts is estimated
 KEPT = 2  # checkpoints that a run keeps: the best and the newest
 
 
-def tell_plan(prepared: Prepared, *, slots: int) -> None:
+def print_plan(prepared: Prepared, *, slots: int) -> None:
     """Print each arm with what it changes and takes, then what the design can reach. Nothing is trained.
 
     Time is estimated from three timed steps of each arm, alone on the machine; trunk tokens from the texts of some
@@ -73,7 +73,7 @@ def design(seeds: int, planned: int) -> str:
     return f"{many}: {smallest}, too large to decide anything; {needed - seeds} more seeds would be enough"
 
 
-def tell_status(prepared: Prepared) -> None:
+def print_status(prepared: Prepared) -> None:
     """A table of all runs; in a terminal it follows them until all have ended, or ctrl-C."""
     with Live(_states(prepared), console=Terminal(highlight=False), auto_refresh=False) as live:
         while sys.stdout.isatty() and any(run.state() in ("running", "waiting") for run in prepared.runs):

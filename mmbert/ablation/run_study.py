@@ -12,7 +12,7 @@ from mmbert.ablation.pool import LocalPool
 from mmbert.ablation.runner import Runner
 from mmbert.ablation.runs import PlannedRun, folder_name
 from mmbert.ablation.study import Study, load_study
-from mmbert.ablation.summary import tell_findings
+from mmbert.ablation.summary import report_findings
 from mmbert.ablation.tables import write_tables
 from mmbert.api import RUNS
 from mmbert.errors import Elsewhere, MMBertError, RecipeError, nearest
@@ -127,7 +127,7 @@ def ablate(
         built = build(study.arms[0].recipe)
         found = replace(found, baselines={one.arm: one.scores for one in baselines(built, console)})
         write_tables(found, prepared.folder)
-    tell_findings(found, prepared.folder, console)
+    report_findings(found, prepared.folder, console)
     if failures := [(arm.name, seed, why) for arm in found.arms for seed, why in arm.failed.items() if not arm.masked]:
         name, seed, _ = failures[0]
         lines = [f"  {arm}, seed {one}: {why}" for arm, one, why in failures]

@@ -18,6 +18,7 @@ from mmbert.recipe.merge import merge
 from mmbert.recipe.problems import Problem, dotted, explain, invalid, keys_of, origin_of
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.serialize import recipe_hash, resolve
+from mmbert.recipe.shipped import find_shipped
 from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read
 from tasks import TASKS
 
@@ -64,7 +65,7 @@ def load_study(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> S
 
     Raises ``RecipeError`` that lists the problems of the file, or else those of all arms, each with its arm and place.
     """
-    path, overrides = Path(path), list(overrides)
+    path, overrides = Path(find_shipped(path, "study")), list(overrides)
     tree = _read(path)
     file = _checked(tree)
     base = path.parent / file.base

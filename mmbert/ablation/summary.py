@@ -24,7 +24,7 @@ from mmbert.tracking.run_folder import read_json
 BY_EXAMPLE = "by_example.json"
 
 
-def tell_findings(outcome: StudyOutcome, folder: Path, console: Console) -> None:
+def report_findings(outcome: StudyOutcome, folder: Path, console: Console) -> None:
     """Print the table and the comparisons of a study, and write ``by_example.json`` and ``report.html``."""
     terminal = Terminal(highlight=False)
     terminal.print()

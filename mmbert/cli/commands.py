@@ -1,7 +1,7 @@
-"""The command line. What a command needs is imported when it runs, so that ``list`` and a bad recipe answer at once.
+"""The command line. A command imports what it needs when it runs: ``list`` and a wrong recipe answer at once.
 
-Exit codes: 0 done, 2 usage or recipe, 3 data, 4 numerical, 5 resources, 6 integrity, 70 a fault of mmbert, 75 stopped
-by a signal and ready to go on, 130 interrupted twice.
+Exit codes: 0 success, 2 usage or recipe, 3 data, 4 numerical, 5 resources, 6 integrity, 70 a bug in mmbert, 75 stopped
+by a signal (the same command continues), 130 interrupted twice.
 """
 
 import argparse
@@ -22,47 +22,62 @@ HOME = Path(__file__).resolve().parents[2]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
+    """Run one command and return its exit code.
+
+    Args:
+        argv: the words after ``mmbert``; by default those of this process.
+    """
     arguments = make_parser(COMMANDS).parse_args(argv)
     try:
-        check_own_packages()
+        check_package_origins()
         import_plugins(arguments.plugin)
         code = arguments.command(arguments)
         sys.stdout.flush()
     except MMBertError as error:
-        if not isinstance(error, SHARED) or os.environ.get("RANK", "0") == "0":  # once is enough
+        if not isinstance(error, SHARED) or _is_main_process():  # all processes raise a shared error: print it once
             print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:
         print("interrupted", file=sys.stderr)
         return exit_code(error)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+    except BrokenPipeError:  # the reader of our output, such as `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # a full disk, a folder that may not be written
+    except OSError as error:  # a full disk, a folder without write permission
         print(error, file=sys.stderr)
         return exit_code(error)
     except Exception as error:
         traceback.print_exc()
-        print("This is a fault of mmbert. Please report it with the lines above and the recipe.", file=sys.stderr)
+        print("This is a bug in mmbert. Please report it with the lines above and the recipe.", file=sys.stderr)
         return exit_code(error)
     return code or 0
 
 
-def check_own_packages() -> None:
-    """Raise ``RecipeError`` where a file or folder of the user hides the packages ``encoders`` or ``tasks``."""
+def check_package_origins() -> None:
+    """Check that ``encoders`` and ``tasks`` are the packages of mmbert.
+
+    Raises:
+        RecipeError: if a file or folder of the user hides one of them.
+    """
     for name in ("encoders", "tasks"):
         spec = importlib.util.find_spec(name)
-        places = [spec.origin] if spec and spec.origin else list((spec and spec.submodule_search_locations) or ["none"])
-        if Path(places[0]).resolve() != HOME / name / "__init__.py":
+        paths = [spec.origin] if spec and spec.origin else list((spec and spec.submodule_search_locations) or ["none"])
+        if Path(paths[0]).resolve() != HOME / name / "__init__.py":
             raise RecipeError(
-                f"expected the package '{name}' of mmbert in {HOME}, found {places[0]}, which hides it: "
-                "rename that, or run mmbert in another folder"
+                f"expected mmbert's package '{name}' in {HOME}, found {paths[0]}, which hides it: "
+                "rename that file or folder, or run mmbert in another folder"
             )
 
 
 def import_plugins(names: Sequence[str]) -> None:
-    """Import the modules that register parts; they may lie in the current folder."""
+    """Import the modules that register parts; they may be in the current folder.
+
+    Args:
+        names: the dotted names of the modules.
+
+    Raises:
+        RecipeError: if a module cannot be imported.
+    """
     if names and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for name in names:
@@ -76,7 +91,8 @@ def import_plugins(names: Sequence[str]) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    _check(arguments)
+    """Train a recipe."""
+    _announce(_load(arguments).recipe.name)
     _api().train(
         arguments.recipe,
         overrides=arguments.set,
@@ -88,45 +104,49 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
+    """Score a trained model, or measure what its inputs contribute."""
     if arguments.inputs:
         importlib.import_module("mmbert.analysis.contribution").worth(
             arguments.run, split=arguments.split, rows=arguments.rows
         )
     elif arguments.rows is not None:
-        raise RecipeError("--rows goes with --inputs: the scores of a split are those of all its rows")
+        raise RecipeError("--rows needs --inputs: without it, the scores are always those of all rows")
     else:
         _api().evaluate(arguments.run, split=arguments.split)
 
 
 def predict(arguments: argparse.Namespace) -> None:
+    """Write the predictions of a trained model."""
     count = _api().predict(arguments.run, input=arguments.input, split=arguments.split, output=arguments.output)
-    print(f"{count} predictions in {arguments.output}")
+    print(f"{count} prediction{'' if count == 1 else 's'} written to {arguments.output}")
 
 
 def baseline(arguments: argparse.Namespace) -> None:
-    _check(arguments)
+    """Score the cheap baselines of a recipe."""
+    _announce(_load(arguments).recipe.name)
     _api().baseline(arguments.recipe, overrides=arguments.set, ledger=arguments.ledger)
 
 
 def ablate(arguments: argparse.Namespace) -> None:
+    """Run a study, or print its plan or its status."""
     if arguments.slots is not None and arguments.slots < 1:
         raise RecipeError(f"--slots: expected 1 or more, found {arguments.slots}")
     from mmbert.ablation.study import load_study
 
-    load_study(arguments.study, arguments.set)  # before torch is imported
-    module = importlib.import_module("mmbert.ablation.run_study")
-    given = {"overrides": arguments.set, "out": arguments.out, "ledger": arguments.ledger}
+    _announce(load_study(arguments.study, arguments.set).name)  # before torch is imported
+    run_study = importlib.import_module("mmbert.ablation.run_study")
+    options = {"overrides": arguments.set, "out": arguments.out, "ledger": arguments.ledger}
     if arguments.plan or arguments.status:
-        prospect = importlib.import_module("mmbert.ablation.plan")
-        prepared = module.prepare(arguments.study, **given)
+        plan = importlib.import_module("mmbert.ablation.plan")
+        prepared = run_study.prepare(arguments.study, **options)
         if arguments.status:
-            prospect.tell_status(prepared)
+            plan.print_status(prepared)
         else:
-            prospect.tell_plan(prepared, slots=arguments.slots or module.default_slots())
+            plan.print_plan(prepared, slots=arguments.slots or run_study.default_slots())
         return
-    module.ablate(
+    run_study.ablate(
         arguments.study,
-        **given,
+        **options,
         slots=arguments.slots,
         only=arguments.only,
         retry_failed=arguments.retry_failed,
@@ -135,12 +155,15 @@ def ablate(arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace) -> None:
+    """Write the report of a run."""
     try:
         page = importlib.import_module("mmbert.report.page")
     except ModuleNotFoundError as error:
         if error.name not in ("jinja2", "markupsafe", "matplotlib"):
             raise
-        raise RecipeError(f"a report needs {error.name}, which is missing: pip install 'mmbert[report]'") from None
+        raise RecipeError(
+            f"a report needs {error.name}, which is not installed: pip install 'mmbert[report]'"
+        ) from None
     output = arguments.output or arguments.run / "report.html"
     text = page.run_report(arguments.run)
     output.write_text(text, encoding="utf-8")
@@ -148,15 +171,19 @@ def report(arguments: argparse.Namespace) -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    loaded = _check(arguments)
-    print(f"{arguments.recipe}: the recipe {loaded.recipe.name} is valid")
+    """Check a recipe, on request its data too, and forecast the run; the verdict comes last."""
+    name = _load(arguments).recipe.name
+    if arguments.data or arguments.forecast:
+        _announce(name)
     if arguments.data:
         _api().check(arguments.recipe, overrides=arguments.set)
     if arguments.forecast:
         importlib.import_module("mmbert.training.forecast").tell(arguments.recipe, arguments.set)
+    print(f"{arguments.recipe}: the recipe {name} is valid")
 
 
 def show(arguments: argparse.Namespace) -> None:
+    """Print a recipe with the origin of each value, or the options of a part."""
     if arguments.kind == "recipe":
         from mmbert.recipe.explain import show_recipe
         from mmbert.recipe.load import load_recipe
@@ -164,19 +191,21 @@ def show(arguments: argparse.Namespace) -> None:
         print(show_recipe(load_recipe(arguments.name, arguments.set)), end="")
         return
     if arguments.set:
-        raise RecipeError("--set changes a recipe: it goes with `mmbert show recipe FILE`")
+        raise RecipeError("--set changes a recipe; use it with `mmbert show recipe FILE`")
     from mmbert.recipe.explain import show_part
 
     print(show_part(_table(arguments.kind), arguments.name), end="")
 
 
 def schema(arguments: argparse.Namespace) -> None:
+    """Print the JSON schema of recipes."""
     from mmbert.recipe.explain import recipe_schema
 
     print(json.dumps(recipe_schema(), indent=1))
 
 
 def list_names(arguments: argparse.Namespace) -> None:
+    """Print the names of one kind with their descriptions."""
     if arguments.what == "recipes":
         rows = _recipes()
     else:
@@ -192,6 +221,7 @@ def list_names(arguments: argparse.Namespace) -> None:
 
 
 def prepare(arguments: argparse.Namespace) -> None:
+    """Download and build a data set, and print its folder."""
     from mmbert.recipe.load import load_builder
 
     builder = load_builder(arguments.dataset, arguments.set)
@@ -205,14 +235,25 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
+    """Print the diagnosis of this machine and launch."""
     return importlib.import_module("mmbert.cli.doctor").doctor()
 
 
-def _check(arguments: argparse.Namespace) -> Any:
-    """Load the recipe before the API, and with it torch, is imported: most mistakes are told within a second."""
+def _load(arguments: argparse.Namespace) -> Any:
+    """Load the recipe before the API, and with it torch, is imported: most mistakes are reported within a second."""
     from mmbert.recipe.load import load_recipe
 
     return load_recipe(arguments.recipe, arguments.set)
+
+
+def _announce(name: str) -> None:
+    """Print a first line before torch is imported, which takes seconds."""
+    if _is_main_process():
+        print(f"{name}: loading PyTorch ...", flush=True)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _api() -> Any:
@@ -225,13 +266,21 @@ def _table(kind: str) -> Any:
 
 
 def _recipes() -> list[tuple[str, str]]:
-    """The recipes in the current folder, or those of the checkout; described by the end of their first line."""
-    folder = next((folder for folder in (Path("recipes"), HOME / "recipes") if folder.is_dir()), Path())
+    """The recipes in the folder ``recipes`` of the current folder by path, then the shipped ones by name.
+
+    The end of a file's first line describes it.
+    """
+    from mmbert.recipe.shipped import shipped_folder
+
+    local, shipped = Path("recipes"), shipped_folder()
+    files = {str(file): file for file in sorted(local.glob("*.yaml"))}
+    if not local.is_dir() or local.resolve() != shipped.resolve():
+        files |= {file.stem: file for file in sorted(shipped.glob("*.yaml"))}
     rows = []
-    for file in sorted(folder.glob("*.yaml")):
+    for name, file in files.items():
         with file.open(encoding="utf-8") as stream:
             _, _, description = stream.readline().rstrip("\n").partition(" - ")
-        rows.append((str(file), description))
+        rows.append((name, description))
     return rows
 
 

@@ -25,6 +25,7 @@ from mmbert.recipe.options import classes, load, option_model, parts
 from mmbert.recipe.problems import Path, Problem, dotted, explain, invalid, keys_of, origin_of
 from mmbert.recipe.schema import Part, Recipe
 from mmbert.recipe.serialize import resolve
+from mmbert.recipe.shipped import find_shipped
 from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read
 
 MAX_PARENTS = 20
@@ -46,7 +47,7 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = (), *, 
     ``a.b=c``, c being YAML. Raises ``RecipeError`` that lists all problems of a phase, each
     with path, ``file:line`` and the nearest valid name.
     """
-    files = _files(os.fspath(path))
+    files = _files(find_shipped(path))
     root = Node({}, files[-1].origin)
     problems: list[Problem] = []
     for layer in [*files, *patches, *override(overrides)]:

@@ -162,8 +162,7 @@ def _difference(axes: Axes, row: int, one: ArmDifference) -> None:
 
 
 def in_words(one: ArmDifference) -> str:
-    """
-    >>> in_words(ArmDifference("b", "a", "kind", "accuracy", 0.5, 0.25, 0.75))
+    """>>> in_words(ArmDifference("b", "a", "kind", "accuracy", 0.5, 0.25, 0.75))
     '+0.5 (+0.25 to +0.75)'
     """
     told = signed(one.difference)

@@ -142,8 +142,7 @@ def listed(words: Sequence[str], *, most: int = 8) -> str:
 
 
 def plural(count: int, word: str) -> str:
-    """
-    >>> plural(1, "row"), plural(12000, "row")
+    """>>> plural(1, "row"), plural(12000, "row")
     ('1 row', '12,000 rows')
     """
     return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -164,3 +164,10 @@ def test_hostile_names_stay_names(load):
 def test_the_shipped_studies_are_valid():
     for path in sorted(Path(__file__).resolve().parents[2].glob("recipes/ablations/*.yaml")):
         assert len(load_study(path).arms) > 1
+
+
+def test_a_shipped_study_is_loaded_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_study("fusion").name == "fusion"
+    with pytest.raises(RecipeError, match=r"found 'fuson'. Did you mean 'fusion'\?"):
+        load_study("fuson")

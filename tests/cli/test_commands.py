@@ -70,7 +70,7 @@ def api(monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["train", "baseline", "check", "show recipe"])
-def test_a_broken_recipe_is_told_within_3_seconds_without_torch(tmp_path, command):
+def test_a_broken_recipe_is_reported_within_3_seconds_without_torch(tmp_path, command):
     (tmp_path / "broken.yaml").write_text(RECIPE.replace("text", "txet") + "trunk: {\n  hiden_size: 3}\n")
     done = run_without_torch(*command.split(), "broken.yaml", "--set", "train.seed=x", cwd=tmp_path)
     assert done.returncode == 2
@@ -119,7 +119,19 @@ def test_list_recipes_describes_those_of_the_current_folder(tmp_path, monkeypatc
     (tmp_path / "recipes" / "second.yaml").write_text(RECIPE)
     monkeypatch.chdir(tmp_path)
     assert commands.main(["list", "recipes"]) == 0
-    assert capsys.readouterr().out == "recipes/one.yaml     the first recipe\nrecipes/second.yaml\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["recipes/one.yaml     the first recipe", "recipes/second.yaml"]
+    assert lines[2].startswith("debug  ")  # then the shipped ones by name
+
+
+def test_a_shipped_recipe_is_found_by_its_name_anywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert commands.main(["list", "recipes"]) == 0
+    assert "quickstart" in [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert commands.main(["check", "quickstart"]) == 0
+    assert commands.main(["show", "recipe", "quickstart"]) == 0
+    assert commands.main(["check", "quikstart"]) == 2
+    assert "Did you mean 'quickstart'?" in capsys.readouterr().err
 
 
 def test_a_plugin_adds_a_part_and_a_recipe_cannot(tmp_path):
@@ -163,9 +175,9 @@ def test_commands_call_the_api(api, capsys):
     ):
         assert commands.main(words.split()) == 0
     output, chosen = Path("out.jsonl"), {"overrides": ["a.b=1", "c.d=2"]}
-    given = {"out": Path("here"), "ledger": Path("l.csv"), "arm": "wide", "resume": "never"}
+    options = {"out": Path("here"), "ledger": Path("l.csv"), "arm": "wide", "resume": "never"}
     assert api == [
-        ("train", ("r.yaml",), {**chosen, **given}),
+        ("train", ("r.yaml",), {**chosen, **options}),
         ("train", ("r.yaml",), {"overrides": [], "out": None, "ledger": None, "arm": "mmbert", "resume": "auto"}),
         ("evaluate", (Path("run"),), {"split": "validation"}),
         ("evaluate", (Path("run"),), {"split": "test"}),
@@ -174,11 +186,19 @@ def test_commands_call_the_api(api, capsys):
         ("baseline", ("r.yaml",), {"overrides": ["a.b=1"], "ledger": Path("l.csv")}),
         ("check", ("r.yaml",), {"overrides": ["a.b=1"]}),
     ]
-    told = ["7 predictions in out.jsonl", "r.yaml: the recipe x is valid"]
-    assert capsys.readouterr().out.splitlines() == [line for line in told for _ in range(2)]
+    announced, predicted = "x: loading PyTorch ...", "7 predictions written to out.jsonl"
+    valid = "r.yaml: the recipe x is valid"
+    assert capsys.readouterr().out.splitlines() == [
+        *[announced] * 2,
+        *[predicted] * 2,
+        announced,
+        announced,
+        valid,
+        valid,
+    ]
 
 
-def test_what_inputs_are_worth_is_a_way_to_evaluate(api, monkeypatch, capsys):
+def test_evaluate_measures_what_inputs_contribute(api, monkeypatch, capsys):
     calls = []
     worth = SimpleNamespace(worth=lambda *positional, **named: calls.append((positional, named)))
     monkeypatch.setitem(sys.modules, "mmbert.analysis.contribution", worth)
@@ -189,12 +209,12 @@ def test_what_inputs_are_worth_is_a_way_to_evaluate(api, monkeypatch, capsys):
         ((Path("run"),), {"split": "validation", "rows": 50}),
     ]
     assert commands.main(["evaluate", "run", "--rows", "50"]) == 2
-    assert capsys.readouterr().err == "--rows goes with --inputs: the scores of a split are those of all its rows\n"
+    assert capsys.readouterr().err == "--rows needs --inputs: without it, the scores are always those of all rows\n"
     assert (len(calls), api) == (2, [])
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (errors.RecipeError("bad recipe"), 2, "bad recipe\n"),
         (errors.DataError("no file"), 3, "no file\n"),
@@ -204,21 +224,21 @@ def test_what_inputs_are_worth_is_a_way_to_evaluate(api, monkeypatch, capsys):
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
-def test_errors_for_people_become_exit_codes_without_a_traceback(api, monkeypatch, capsys, error, code, said):
+def test_errors_for_people_become_exit_codes_without_a_traceback(api, monkeypatch, capsys, error, code, message):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(sys.modules["mmbert.api"], "evaluate", fail)
     assert commands.main(["evaluate", "run"]) == code
-    assert capsys.readouterr().err == said
+    assert capsys.readouterr().err == message
 
 
-def test_any_other_error_is_a_fault_of_ours(api, monkeypatch, capsys):
+def test_any_other_error_is_a_bug_of_ours(api, monkeypatch, capsys):
     monkeypatch.setattr(sys.modules["mmbert.api"], "evaluate", lambda *_, **__: 1 / 0)
     assert commands.main(["evaluate", "run"]) == 70
-    said = capsys.readouterr().err
-    assert "ZeroDivisionError" in said
-    assert "Please report" in said
+    message = capsys.readouterr().err
+    assert "ZeroDivisionError" in message
+    assert "Please report" in message
 
 
 @pytest.mark.parametrize(
@@ -256,14 +276,14 @@ def test_show_and_schema(recipe, capsys):
 
 
 def test_prepare_prints_the_folder(monkeypatch, capsys, tmp_path):
-    made, fetched = [], []
+    builders, fetched = [], []
     monkeypatch.setattr(
-        "mmbert.data.sources.dataset.prepare", lambda builder: made.append(builder) or Path("/cache/ucr")
+        "mmbert.data.sources.dataset.prepare", lambda builder: builders.append(builder) or Path("/cache/ucr")
     )
     monkeypatch.setattr("mmbert.io.download.fetch", lambda package, source: fetched.append((package.name, source)))
     assert commands.main(["prepare", "ucr", "--set", "problem=GunPoint", "--from", str(tmp_path)]) == 0
     assert capsys.readouterr().out == "/cache/ucr\n"
-    assert made[0].problem == "GunPoint"
+    assert builders[0].problem == "GunPoint"
     assert [source for _, source in fetched] == [tmp_path]
     fetched.clear()
     assert commands.main(["prepare", "hanzi", "--from", str(tmp_path)]) == 0
@@ -272,7 +292,7 @@ def test_prepare_prints_the_folder(monkeypatch, capsys, tmp_path):
     assert "probelm (--set): unknown key. Did you mean 'problem'?" in capsys.readouterr().err
 
 
-def test_a_reader_that_goes_away_is_no_fault(tmp_path):
+def test_a_closed_pipe_is_no_error(tmp_path):
     script = f"{sys.executable} -m mmbert list encoders | true; echo ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The doctor tells what was asked for and what there is, and refuses what a training refuses, with the same words."""
+"""The doctor shows what is requested and available, and refuses what training refuses, with the same message."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ def _alone(monkeypatch, tmp_path):
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def told(capsys):
+def run_doctor(capsys):
     """The exit code, the table as a dict, and the lines below it."""
     code = commands.main(["doctor"])
     title, *lines = capsys.readouterr().out.splitlines()
@@ -39,54 +39,54 @@ def told(capsys):
     return code, {name: value.strip() for name, value in rows}, lines[rule + 1 :]
 
 
-def test_one_process_is_fine_and_all_that_is_asked_for_is_there(capsys):
-    code, table, verdict = told(capsys)
-    assert (code, verdict[-1]) == (0, "fine: 1 process can train")
-    assert table["asked: launcher"] == "none: one process"
-    assert table["there: processes"] == "alone"
-    assert table["there: weights of minilm"].startswith("not in the cache")
+def test_one_process_can_train_and_everything_available_is_listed(capsys):
+    code, table, verdict = run_doctor(capsys)
+    assert (code, verdict[-1]) == (0, "training can start in 1 process")
+    assert table["requested: launcher"] == "none: one process"
+    assert table["available: processes"] == "1"
+    assert table["available: weights of minilm"].startswith("not in the cache")
     for name in ("device", "CPU", "memory", "cache", "current folder", "libraries", "optional libraries"):
-        assert table[f"there: {name}"]
-    both = table["there: optional libraries"] + table.get("there: not installed", "")
+        assert table[f"available: {name}"]
+    both = table["available: optional libraries"] + table.get("available: not installed", "")
     assert all(name in both for name in doctor.OPTIONAL)
-    assert all(f"{name} " in table["there: libraries"] for name in doctor.LIBRARIES)
+    assert all(f"{name} " in table["available: libraries"] for name in doctor.LIBRARIES)
 
 
-def test_what_the_launcher_asked_for_is_shown_without_secrets(capsys, monkeypatch, tmp_path):
+def test_what_the_launcher_requests_is_shown_without_secrets(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     monkeypatch.setenv("ACCELERATE_HUB_TOKEN", "topsecret")
     monkeypatch.setenv("HF_TOKEN", "topsecret")
     (tmp_path / "default_config.yaml").write_text(
         "distributed_type: MULTI_GPU\nuse_cpu: true\nec2_instance_type: mine\niam_role_name: topsecret\n"
     )
-    _, table, _ = told(capsys)
-    assert table["asked: ACCELERATE_MIXED_PRECISION"] == "bf16"
-    assert table["asked: ACCELERATE_HUB_TOKEN"] == "***"
-    assert table[f"asked: configuration {tmp_path / 'default_config.yaml'}"] == (
+    _, table, _ = run_doctor(capsys)
+    assert table["requested: ACCELERATE_MIXED_PRECISION"] == "bf16"
+    assert table["requested: ACCELERATE_HUB_TOKEN"] == "***"
+    assert table[f"requested: configuration {tmp_path / 'default_config.yaml'}"] == (
         "distributed_type: MULTI_GPU, use_cpu: true"
     )
-    assert table["there: device"] == "cpu, bf16" or "cuda" in table["there: device"]
+    assert table["available: device"] == "cpu, bf16" or "cuda" in table["available: device"]
     assert "topsecret" not in str(table)
 
 
 def test_a_world_size_that_no_launcher_set_is_told(capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
-    code, table, verdict = told(capsys)
+    code, table, verdict = run_doctor(capsys)
     assert code == 2
-    assert table["asked: WORLD_SIZE"] == "4"
-    (line,) = [line for line in verdict if line.startswith("not fine")]
-    assert "WORLD_SIZE is 4 but there is no RANK and no LOCAL_RANK and no MASTER_ADDR" in line
+    assert table["requested: WORLD_SIZE"] == "4"
+    (line,) = [line for line in verdict if line.startswith("training cannot start")]
+    assert "WORLD_SIZE is 4, but RANK and LOCAL_RANK and MASTER_ADDR are not set" in line
     command = "ACCELERATE_USE_CPU=1 accelerate launch --multi_gpu --num_processes 4 --main_process_port 0 -m mmbert"
     assert verdict[-1] == f"  {command} train ..."
     monkeypatch.setenv("WORLD_SIZE", "four")
-    assert told(capsys)[0] == 2
+    assert run_doctor(capsys)[0] == 2
 
 
 def test_a_precision_that_a_training_refuses_is_refused(capsys, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
-    code, _, verdict = told(capsys)
+    code, _, verdict = run_doctor(capsys)
     assert code == 2
-    assert verdict[-1].startswith("not fine: --mixed_precision must be no or bf16")
+    assert verdict[-1].startswith("training cannot start: --mixed_precision must be no or bf16")
 
 
 def test_processes_that_cannot_meet_are_told(capsys, monkeypatch):
@@ -94,10 +94,10 @@ def test_processes_that_cannot_meet_are_told(capsys, monkeypatch):
         raise RuntimeError("no connection to https://me:topsecret@example.org\nand a long trace")
 
     monkeypatch.setattr(doctor, "make_accelerator", fail)
-    code, table, verdict = told(capsys)
+    code, table, verdict = run_doctor(capsys)
     assert code == 2
-    assert "there: processes" not in table
-    assert verdict[-1] == "not fine: this launch fails: no connection to https://***@example.org"
+    assert "available: processes" not in table
+    assert verdict[-1] == "training cannot start: this launch fails: no connection to https://***@example.org"
 
 
 def machine(monkeypatch, *, cores, threads, shared=10e9):
@@ -108,22 +108,34 @@ def machine(monkeypatch, *, cores, threads, shared=10e9):
 
 
 @pytest.mark.parametrize(
-    ("there", "world", "said"),
+    ("resources", "world", "warning"),
     [
-        ({"cores": 8, "threads": 1}, 1, "one thread a process, so 7 of 8 cores idle: set OMP_NUM_THREADS=8"),
-        ({"cores": 8, "threads": 1}, 3, "one thread a process, so 5 of 8 cores idle: set OMP_NUM_THREADS=2"),
-        ({"cores": 4, "threads": 1}, 6, "6 processes share 4 cores: start 4 or fewer here (--num_processes 4)"),
-        ({"cores": 4, "threads": 4, "shared": 64e6}, 1, "/dev/shm has 64 MB free"),
+        (
+            {"cores": 8, "threads": 1},
+            1,
+            "each process uses one thread, so 7 of 8 cores are idle: set OMP_NUM",
+        ),
+        (
+            {"cores": 8, "threads": 1},
+            3,
+            "each process uses one thread, so 5 of 8 cores are idle: set OMP_NUM",
+        ),
+        (
+            {"cores": 4, "threads": 1},
+            6,
+            "6 processes share 4 cores: start at most 4 on this machine (--num",
+        ),
+        ({"cores": 4, "threads": 4, "shared": 64e6}, 1, "/dev/shm has only 64 MB free"),
         ({"cores": 4, "threads": 4}, 1, None),
         ({"cores": 4, "threads": 1}, 4, None),
         ({"cores": 4, "threads": 4, "shared": None}, 1, None),
     ],
 )
-def test_what_costs_time_is_warned_of(monkeypatch, there, world, said):
-    machine(monkeypatch, **there)
-    found = list(doctor.warnings(world))
-    assert len(found) == (said is not None)
-    assert said is None or found[0].startswith(said)
+def test_what_costs_time_is_warned_of(monkeypatch, resources, world, warning):
+    machine(monkeypatch, **resources)
+    messages = list(doctor.warnings(world))
+    assert len(messages) == (warning is not None)
+    assert warning is None or messages[0].startswith(warning)
 
 
 def test_processes_are_counted_on_this_machine_not_on_all(monkeypatch):
@@ -132,22 +144,22 @@ def test_processes_are_counted_on_this_machine_not_on_all(monkeypatch):
     assert list(doctor.warnings(16)) == []
 
 
-def _rank(words, environment, said, together):
+def _rank(words, environment, log, barrier):
     """What one process of a launch does, forked so that it need not import torch again."""
     warnings.simplefilter("default")
     torch.set_num_threads(1)
     torch.cuda.is_available = lambda: False
     os.environ.update(environment)
     AcceleratorState._reset_state(reset_partial_state=True)
-    with open(said, "w") as file, redirect_stdout(file), redirect_stderr(file):
+    with open(log, "w") as file, redirect_stdout(file), redirect_stderr(file):
         code = commands.main(words)
-    together.wait(timeout=60)  # the first to end would take the other's connection away
+    barrier.wait(timeout=60)  # the first process to end would close the other's connection
     sys.exit(code)
 
 
 @pytest.fixture
 def launched(tmp_path, monkeypatch):
-    """A function that runs a command in two processes, as a launcher starts them: their exit codes, what they said."""
+    """A function that runs a command in two processes, as a launcher starts them; returns exit codes and outputs."""
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
@@ -157,40 +169,40 @@ def launched(tmp_path, monkeypatch):
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
         environment |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        said, ranks = [tmp_path / f"said-{rank}" for rank in "01"], []
+        logs, ranks = [tmp_path / f"log-{rank}" for rank in "01"], []
         fork = multiprocessing.get_context("fork")
-        together = fork.Barrier(2)
-        for rank, file in zip("01", said, strict=True):
-            given = ([*words], environment | {"RANK": rank, "LOCAL_RANK": rank}, file, together)
-            ranks.append(fork.Process(target=_rank, args=given))
+        barrier = fork.Barrier(2)
+        for rank, file in zip("01", logs, strict=True):
+            arguments = ([*words], environment | {"RANK": rank, "LOCAL_RANK": rank}, file, barrier)
+            ranks.append(fork.Process(target=_rank, args=arguments))
             ranks[-1].start()
         for process in ranks:
             process.join(timeout=60)
             process.kill()
         assert not list(empty.iterdir())
-        return [process.exitcode for process in ranks], [file.read_text() for file in said]
+        return [process.exitcode for process in ranks], [file.read_text() for file in logs]
 
     return launched
 
 
 def test_two_processes_of_rank_0_get_one_table_and_exit_2(launched):
     """What a configuration with ``use_cpu: true`` and MULTI_GPU makes of its two processes."""
-    codes, said = launched("doctor")
-    assert codes == [2, 2], said
-    assert "not fine: the launcher started 2 processes, of which each would train alone" in said[0]
-    assert said[1] == ""
+    codes, outputs = launched("doctor")
+    assert codes == [2, 2], outputs
+    assert "training cannot start: the launcher started 2 processes, of which each would train alone" in outputs[0]
+    assert outputs[1] == ""
 
 
 def test_two_trainings_of_rank_0_exit_2_and_write_nothing(launched):
-    codes, said = launched("train", str(ROOT / "recipes" / "debug.yaml"), "--out", "run")
-    assert codes == [2, 2], said
-    assert all("the launcher started 2 processes" in one for one in said)
+    codes, outputs = launched("train", str(ROOT / "recipes" / "debug.yaml"), "--out", "run")
+    assert codes == [2, 2], outputs
+    assert all("the launcher started 2 processes" in output for output in outputs)
 
 
-def test_two_launched_processes_are_fine_and_tell_one_table(launched):
-    codes, said = launched("doctor", ACCELERATE_USE_CPU="1", GLOO_SOCKET_IFNAME="lo")
-    assert codes == [0, 0], said
-    assert said[0].count("mmbert doctor --") == 1
-    assert "2 found each other" in said[0]
-    assert said[0].splitlines()[-1] == "fine: 2 processes can train"
-    assert said[1] == ""
+def test_two_launched_processes_can_train_and_print_one_table(launched):
+    codes, outputs = launched("doctor", ACCELERATE_USE_CPU="1", GLOO_SOCKET_IFNAME="lo")
+    assert codes == [0, 0], outputs
+    assert outputs[0].count("mmbert doctor --") == 1
+    assert "2, connected" in outputs[0]
+    assert outputs[0].splitlines()[-1] == "training can start in 2 processes"
+    assert outputs[1] == ""
