@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from mmbert.trunk.families import family_of
 from mmbert.trunk.packing import plan_packing
 from mmbert.trunk.store import TokenStore
 from mmbert.trunk.vocabulary import Vocabulary
+from mmbert.trunk.weights import load_checkpoint
 from mmbert.types import Present, Tokens
 
 STRIDE = 1 << 20  # between the units of one text of a row and those of the next
@@ -64,6 +65,24 @@ class HuggingFaceTrunk(Trunk):
             use_own_attention(model)
         self._tune(tune)
         self.store: TokenStore | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls, checkpoint: str, texts: Collection[str] = ("text",), *, tune: str = "full", packing: bool = True
+    ) -> Self:
+        """The trunk of a checkpoint.
+
+        Args:
+            checkpoint: ``minilm`` (its weights come in a package), a folder, or a name on the model hub.
+            texts: the names of the text inputs.
+            tune: what learns, as in the constructor.
+            packing: whether rows are packed.
+
+        Raises:
+            RecipeError: where the checkpoint cannot be loaded, or has fewer layers than ``tune`` asks for.
+        """
+        model, vocabulary = load_checkpoint(checkpoint)
+        return cls(model, vocabulary, texts, tune=tune, packing=packing)
 
     @property
     def layers(self) -> Sequence[Layer]:
