@@ -5,7 +5,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # their models are too small for two, and the processes share the cores
 
-collect_ignore = ["tests/plugins"]  # importing a plugin registers its parts for all tests
 collect_ignore_glob = ["tests/*/conftest.py"]  # they hold no doctests, and two of them would share a module's name
 
 

@@ -1,9 +1,8 @@
-"""A new encoder in a file of the user's own: trained and used without touching a file of mmbert."""
+"""The encoder of docs/encoders.md in a file of the user's own: trained and used without touching a file of mmbert."""
 
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,8 @@ from encoders import ENCODERS
 from mmbert.cli import commands
 
 ROOT = Path(__file__).resolve().parents[1]
-PLUGIN = ROOT / "tests" / "plugins" / "my_lab_eeg.py"  # it stands in README.md too
+PAGE = (ROOT / "docs" / "encoders.md").read_text(encoding="utf-8")
+PLUGIN = PAGE.split("```python\n")[1].split("```")[0]  # the page's first block of code
 SAMPLES, CHANNELS = 16, 3
 RECIPE = """\
 name: sleep
@@ -45,7 +45,7 @@ def rows():
 def lab(tmp_path_factory):
     """A folder with the plugin, a recipe, rows and the finished run."""
     folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(PLUGIN, folder)
+    (folder / "my_lab_eeg.py").write_text(PLUGIN, encoding="utf-8")
     (folder / "sleep.yaml").write_text(RECIPE)
     (folder / "nights.jsonl").write_text("\n".join(map(json.dumps, rows())))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": str(folder)}
@@ -68,7 +68,12 @@ def _afresh(lab, monkeypatch):
 
 
 def test_the_plugin_is_short():
-    assert sum(bool(line.strip()) for line in PLUGIN.read_text().splitlines()) < 40
+    assert sum(bool(line.strip()) for line in PLUGIN.splitlines()) < 45
+
+
+def test_the_example_holds_the_same_encoder():
+    encoder = PLUGIN[PLUGIN.index("class EEGProcessor") :]
+    assert encoder in (ROOT / "examples" / "own_encoder.py").read_text(encoding="utf-8")
 
 
 def test_it_trains(lab):
