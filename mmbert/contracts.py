@@ -102,9 +102,9 @@ class Trunk(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, texts: Mapping[str, Present], size: int) -> Tokens:
-        """The texts of each of ``size`` rows as one sequence: [CLS] first [SEP] second [SEP], in the order of names.
+        """The texts of each of ``size`` rows as one sequence in the order of names: ``[CLS] first [SEP] second [SEP]``.
 
-        Positions and input facets are added here. A row without text is [CLS] [SEP].
+        Positions and input facets are added here. A row without text is ``[CLS] [SEP]``.
         """
 
     @abstractmethod
