@@ -13,12 +13,12 @@ from mmbert.data.sources.oracle import NOISE
 Accuracies = dict[tuple[str, ...], float]  # the inputs that are there, in the order of their names -> accuracy
 
 
-def table(carries: Mapping[str, str], flip: Rate) -> np.ndarray:
+def joint_probabilities(carries: Mapping[str, str], flip: Rate) -> np.ndarray:
     """The joint probability [2, 2, ..., 2] of the label and of the bits shown by the inputs, in the order of names.
 
     ``carries`` and ``flip`` are those of ``OracleSource``.
 
-    >>> table({"image": "a", "text": "a"}, 0.1)[1].round(3).tolist()
+    >>> joint_probabilities({"image": "a", "text": "a"}, 0.1)[1].round(3).tolist()
     [[0.005, 0.045], [0.045, 0.405]]
     """
     hidden, names = sorted({*carries.values()} - {NOISE}), sorted(carries)
@@ -34,24 +34,24 @@ def table(carries: Mapping[str, str], flip: Rate) -> np.ndarray:
     return total
 
 
-def bayes(carries: Mapping[str, str], flip: Rate) -> Accuracies:
+def bayes_accuracies(carries: Mapping[str, str], flip: Rate) -> Accuracies:
     """The accuracy of the best predictor from each subset of the inputs, the empty one included.
 
-    >>> best = bayes({"image": "b", "text": "a"}, 0.1)
+    >>> best = bayes_accuracies({"image": "b", "text": "a"}, 0.1)
     >>> {inputs: round(accuracy, 3) for inputs, accuracy in best.items()}
     {(): 0.5, ('image',): 0.5, ('text',): 0.5, ('image', 'text'): 0.82}
     """
     return {names: float(part.max(0).sum()) for names, part in _parts(carries, flip).items()}
 
 
-def additive(carries: Mapping[str, str], flip: Rate) -> Accuracies:
+def additive_accuracies(carries: Mapping[str, str], flip: Rate) -> Accuracies:
     """The accuracy of the best predictor that only adds up scores of the single inputs, from each subset of them.
 
     Late fusions without interaction are such: 1 where the sum of a function of each input is positive, else 0. As an
     input shows one of two bits, these are the linear threshold functions of the bits. A mixed-integer program finds the
     best of them; meant for up to 5 inputs.
 
-    >>> round(additive({"image": "b", "text": "a"}, 0.1)["image", "text"], 3)
+    >>> round(additive_accuracies({"image": "b", "text": "a"}, 0.1)["image", "text"], 3)
     0.66
     """
     return {names: _threshold(part) for names, part in _parts(carries, flip).items()}
@@ -59,7 +59,7 @@ def additive(carries: Mapping[str, str], flip: Rate) -> Accuracies:
 
 def _parts(carries: Mapping[str, str], flip: Rate) -> dict[tuple[str, ...], np.ndarray]:
     """The joint probability [2, ...] of the label and each subset of the inputs."""
-    whole, names = table(carries, flip), sorted(carries)
+    whole, names = joint_probabilities(carries, flip), sorted(carries)
     places = range(len(names))
     subsets = [subset for size in range(len(names) + 1) for subset in combinations(places, size)]
     return {

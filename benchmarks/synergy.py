@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bayes_optimal import additive, bayes, table
+from benchmarks.bayes_optimal import additive_accuracies, bayes_accuracies, joint_probabilities
 from mmbert import api
 from mmbert.data.sources.oracle import OracleSource
 from mmbert.fusion import FUSIONS
@@ -86,11 +86,15 @@ def known(carries: Mapping[str, str], flip: float) -> dict[str, dict[str, dict[s
     source = OracleSource("weather", {}, {}, **{**options, "carries": carries, "flip": flip})
     rows = [source.bits(sample.attributes["row"] - 1) for sample in source.split("test").read(())]
     assert len(rows) == TEST
-    hits, joint, names = {}, table(carries, flip), sorted(carries)
-    for inputs in bayes(carries, flip):
+    hits, joint, names = {}, joint_probabilities(carries, flip), sorted(carries)
+    for inputs in bayes_accuracies(carries, flip):
         chosen = joint.sum(tuple(1 + place for place, name in enumerate(names) if name not in inputs)).argmax(0)
         hits[inputs] = sum(label == chosen[tuple(shown[name] for name in inputs)] for label, shown in rows) / TEST
-    lines = {"best of all": bayes(carries, flip), "best of all here": hits, "best of sums": additive(carries, flip)}
+    lines = {
+        "best of all": bayes_accuracies(carries, flip),
+        "best of all here": hits,
+        "best of sums": additive_accuracies(carries, flip),
+    }
     asked = questions(carries, flip).items()
     return {
         arm: {question: {"accuracy": float(one[inputs])} for question, inputs in asked} for arm, one in lines.items()
@@ -122,7 +126,11 @@ def main() -> int:
         identity = recipe_hash(load_recipe(RECIPE, settings).recipe)
         if (arguments.arms and arm not in arguments.arms) or (arguments.seed, identity, "") in done:
             continue
-        best, ceiling, asked = bayes(carries, flip), additive(carries, flip), questions(carries, flip)
+        best, ceiling, asked = (
+            bayes_accuracies(carries, flip),
+            additive_accuracies(carries, flip),
+            questions(carries, flip),
+        )
         with tempfile.TemporaryDirectory() as folder:
             result = api.train(RECIPE, overrides=settings, out=Path(folder) / "run")
         lines = {arm: {question: {"accuracy": accuracy(result, question)} for question in asked}}

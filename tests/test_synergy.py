@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bayes_optimal import additive, bayes
+from benchmarks.bayes_optimal import additive_accuracies, bayes_accuracies
 from mmbert import api
 from mmbert.data.sources.oracle import OracleSource
 from mmbert.recipe.load import load_recipe
@@ -19,7 +19,9 @@ def trained(tmp_path, *settings):
     result = api.train(RECIPE, overrides=settings, out=tmp_path / "run", resume="never")
     options = load_recipe(RECIPE, settings).recipe.data["weather"].options
     carries, flip = options["carries"], options["flip"]
-    best, ceiling = (table(carries, flip)["image", "text"] for table in (bayes, additive))
+    best, ceiling = (
+        accuracies(carries, flip)["image", "text"] for accuracies in (bayes_accuracies, additive_accuracies)
+    )
     rows = len(OracleSource("weather", {}, {}, **options).split("test"))
     return result["test"]["label"]["accuracy"], best, ceiling, 2 * math.sqrt(best * (1 - best) / rows)
 

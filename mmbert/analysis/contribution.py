@@ -47,7 +47,7 @@ class _Row(NamedTuple):
     sample: Sample  # without inputs and targets
 
 
-def worth(run: str | Path, *, split: str = "test", rows: int | None = None) -> dict[str, Any]:
+def measure_contributions(run: str | Path, *, split: str = "test", rows: int | None = None) -> dict[str, Any]:
     """Measure, print and write into the run folder what the inputs of a finished run are worth on a split.
 
     Scores for every subset of inputs with what each contributes; for inputs that are absent, or corrupted (another

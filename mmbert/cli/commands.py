@@ -106,7 +106,7 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Score a trained model, or measure what its inputs contribute."""
     if arguments.inputs:
-        importlib.import_module("mmbert.analysis.contribution").worth(
+        importlib.import_module("mmbert.analysis.contribution").measure_contributions(
             arguments.run, split=arguments.split, rows=arguments.rows
         )
     elif arguments.rows is not None:

@@ -33,7 +33,7 @@ Targets = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BaselineResult:
     """What one baseline reached in one task on one split."""
 
     task: str
@@ -61,7 +61,7 @@ def run_baselines(
     tasks: Mapping[str, Task],
     labels: Mapping[str, Processor],
     models: Collection[str] = ("linear", "boosting"),
-) -> Iterator[Row]:
+) -> Iterator[BaselineResult]:
     """Each baseline of each task, for all inputs together and for each alone; a row as soon as it is ready.
 
     ``splits`` has "train", "validation" (which chooses the penalty and stops boosting) and those to evaluate besides.
@@ -200,10 +200,10 @@ def _rows(
     inputs: tuple[str, ...],
     known: Mapping[str, Labelled],
     outputs: Mapping[str, Tensor],
-) -> Iterator[Row]:
+) -> Iterator[BaselineResult]:
     for split, part in known.items():
         if split != "train":
             predictions = list(task.predict(outputs[split]))
             metrics = task.score(predictions, part.items)
             kept = dict(zip(part.ids, predictions, strict=True))
-            yield Row(name, baseline, inputs, split, metrics, kept)
+            yield BaselineResult(name, baseline, inputs, split, metrics, kept)

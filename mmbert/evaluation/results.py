@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmbert.contracts import Processor, Task
 from mmbert.data.fingerprint import Fingerprint
-from mmbert.evaluation.baselines import Row, run_baselines
+from mmbert.evaluation.baselines import BaselineResult, run_baselines
 from mmbert.evaluation.bootstrap import Difference, paired_bootstrap
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.types import Sample
@@ -68,13 +68,13 @@ def cached_baselines(
     return list(by_arm.values())
 
 
-def _arm_of(row: Row) -> str:
+def _arm_of(row: BaselineResult) -> str:
     """What tables call a baseline: linear (all inputs)."""
     inputs = "all inputs" if len(row.inputs) > 1 else "".join(row.inputs)
     return f"{row.baseline} ({inputs})" if inputs else row.baseline
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: BaselineResult) -> dict[str, Any]:
     predictions = {str(sample): prediction.tolist() for sample, prediction in row.predictions.items()}
     return {"arm": _arm_of(row), "task": row.task, "metrics": row.metrics, "predictions": predictions}
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mmbert
-from mmbert.analysis.contribution import worth
+from mmbert.analysis.contribution import measure_contributions
 from mmbert.analysis.probe import DRAWS
 from mmbert.cli import commands
 from mmbert.errors import DataError, IntegrityError, RecipeError
@@ -40,7 +40,7 @@ def trained(folder):
     with pytest.MonkeyPatch.context() as patch:
         quickly(folder, patch)
         result = mmbert.train("small.yaml", out="run")
-        return result, worth("run")
+        return result, measure_contributions("run")
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_the_report_shows_it(trained, monkeypatch):
 
 def test_fewer_rows_of_another_split_have_a_file_of_their_own(trained, monkeypatch):
     monkeypatch.setattr("mmbert.analysis.contribution.MOST_INPUTS", 1)  # as if 2 inputs were too many
-    found = worth("run", split="validation", rows=4)
+    found = measure_contributions("run", split="validation", rows=4)
     assert (found["split"], found["rows"]) == ("validation", 4)
     assert found["of"] > 4
     assert json.loads(Path("run", "inputs.validation.json").read_text()) == found
@@ -158,18 +158,18 @@ def test_training_anew_removes_it(tmp_path):
 
 def test_an_unfinished_run_and_several_processes_are_refused(trained, tmp_path, monkeypatch):
     with pytest.raises(IntegrityError, match="must hold a finished run"):
-        worth(tmp_path)
+        measure_contributions(tmp_path)
     with pytest.raises(IntegrityError, match="is not a run folder"):
-        worth(tmp_path / "nowhere")
+        measure_contributions(tmp_path / "nowhere")
     for rows in (0, -1):
         with pytest.raises(RecipeError, match=f"--rows: expected 1 or more, found {rows}"):
-            worth("run", rows=rows)
+            measure_contributions("run", rows=rows)
     monkeypatch.setattr("mmbert.analysis.contribution.Accelerator.num_processes", 2)
     with pytest.raises(RecipeError, match="runs in one process"):
-        worth("run")
+        measure_contributions("run")
 
 
 def test_a_split_without_labels_is_told(trained, monkeypatch):
     monkeypatch.setattr("mmbert.analysis.contribution._chosen", lambda built, split, rows: [])
     with pytest.raises(DataError, match="expected labels in the rows of the test split, found none"):
-        worth("run")
+        measure_contributions("run")

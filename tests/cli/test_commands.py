@@ -200,8 +200,8 @@ def test_commands_call_the_api(api, capsys):
 
 def test_evaluate_measures_what_inputs_contribute(api, monkeypatch, capsys):
     calls = []
-    worth = SimpleNamespace(worth=lambda *positional, **named: calls.append((positional, named)))
-    monkeypatch.setitem(sys.modules, "mmbert.analysis.contribution", worth)
+    module = SimpleNamespace(measure_contributions=lambda *positional, **named: calls.append((positional, named)))
+    monkeypatch.setitem(sys.modules, "mmbert.analysis.contribution", module)
     for words in ("evaluate run --inputs", "evaluate run --inputs --split validation --rows 50"):
         assert commands.main(words.split()) == 0
     assert calls == [

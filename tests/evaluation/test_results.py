@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmbert.evaluation import results
-from mmbert.evaluation.baselines import Row
+from mmbert.evaluation.baselines import BaselineResult
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.evaluation.results import Result, best, cached_baselines, compare, fingerprint, from_evaluation, primary
 from mmbert.types import Sample
@@ -146,8 +146,8 @@ def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, mon
         runs.append(1)
         predictions = {5: torch.tensor(1.5), 2**62: torch.tensor(0.1)}
         for split in ("validation", "test"):
-            yield Row("amount", "constant", (), split, {"rmse": 1 / 3}, predictions)
-            yield Row("amount", "linear", ("names", "cells"), split, {"rmse": 0.25}, predictions)
+            yield BaselineResult("amount", "constant", (), split, {"rmse": 1 / 3}, predictions)
+            yield BaselineResult("amount", "linear", ("names", "cells"), split, {"rmse": 0.25}, predictions)
 
     monkeypatch.setattr(results, "run_baselines", run)
 

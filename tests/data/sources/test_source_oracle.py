@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from data_parts import Letters, Number, fields
 
-from benchmarks.bayes_optimal import bayes, table
+from benchmarks.bayes_optimal import bayes_accuracies, joint_probabilities
 from mmbert.data.sources.oracle import OracleSource
 from mmbert.errors import DataError
 
@@ -60,7 +60,7 @@ def drawn(case, flip):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("flip", FLIPS)
 def test_frequencies_are_as_enumerated(case, flip):
-    rows, expected = drawn(case, flip), table(CASES[case], FLIPS[flip])
+    rows, expected = drawn(case, flip), joint_probabilities(CASES[case], FLIPS[flip])
     counts = np.zeros((2,) * 4)
     np.add.at(counts, tuple(rows.T), 1)
     assert not counts[expected == 0].any()  # a flip of probability 0 never happens
@@ -73,8 +73,8 @@ def test_frequencies_are_as_enumerated(case, flip):
 @pytest.mark.parametrize("case", CASES)
 def test_the_best_rule_is_as_accurate_as_enumerated(case):
     carries, flip, names = CASES[case], FLIPS["all alike"], sorted(INPUTS)
-    rows, expected = drawn(case, "all alike"), table(carries, flip)
-    for subset, best in bayes(carries, flip).items():
+    rows, expected = drawn(case, "all alike"), joint_probabilities(carries, flip)
+    for subset, best in bayes_accuracies(carries, flip).items():
         kept = [1 + names.index(name) for name in subset]
         part = expected.sum(tuple({1, 2, 3} - {*kept}))
         # a tie goes to 1, whatever rounding says
