@@ -17,8 +17,8 @@ from mmbert.evaluation.results import from_evaluation
 from mmbert.experiment.build import build
 from mmbert.experiment.check_data import bad_values
 from mmbert.inference.predict import load, open_run, predict
-from mmbert.recipe.length import in_steps, steps_of
 from mmbert.recipe.load import load_recipe
+from mmbert.recipe.schema import resolve_steps, with_steps
 from mmbert.recipe.serialize import recipe_hash
 from mmbert.tracking.console import Console
 from mmbert.tracking.ledger import Measured, append_results
@@ -104,7 +104,7 @@ def baseline(
     results = baselines(built, console)
     console.results(results, {})
     if ledger:
-        identity = recipe_hash(in_steps(built.recipe, steps_of(loaded, len(built.items("train")))[0]))
+        identity = recipe_hash(with_steps(built.recipe, resolve_steps(loaded, len(built.items("train")))[0]))
         run = Measured(loaded.name, loaded.train.seed, "test", identity, built.survey.fingerprint)
         append_results(ledger, {one.arm: one.scores for one in results}, run)
     return {one.arm: one.scores for one in results}

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from mmbert.recipe.training import CLOSED, Name
+from mmbert.recipe.section import CLOSED
+from mmbert.recipe.training import Name
 
 MOST_ARMS = 200
 REFERENCE = "reference"

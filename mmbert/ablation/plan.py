@@ -15,7 +15,7 @@ from mmbert.ablation.runs import PlannedRun
 from mmbert.ablation.statistics import seeds_needed, smallest_p
 from mmbert.experiment.build import Built, build
 from mmbert.experiment.trunk_cache import cache_features
-from mmbert.recipe.length import steps_of
+from mmbert.recipe.schema import resolve_steps
 from mmbert.training.forecast import duration, outlook
 from mmbert.training.launch import make_accelerator
 
@@ -106,7 +106,7 @@ def _cost(run: PlannedRun) -> tuple[float, float, float]:
     built = build(run.recipe)
     if run.recipe.trunk.cache:
         cache_features(built, accelerator.device)
-    total, every = steps_of(built.recipe, len(built.items("train")))
+    total, every = resolve_steps(built.recipe, len(built.items("train")))
     found = outlook(built, accelerator, total=total, every=every)
     parameters = list(built.model.parameters())
     state = sum(one.numel() * one.element_size() * (3 if one.requires_grad else 1) for one in parameters)

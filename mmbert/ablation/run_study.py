@@ -20,7 +20,7 @@ from mmbert.experiment.build import build
 from mmbert.experiment.data_report import present_inputs, survey
 from mmbert.experiment.processors import check_tagged
 from mmbert.experiment.splits import count, open_splits
-from mmbert.recipe.length import in_steps, steps_of
+from mmbert.recipe.schema import resolve_steps, with_steps
 from mmbert.recipe.serialize import recipe_hash
 from mmbert.tracking.bad_samples import BadSamples
 from mmbert.tracking.console import Console
@@ -160,7 +160,7 @@ def prepare(
         for seed in study.seeds:
             recipe = arm.seeded(seed)
             kept = present_inputs(recipe, found.rows["train"])
-            steps, _ = steps_of(kept, found.rows["train"]["rows"])
+            steps, _ = resolve_steps(kept, found.rows["train"]["rows"])
             baselines = recipe.evaluate.model_copy(
                 update={"baselines": arm is study.arms[0] and recipe.evaluate.baselines}
             )
@@ -168,7 +168,7 @@ def prepare(
                 arm=arm, seed=seed, steps=steps, data=found.fingerprint,
                 recipe=recipe.model_copy(update={"evaluate": baselines}),
                 folder=folder.parent / folder_name(recipe, found.fingerprint),
-                identity=recipe_hash(in_steps(kept, steps)),
+                identity=recipe_hash(with_steps(kept, steps)),
             )  # fmt: skip
             runs.append(run)
     if problems:

@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from mmbert.datasets import DATASETS
 from mmbert.errors import RecipeError
-from mmbert.recipe.conflicts import conflicts
 from mmbert.recipe.merge import NAMED, apply, override
 from mmbert.recipe.options import classes, load, option_model, parts
 from mmbert.recipe.problems import Path, Problem, dotted, explain, invalid, keys_of, origin_of
@@ -107,7 +106,7 @@ def _fixed(given: dict[str, Any], origins: Mapping[str, str], problems: list[Pro
     try:
         recipe = Recipe.model_validate_json(json.dumps(given))
     except ValidationError as error:
-        messages = conflicts(given) | explain(error, given, partial(keys_of, Recipe))
+        messages = explain(error, given, partial(keys_of, Recipe))
         problems += [Problem(dotted(path), origin_of(path, origins), text) for path, text in messages.items()]
         raise invalid(problems) from None
     if problems:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Set
 
 from mmbert.errors import RecipeError, nearest
-from mmbert.recipe.conflicts import CONFIG_KEYS
 from mmbert.recipe.problems import Problem
+from mmbert.recipe.schema import CONFIG_KEYS
 from mmbert.recipe.yaml_reader import Node, read
 
 NAMED = ("data", "inputs", "tasks")  # sections that map names to entries

@@ -10,7 +10,8 @@ from mmbert.data import SOURCES
 from mmbert.datasets import DATASETS
 from mmbert.errors import RecipeError
 from mmbert.fusion import FUSIONS
-from mmbert.recipe.schema import CLOSED, TEXT, Part, Recipe, SourcePart
+from mmbert.recipe.schema import TEXT, Part, Recipe, SourcePart
+from mmbert.recipe.section import CLOSED
 from mmbert.registry import Registry, options
 from tasks import TASKS
 

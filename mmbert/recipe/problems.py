@@ -8,8 +8,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ValidationError
 
 from mmbert.errors import RecipeError, nearest
-
-Path = tuple[str | int, ...]  # the keys and list positions that lead to a value
+from mmbert.recipe.section import CONFLICT, Path
 
 
 class Problem(NamedTuple):
@@ -70,7 +69,7 @@ def _locate(location: Path, given: Any, kind: str) -> tuple[Path, Path]:
         last = position == len(location) - 1
         if _has(given, key):
             path, given = (*path, key), given[key]
-        elif kind in ("missing", "recipe") and last:
+        elif kind in ("missing", CONFLICT) and last:
             path = (*path, key)
         elif union is None:
             union = path
@@ -112,6 +111,7 @@ EXPECTED = {
 
 def _message(details: list[Any], path: Path, value: Any, keys: Callable[[Path], Iterable[str]]) -> str:
     """One message for the errors of one value, of which there are several where a union has several branches."""
+    details = [detail for detail in details if detail["type"] != CONFLICT] or details  # a wrong value comes first
     expected: dict[str, None] = {}  # an ordered set
     words: list[str] = []
     for detail in details:
@@ -120,7 +120,7 @@ def _message(details: list[Any], path: Path, value: Any, keys: Callable[[Path], 
             return f"unknown key. {nearest(str(path[-1]), keys(path[:-1]))}"
         if kind == "missing":
             return "missing: this is required"
-        if kind in ("value_error", "recipe"):
+        if kind in ("value_error", CONFLICT):
             return detail["msg"].removeprefix("Value error, ")
         if kind == "literal_error":
             words += re.findall(r"'([^']*)'", context["expected"])

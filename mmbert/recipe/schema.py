@@ -4,24 +4,27 @@ The fixed keys are fields below. An entry that names a part by its ``type`` also
 stand in the part's own signature; ``options.py`` checks those. This file imports the tables, not the parts.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, ConfigDict, Field
 
 from encoders import ENCODERS
 from mmbert.data import SOURCES
+from mmbert.datasets import DATASETS
 from mmbert.errors import nearest
 from mmbert.fusion import FUSIONS
-from mmbert.recipe.conflicts import conflicts
-from mmbert.recipe.training import CLOSED, Balance, Count, Evaluate, Name, Optim, Train
+from mmbert.recipe.section import CLOSED, Conflicts, RecipeSection, as_mapping
+from mmbert.recipe.training import Balance, Count, Evaluate, Name, Optim, Train
 from mmbert.registry import Registry
 from tasks import TASKS
 
 TEXT = Registry("encoder", {"text": "mmbert.trunk.text:TextProcessor"})  # the one input type that the core knows
 
 OPEN = ConfigDict(CLOSED, extra="allow")
+
+# of a trunk without a checkpoint
+CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_positions", "initializer_range")
 
 
 def known(*tables: Registry) -> Callable[[str], str]:
@@ -52,7 +55,7 @@ TrunkTune = Annotated[
 ]
 
 
-class Part(BaseModel):
+class Part(RecipeSection):
     """An entry that names a part by its type; keys besides its own are options of the part."""
 
     model_config = OPEN
@@ -73,11 +76,20 @@ class SourcePart(Part):
     name: str | None = None
     """the data set, for the type dataset"""
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
+        """A data set is named where the type is ``dataset``, and only there."""
+        kind, name = values.get("type"), values.get("name")
+        if kind == "dataset" and name is None:
+            yield ("name",), f"missing: the data set. {nearest('', DATASETS.names())}"
+        elif kind == "dataset" and isinstance(name, str) and name not in DATASETS:
+            yield ("name",), f"no data set is called '{name}'. {nearest(name, DATASETS.names())}"
+        elif isinstance(kind, str) and kind != "dataset" and name is not None:
+            yield ("name",), f"belongs to the type dataset: remove it, or the type {kind}"
 
-class TrunkSection(BaseModel):
+
+class TrunkSection(RecipeSection):
     """The shared text transformer: from a checkpoint, or from a config with random weights."""
-
-    model_config = CLOSED
 
     checkpoint: Annotated[str, Field(min_length=1)] | None = "minilm"
     """minilm, a path or a hub name; null: from a config, the keys down to initializer_range"""
@@ -102,6 +114,17 @@ class TrunkSection(BaseModel):
     cache: bool = False
     """compute what is frozen of the trunk once for each text and keep it on disk; changes speed, not results"""
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
+        """Either a checkpoint or a config, whose width is cut into heads."""
+        chosen = cls.with_defaults(values)
+        checkpoint, width, heads = chosen["checkpoint"], chosen["hidden_size"], chosen["heads"]
+        if checkpoint is not None:
+            message = f"belongs to a trunk from a config, but the checkpoint is {checkpoint}: remove this"
+            yield from (((key,), message) for key in CONFIG_KEYS if key in values)
+        elif isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads:
+            yield ("hidden_size",), f"expected a multiple of heads ({heads}), found {width}"
+
 
 class InputPart(Part):
     """One named input."""
@@ -117,6 +140,17 @@ class InputPart(Part):
     missing: Literal["masked", "learned"] = "masked"
     """what enters the fusion for a row without it: nothing, or a token that is learned"""
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
+        """The trunk encodes texts, so keys about an encoder do not fit."""
+        if values.get("type") != "text":
+            return
+        chosen = cls.with_defaults(values)
+        if chosen["tune"] != "full":
+            yield ("tune",), "a text is encoded by the trunk: set trunk.tune"
+        if chosen["missing"] != "masked":
+            yield ("missing",), "a row without text is read as [CLS] [SEP], which learns: remove this"
+
 
 class FusionPart(Part):
     """How the text and the other inputs are joined."""
@@ -125,6 +159,12 @@ class FusionPart(Part):
     """a fusion"""
     logit_sum: bool = False
     """whether heads that read one input alone add to what the tasks make of the fused vector"""
+
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
+        """The type ``logit_sum`` is what the key of that name adds to other types."""
+        if values.get("type") == "logit_sum" and values.get("logit_sum") is True:
+            yield ("logit_sum",), "the type logit_sum adds them already: remove this, or name another type"
 
 
 class TaskPart(Part):
@@ -136,10 +176,8 @@ class TaskPart(Part):
     """the column that holds the label; null: the column of its own name"""
 
 
-class Recipe(BaseModel):
+class Recipe(RecipeSection):
     """A recipe with all its sections, in the order in which the data flows."""
-
-    model_config = CLOSED
 
     name: Name
     """what runs are called"""
@@ -162,12 +200,79 @@ class Recipe(BaseModel):
     evaluate: Evaluate = Evaluate()
     """evaluation during training"""
 
-    @model_validator(mode="after")
-    def _no_conflicts(self) -> Self:
-        if found := conflicts(self.model_dump(exclude_unset=True)):
-            details = [
-                InitErrorDetails(type=PydanticCustomError("recipe", "{m}", {"m": text}), loc=path, input=None)
-                for path, text in found.items()
-            ]
-            raise ValidationError.from_exception_data("Recipe", details)
-        return self
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
+        """What keys of different sections say together."""
+        inputs, tasks, train = (as_mapping(values.get(section)) for section in ("inputs", "tasks", "train"))
+        types = {name: as_mapping(entry).get("type") for name, entry in inputs.items()}
+        yield from _check_names(types, tasks)
+        yield from _check_trunk_cache(TrunkSection.with_defaults(values.get("trunk")), types)
+        if as_mapping(values.get("fusion")).get("type") == "logit_sum":
+            for name, entry in inputs.items():
+                if as_mapping(entry).get("missing") == "learned":
+                    message = "a learned token enters the fusion, and the type logit_sum joins nothing: remove this"
+                    yield ("inputs", name, "missing"), message
+        for name in as_mapping(train.get("input_dropout")):
+            if name not in inputs:
+                yield ("train", "input_dropout", name), f"no input is called '{name}'. {nearest(name, inputs)}"
+        yield from _check_select(Train.with_defaults(train)["select"], tasks)
+
+
+def _check_names(types: Mapping[str, Any], tasks: Mapping[str, Any]) -> Conflicts:
+    for name, kind in types.items():
+        if name == "text" and isinstance(kind, str) and kind != "text":
+            yield ("inputs", name), f"only an input of the type text may be called text: rename this {kind}"
+        if name in tasks:
+            yield ("tasks", name), f"an input has this name too: rename the task, and give it column: {name}"
+
+
+def _check_trunk_cache(trunk: Mapping[str, Any], types: Mapping[str, Any]) -> Conflicts:
+    texts = sorted(name for name, kind in types.items() if kind == "text")
+    if trunk["cache"] is not True:
+        return
+    if trunk["tune"] == "full":
+        message = "only what is frozen can be computed once, but trunk.tune is full: set it to frozen or top<k>"
+    elif len(texts) > 1:
+        message = f"the texts {', '.join(texts)} are told apart by a facet, which learns below all layers: keep one"
+    else:
+        return
+    yield ("trunk", "cache"), f"{message}, or remove this"
+
+
+def _check_select(select: Any, tasks: Mapping[str, Any]) -> Conflicts:
+    """The score that chooses the best checkpoint has to be one that the recipe's tasks have."""
+    if not isinstance(select, str) or select == "skill":
+        return
+    path = ("train", "select")
+    task, _, metric = select.partition("/")
+    if not metric:
+        yield path, f"expected skill or task/metric, found '{select}'"
+    elif task not in tasks:
+        yield path, f"no task is called '{task}'. {nearest(task, tasks)}"
+    elif (kind := as_mapping(tasks[task]).get("type")) in TASKS.names() and metric not in TASKS.get(kind).metrics:
+        yield path, f"the task '{task}' has no metric '{metric}'. {nearest(metric, TASKS.get(kind).metrics)}"
+
+
+def resolve_steps(recipe: Recipe, rows: int) -> tuple[int, int]:
+    """The length of a run in optimiser steps.
+
+    Args:
+        recipe: gives the length in epochs or steps, and the epochs between evaluations.
+        rows: the number of training rows.
+
+    Returns:
+        The steps of the run, and the steps between evaluations.
+    """
+    epoch = rows / recipe.train.batch_size
+    total = recipe.train.steps or max(1, round((recipe.train.epochs or 1) * epoch))
+    return total, min(total, max(1, round(recipe.evaluate.every * epoch)))
+
+
+def with_steps(recipe: Recipe, steps: int) -> Recipe:
+    """The recipe with its length in steps: the form that a run folder keeps, and whose hash the ledger keeps.
+
+    Args:
+        recipe: any valid recipe.
+        steps: the optimiser steps of the run, in place of epochs.
+    """
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": steps, "epochs": None})})

@@ -13,9 +13,8 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from mmbert.recipe.conflicts import CONFIG_KEYS
 from mmbert.recipe.options import classes, parts
-from mmbert.recipe.schema import Recipe
+from mmbert.recipe.schema import CONFIG_KEYS, Recipe
 from mmbert.registry import options
 
 # keys that change neither the weights nor the scores of a run

@@ -1,10 +1,13 @@
 """The recipe's sections about training, whose keys are all fixed: balance, optimiser, training loop, evaluation."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
-CLOSED = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+from mmbert.recipe.section import Conflicts, RecipeSection
+
+T = TypeVar("T")
 
 
 def _name(name: str) -> str:
@@ -18,12 +21,11 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0)]
+Pair = Annotated[tuple[T, T], Field(strict=False)]  # written as a list, which a strict tuple would refuse
 
 
-class OgmGe(BaseModel):
+class OgmGe(RecipeSection):
     """Slows the encoder of an input whose own head is ahead of the others' (Peng et al. 2022)."""
-
-    model_config = CLOSED
 
     alpha: Rate = 0.5
     """how much: the factor is 1 - tanh(alpha * ratio) where the ratio of its score to the others' is above 1"""
@@ -31,10 +33,8 @@ class OgmGe(BaseModel):
     """what is scaled; gradient: as published, with noise, though AdamW undoes a factor that stays the same"""
 
 
-class Balance(BaseModel):
+class Balance(RecipeSection):
     """Heads that read one input alone, and what is done with them. All off by default."""
-
-    model_config = CLOSED
 
     unimodal_aux: Annotated[float, Field(ge=0)] = 0.0
     """the weight of their losses beside that of the tasks"""
@@ -42,10 +42,8 @@ class Balance(BaseModel):
     """modulation of the encoders by their scores; null: none"""
 
 
-class LearningRates(BaseModel):
+class LearningRates(RecipeSection):
     """Peak learning rates."""
-
-    model_config = CLOSED
 
     trunk: Rate = 2e-5
     """the trunk"""
@@ -55,16 +53,14 @@ class LearningRates(BaseModel):
     """everything that starts from random weights"""
 
 
-class Optim(BaseModel):
+class Optim(RecipeSection):
     """The optimiser, AdamW, and its schedule."""
-
-    model_config = CLOSED
 
     lr: LearningRates = LearningRates()
     """peak learning rates"""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """decay of matrices, decoupled from the gradient"""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    betas: Pair[Fraction] = (0.9, 0.999)
     """decay rates of the two moments"""
     warmup: Fraction = 0.1
     """the fraction of all steps over which the rate rises"""
@@ -74,23 +70,28 @@ class Optim(BaseModel):
     """the largest norm of the gradient; null: no limit"""
 
 
-class Mixing(BaseModel):
+class Mixing(RecipeSection):
     """In which shares groups of samples are drawn. Exactly one of weights and alpha is given."""
-
-    model_config = CLOSED
 
     by: str = "source"
     """what groups the samples: source, task (the set of a row's labels), or an attribute that a source keeps"""
     weights: Annotated[dict[str, Rate], Field(min_length=1)] | None = None
     """the share of each group; all are named"""
-    alpha: Alpha | tuple[Alpha, Alpha] | None = None
+    alpha: Alpha | Pair[Alpha] | None = None
     """shares proportional to size ** alpha: 1 proportional, 0 all equal; [start, end]: linear over the epochs"""
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
+        """Exactly one of ``weights`` and ``alpha``."""
+        given = [key for key in ("weights", "alpha") if values.get(key) is not None]
+        if not given:
+            yield ("weights",), "missing: give train.mixing.weights or train.mixing.alpha"
+        elif len(given) == 2:
+            yield ("alpha",), "train.mixing.weights is given too: remove one"
 
-class Train(BaseModel):
+
+class Train(RecipeSection):
     """The training loop. Exactly one of epochs and steps is given."""
-
-    model_config = CLOSED
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """the key of every random choice"""
@@ -127,11 +128,22 @@ class Train(BaseModel):
     trackers: list[Literal["mlflow", "tensorboard", "trackio", "wandb"]] | None = None
     """where the metrics are shown besides; null: TensorBoard where it is installed; changes no result"""
 
+    @classmethod
+    def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
+        """Exactly one of ``epochs`` and ``steps``, and micro-batches of equal size."""
+        given = [key for key in ("epochs", "steps") if values.get(key) is not None]
+        if not given:
+            yield ("epochs",), "missing: give train.epochs or train.steps"
+        elif len(given) == 2:
+            yield ("steps",), "train.epochs is given too: remove one"
+        chosen = cls.with_defaults(values)
+        size, parts = chosen["batch_size"], chosen["accumulate"]
+        if isinstance(size, int) and isinstance(parts, int) and parts > 0 and size % parts:
+            yield ("accumulate",), f"expected a divisor of train.batch_size ({size}), found {parts}"
 
-class Evaluate(BaseModel):
+
+class Evaluate(RecipeSection):
     """Evaluation on the validation split during training."""
-
-    model_config = CLOSED
 
     every: Rate = 1.0
     """epochs between evaluations; fractions are fine"""

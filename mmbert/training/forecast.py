@@ -18,8 +18,8 @@ from mmbert.distributed import together
 from mmbert.experiment.build import Built, build
 from mmbert.experiment.trunk_cache import cache_features
 from mmbert.model import MMBert
-from mmbert.recipe.length import steps_of
 from mmbert.recipe.load import load_recipe
+from mmbert.recipe.schema import resolve_steps
 from mmbert.tracking.console import Console
 from mmbert.training.launch import make_accelerator
 from mmbert.training.memory import peak
@@ -249,7 +249,7 @@ def tell(path: str, overrides: Iterable[str]) -> None:
     built = build(recipe)
     if recipe.trunk.cache:
         cache_features(built, accelerator.device)
-    total, every = steps_of(recipe, len(built.items("train")))
+    total, every = resolve_steps(recipe, len(built.items("train")))
     found = outlook(built, accelerator, total=total, every=every)
     Console(speaks=accelerator.is_main_process).say(f"{path}: {total} steps of {found.step:.2g} s, {found.sentence()}")
     accelerator.end_training()

@@ -28,8 +28,7 @@ from mmbert.experiment.build import build, facts
 from mmbert.experiment.trunk_cache import cache_features
 from mmbert.layers.ema import WeightAverage
 from mmbert.model import MMBert
-from mmbert.recipe.length import in_steps, steps_of
-from mmbert.recipe.schema import Recipe
+from mmbert.recipe.schema import Recipe, resolve_steps, with_steps
 from mmbert.recipe.serialize import resolve
 from mmbert.recipe.training import OgmGe, Optim, Train
 from mmbert.tracking.console import Console, count_parameters
@@ -72,8 +71,8 @@ class Run:
         self.built = self._agreed(lambda: build(recipe))
         if recipe.trunk.cache:
             self._agreed(lambda: cache_features(self.built, accelerator.device))
-        self.total, self.every = steps_of(recipe, len(self.built.items("train")))
-        self.identity = Identity(in_steps(self.built.recipe, self.total), self.built.survey.fingerprint)
+        self.total, self.every = resolve_steps(recipe, len(self.built.items("train")))
+        self.identity = Identity(with_steps(self.built.recipe, self.total), self.built.survey.fingerprint)
         self.train, self.optim, self.ogm_ge = self.identity.recipe.train, recipe.optim, recipe.balance.ogm_ge
         self._failed_saves = FailedSaves(console.warn)
         self._items: dict[str, SampleDataset] = {}  # of the splits that are evaluated

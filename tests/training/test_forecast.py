@@ -174,7 +174,7 @@ def test_the_sentence(one, sentence):
 def test_evaluations_are_counted_as_a_run_makes_them(monkeypatch, tmp_path):
     settings = [*SMALL, "evaluate.batch_size=4", "evaluate.every=0.3", "train.trackers=[]"]
     built, evaluated = fresh(*settings), []
-    total, every = api.steps_of(built.recipe, len(built.items("train")))
+    total, every = api.resolve_steps(built.recipe, len(built.items("train")))
     assert 1 < every < total
     real = MMBert.fuse
     monkeypatch.setattr(MMBert, "fuse", lambda model, batch: evaluated.append(not model.training) or real(model, batch))
