@@ -1,1 +1,1 @@
-"""The report: one HTML file for a run or a study. It reads run folders only; needs ``pip install 'mmbert[report]'``."""
+"""The report of a run or a study, as one HTML file made from run folders; needs ``pip install 'mmbert[report]'``."""

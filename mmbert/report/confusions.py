@@ -1,4 +1,4 @@
-"""What a run predicted beside what is true, from its examples: classes with the commonest mistakes, and numbers."""
+"""Predictions against true labels, from a run's examples: confusion matrices of classes, pairs of numbers."""
 
 import math
 from collections import Counter
@@ -13,62 +13,78 @@ OTHER = "(other classes)"
 
 @dataclass(frozen=True)
 class Confusions:
-    """Of one classification."""
+    """The confusions of one classification task."""
 
-    classes: Sequence[str]  # the most frequent first, the rest in one
+    classes: Sequence[str]  # the most frequent first; the rarest are merged into OTHER
     counts: Sequence[Sequence[int]]  # [true, predicted]
-    mistakes: Sequence[tuple[str, str, list[Mapping[str, Any]]]]  # (true, predicted, rows), the commonest first
+    mistakes: Sequence[tuple[str, str, list[Mapping[str, Any]]]]  # (true, predicted, rows), the most frequent first
     rows: int
-    joined: int  # how many classes stand for OTHER
+    merged: int  # how many classes OTHER stands for
 
 
-def confusions(examples: Iterable[Mapping[str, Any]], task: str, *, most: int) -> Confusions | None:
-    """Count them over at most ``most`` classes; None where the task predicts no single label.
+def count_confusions(examples: Iterable[Mapping[str, Any]], task: str, *, max_classes: int) -> Confusions | None:
+    """Count how often each class was predicted for each class; None if the task predicts no single label.
 
-    >>> rows = [{"true": {"kind": true}, "predicted": {"kind": {"label": "a"}}} for true in "aab"]
-    >>> confusions(rows, "kind", most=5).counts
-    [[2, 0], [1, 0]]
+    Args:
+        examples: the lines of ``examples.jsonl``.
+        task: the name of the task.
+        max_classes: how many classes are counted apart; rarer ones are merged.
+
+    Example:
+        >>> rows = [{"true": {"kind": true}, "predicted": {"kind": {"label": "a"}}} for true in "aab"]
+        >>> count_confusions(rows, "kind", max_classes=5).counts
+        [[2, 0], [1, 0]]
     """
-    named = [(*pair, row) for row in examples if (pair := _pair(row, task))]
-    if not named:
+    labelled = [(*labels, row) for row in examples if (labels := _labels(row, task))]
+    if not labelled:
         return None
-    frequent = Counter(true for true, _, _ in named)
-    frequent.update({predicted: 0 for _, predicted, _ in named})
-    order = sorted(frequent, key=lambda one: (-frequent[one], one))
-    kept = order if len(order) <= most else order[: most - 1]
-    place = {one: at for at, one in enumerate(kept)}
-    size = len(kept) + (len(order) > len(kept))
+    frequencies = Counter(true for true, _, _ in labelled)
+    frequencies.update({predicted: 0 for _, predicted, _ in labelled})
+    ordered = sorted(frequencies, key=lambda name: (-frequencies[name], name))
+    classes = ordered if len(ordered) <= max_classes else ordered[: max_classes - 1]
+    index = {name: position for position, name in enumerate(classes)}
+    size = len(classes) + (len(ordered) > len(classes))
     counts = [[0] * size for _ in range(size)]
     wrong: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for true, predicted, row in named:
-        counts[place.get(true, size - 1)][place.get(predicted, size - 1)] += 1
+    for true, predicted, row in labelled:
+        counts[index.get(true, size - 1)][index.get(predicted, size - 1)] += 1
         if true != predicted:
             wrong.setdefault((true, predicted), []).append(row)
-    mistakes = sorted(wrong.items(), key=lambda pair: (-len(pair[1]), pair[0]))
-    classes = kept if size == len(kept) else [*kept, OTHER]
-    return Confusions(classes, counts, [(*pair, rows) for pair, rows in mistakes], len(named), len(order) - len(kept))
+    mistakes = [(*labels, rows) for labels, rows in sorted(wrong.items(), key=lambda item: (-len(item[1]), item[0]))]
+    merged = len(ordered) - len(classes)
+    return Confusions([*classes, OTHER] if merged else classes, counts, mistakes, len(labelled), merged)
 
 
-def pairs(examples: Iterable[Mapping[str, Any]], task: str) -> list[tuple[float, float]]:
-    """(true, predicted) of each row of a task that predicts numbers; none of any other task.
+def number_pairs(examples: Iterable[Mapping[str, Any]], task: str) -> list[tuple[float, float]]:
+    """Return (true, predicted) of each row of a task that predicts numbers; an empty list for any other task.
 
-    >>> pairs([{"true": {"price": 2}, "predicted": {"price": 1.5}}], "price")
-    [(2.0, 1.5)]
+    Args:
+        examples: the lines of ``examples.jsonl``.
+        task: the name of the task.
+
+    Example:
+        >>> number_pairs([{"true": {"price": 2}, "predicted": {"price": 1.5}}], "price")
+        [(2.0, 1.5)]
     """
-    found = []
+    pairs = []
     for row in examples:
         true, predicted = row.get("true"), row.get("predicted")
         if isinstance(true, dict) and isinstance(predicted, dict):
-            found.append((as_number(true.get(task)), as_number(predicted.get(task))))
-    return [pair for pair in found if all(map(math.isfinite, pair))]
+            pairs.append((as_number(true.get(task)), as_number(predicted.get(task))))
+    return [pair for pair in pairs if all(map(math.isfinite, pair))]
 
 
 def probability(row: Mapping[str, Any], task: str) -> Any:
-    """How sure the prediction was."""
+    """Return the probability of the predicted class of a row; None if the row has none.
+
+    Args:
+        row: a line of ``examples.jsonl`` with a prediction of the task.
+        task: the name of a classification task.
+    """
     return row["predicted"][task].get("probability")
 
 
-def _pair(row: Mapping[str, Any], task: str) -> tuple[str, str] | None:
+def _labels(row: Mapping[str, Any], task: str) -> tuple[str, str] | None:
     true, predicted = row.get("true"), row.get("predicted")
     if not isinstance(true, dict) or not isinstance(predicted, dict):
         return None

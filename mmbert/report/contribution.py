@@ -1,148 +1,166 @@
-"""The section about what each input is worth, where that was measured: ``inputs.json`` of the reference's first run."""
+"""The section about what each input contributes, from ``inputs.json`` of the reference's first run that has it."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from mmbert.report.blocks import Block, Fold, Gallery, Limits, Picture, Section, Words, left_out, table
-from mmbert.report.curves import Curve, curves
+from mmbert.report.blocks import Block, Fold, Gallery, Limits, Picture, Section, Words, limited_table, omission_note
+from mmbert.report.curves import Curve, draw_curves
 from mmbert.report.formatting import NONE, as_number, number, plural, signed
-from mmbert.report.heatmaps import heat_map
-from mmbert.report.subject import Findings
+from mmbert.report.heatmaps import draw_heat_map
+from mmbert.report.subject import Subject
 
 CALIBRATION = ("ece", "brier", "nll")
+MAX_TASKS = 10  # columns of the heat map
 
 
-def worth(found: Findings, limits: Limits) -> Section | None:
-    """Contributions, curves of absence and exchange, subsets, the additive projection, calibration."""
-    runs = [run for _, run in sorted(found.reference.runs.items()) if run.worth]
+def contribution_section(subject: Subject, limits: Limits) -> Section | None:
+    """Return Shapley contributions, robustness curves, scores of subsets, EMAP and calibration.
+
+    Args:
+        subject: of the page.
+        limits: of the page.
+    """
+    runs = [run for _, run in sorted(subject.reference.runs.items()) if run.contribution]
     if not runs:
         return None
-    made = runs[0].worth
+    content = runs[0].contribution
     metrics = {
         name: str(task["metric"])
-        for name, task in _mapping(made, "tasks").items()
+        for name, task in _mapping(content, "tasks").items()
         if isinstance(task, dict) and "metric" in task
     }
     if not metrics:
         return None
-    seed = f" of seed {runs[0].seed}" if found.is_study else ""
-    rows, of = made.get("rows"), made.get("of")
+    seed = f" with seed {runs[0].seed}" if subject.is_study else ""
+    rows, total = content.get("rows"), content.get("of")
     share = "rows"
-    if isinstance(rows, int) and isinstance(of, int):
-        share = f"{plural(rows, 'row')} of {of:,}" if rows < of else f"all {plural(rows, 'row')}"
-    blocks: list[Block] = [Words([f"Measured{seed} on {share} of the {made.get('split', 'test')} split."])]
-    blocks += _contributions(made, metrics, limits)
-    blocks += _curves(made, metrics, limits)
-    blocks += _subsets(made, metrics, limits)
-    blocks += _additive(made, metrics, limits)
-    blocks += _calibration(made, limits)
-    notes = made.get("notes")
+    if isinstance(rows, int) and isinstance(total, int):
+        share = f"{rows:,} of {plural(total, 'row')}" if rows < total else f"all {plural(rows, 'row')}"
+    blocks: list[Block] = [Words([f"Measured{seed} on {share} of the {content.get('split', 'test')} split."])]
+    blocks += _contributions(content, metrics, limits)
+    blocks += _curves(content, metrics, limits)
+    blocks += _subsets(content, metrics, limits)
+    blocks += _additive(content, metrics, limits)
+    blocks += _calibration(content, limits)
+    notes = content.get("notes")
     if isinstance(notes, list) and notes:
         blocks.append(Words([str(note) for note in notes[: limits.rows]], listed=True))
-    return Section("What each input is worth", "worth", blocks)
+    return Section("What each input contributes", "contribution", blocks)
 
 
-def _contributions(made: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits) -> list[Block]:
+def _contributions(content: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits) -> list[Block]:
     values = {
-        (one, name): as_number(value)
-        for name, metric in metrics.items()
-        for one, value in _mapping(made, "contributions", name, metric).items()
+        (name, task): as_number(value)
+        for task, metric in metrics.items()
+        for name, value in _mapping(content, "contributions", task, metric).items()
     }
-    names = list(dict.fromkeys(one for one, _ in values))
-    if not names:
+    inputs = list(dict.fromkeys(name for name, _ in values))
+    if not inputs:
         return []
-    shown = names[: limits.drawn], list(metrics.items())[:10]
-    cells = {pair: (value, value < 0) for pair, value in values.items() if pair[0] in shown[0]
-             and pair[1] in dict(shown[1])}  # fmt: skip
+    shown, tasks = inputs[: limits.drawn], list(metrics.items())[:MAX_TASKS]
+    cells = {
+        (name, task): (value, value < 0)
+        for (name, task), value in values.items()
+        if name in shown and task in dict(tasks)
+    }
     title = "Contribution of each input to each task"
-    picture = heat_map("contributions", *shown, cells, title=title, of="")
+    picture = draw_heat_map("contributions", shown, tasks, cells, title=title, suffix="")
     caption = (
-        "Shapley contributions: the mean of what an input adds to the score over all orders in which inputs can join; "
-        "they add up to what all inputs have over the constant. Blue makes the task better, red worse, also where a "
-        "score is an error."
+        "Shapley contributions: how much an input improves the score, as the mean over all orders in which the inputs "
+        "can be added. They sum to the improvement of all inputs over the constant. Blue improves the task, "
+        "red makes it worse; a positive number is an improvement, also where the score is an error."
     )
-    extra = left_out(names, len(shown[0]), "input") + left_out(list(metrics), len(shown[1]), "task")
-    return [Picture(picture, " ".join([caption, *extra]))]
+    notes = omission_note(inputs, len(shown), "input") + omission_note(list(metrics), len(tasks), "task")
+    return [Picture(picture, " ".join([caption, *notes]))]
 
 
-def _curves(made: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits) -> list[Block]:
-    given = made.get("rates")
-    rates = [as_number(rate) for rate in given] if isinstance(given, list) else []
-    lines = _mapping(made, "curves")
-    if not rates or not lines:
+def _curves(content: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits) -> list[Block]:
+    rates = content.get("rates")
+    shares = [as_number(rate) for rate in rates] if isinstance(rates, list) else []
+    lines = _mapping(content, "curves")
+    if not shares or not lines:
         return []
     pictures = []
-    for place, (name, metric) in enumerate(list(metrics.items())[: limits.panels]):
-        drawn = []
+    for position, (task, metric) in enumerate(list(metrics.items())[: limits.panels]):
+        curves = []
         for line in list(lines)[: limits.lines]:
-            given = _mapping(lines, line).get("scores")
-            points = [as_number(_mapping(one, name).get(metric)) for one in given] if isinstance(given, list) else []
-            if len(points) == len(rates) and any(map(math.isfinite, points)):
-                drawn.append(Curve(line, rates, points, points, points))
-        level = as_number(_mapping(made, "constant", name).get(metric))
+            scores = _mapping(lines, line).get("scores")
+            scores = scores if isinstance(scores, list) else []
+            points = [as_number(_mapping(score, task).get(metric)) for score in scores]
+            if len(points) == len(shares) and any(map(math.isfinite, points)):
+                curves.append(Curve(line, shares, points, points, points))
+        level = as_number(_mapping(content, "constant", task).get(metric))
         if math.isfinite(level):
-            ends = [rates[0], rates[-1]]
-            drawn.append(Curve("constant", ends, [level] * 2, [level] * 2, [level] * 2))
-        if drawn:
-            pictures.append(Picture(curves(f"worth{place}", f"{name}: {metric}", drawn, axis="share of rows"), ""))
-    rows = [[line, *(number(_mapping(lines, line, "areas").get(name)) for name in metrics)] for line in lines]
-    told = (
-        "Areas: the mean over the shares above 0 of what is left of the score over the constant's; 1 loses nothing. "
-        f"{NONE} where the score is not better than the constant's by two standard errors"
+            ends = [shares[0], shares[-1]]
+            curves.append(Curve("constant", ends, [level] * 2, [level] * 2, [level] * 2))
+        if curves:
+            figure = draw_curves(f"contribution{position}", f"{task}: {metric}", curves, axis="share of rows")
+            pictures.append(Picture(figure, ""))
+    rows = [[line, *(number(_mapping(lines, line, "areas").get(task)) for task in metrics)] for line in lines]
+    caption = (
+        "Areas: the mean share of the score above the constant that is retained, over all shares of rows above 0; 1 is "
+        f"no loss. {NONE} where the score is not better than the constant by two standard errors"
     )
-    words = ["Scores where inputs are absent at random, never all of a row, or where one is corrupted: another row's."]
-    words += left_out(list(lines), limits.lines, "curve")
-    made_table = table(["", *metrics], rows, limits, caption=told)
-    return [Words([" ".join(words)]), Gallery(pictures), made_table] if pictures else [made_table]
+    sentences = [
+        "Scores where inputs are absent at random, but never all inputs of a row, or where one input is corrupted: "
+        "replaced by that of another row.",
+        *omission_note(list(lines), limits.lines, "curve"),
+    ]
+    areas = limited_table(["", *metrics], rows, limits, caption=caption)
+    return [Words([" ".join(sentences)]), Gallery(pictures), areas] if pictures else [areas]
 
 
-def _subsets(made: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits) -> list[Block]:
-    rows, subsets = [], made.get("subsets")
-    for one in subsets if isinstance(subsets, list) else []:
-        own = _mapping(one).get("inputs")
-        label = ", ".join(map(str, own)) if isinstance(own, list) else ""
-        scores = [number(_mapping(one, "scores", name).get(metric)) for name, metric in metrics.items()]
+def _subsets(content: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits) -> list[Block]:
+    rows, subsets = [], content.get("subsets")
+    for subset in subsets if isinstance(subsets, list) else []:
+        inputs = _mapping(subset).get("inputs")
+        label = ", ".join(map(str, inputs)) if isinstance(inputs, list) else ""
+        scores = [number(_mapping(subset, "scores", task).get(metric)) for task, metric in metrics.items()]
         rows.append([label or "none: the constant", *scores])
     if not rows:
         return []
-    head = ["inputs", *(f"{name} {metric}" for name, metric in metrics.items())]
-    return [Fold("scores of every subset of inputs", [table(head, rows, limits)])]
+    head = ["inputs", *(f"{task} {metric}" for task, metric in metrics.items())]
+    return [Fold("Scores of every subset of the inputs", [limited_table(head, rows, limits)])]
 
 
-def _additive(made: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits) -> list[Block]:
+def _additive(content: Mapping[str, Any], metrics: Mapping[str, str], limits: Limits) -> list[Block]:
     rows = []
-    for name, metric in metrics.items():
-        one = _mapping(made, "additive", "tasks", name)
-        told = _mapping(one, "difference")
-        if one:
-            scores = [number(_mapping(one, which).get(metric)) for which in ("model", "additive")]
-            interval = f"{signed(told.get('low'))} to {signed(told.get('high'))}"
-            rows.append(
-                [f"{name} {metric}", number(one.get("rows")), *scores, signed(told.get("difference")), interval]
-            )
+    for task, metric in metrics.items():
+        facts = _mapping(content, "additive", "tasks", task)
+        difference = _mapping(facts, "difference")
+        if facts:
+            scores = [number(_mapping(facts, which).get(metric)) for which in ("model", "additive")]
+            interval = f"{signed(difference.get('low'))} to {signed(difference.get('high'))}"
+            amount = signed(difference.get("difference"))
+            rows.append([f"{task} {metric}", number(facts.get("rows")), *scores, amount, interval])
     if not rows:
         return []
-    head = ["", "rows", "the model", "inputs added up", "difference", "95 % interval"]
-    caption = "What is lost where inputs only add up (EMAP): the model's outputs projected on sums over inputs"
-    return [table(head, rows, limits, caption=caption)]
+    head = ["", "rows", "the model", "additive projection", "difference", "95 % interval"]
+    caption = (
+        "EMAP: the model against its additive projection, the nearest sum of functions of one input each. The "
+        "difference is what the model gains by interactions between inputs"
+    )
+    return [limited_table(head, rows, limits, caption=caption)]
 
 
-def _calibration(made: Mapping[str, Any], limits: Limits) -> list[Block]:
+def _calibration(content: Mapping[str, Any], limits: Limits) -> list[Block]:
     rows = []
-    for name, one in _mapping(made, "calibration").items():
-        before, after = _mapping(one, "before"), _mapping(one, "after")
-        cells = [number(told.get(key)) for told in (before, after) for key in CALIBRATION]
-        rows.append([name, *cells[:3], number(_mapping(one).get("temperature")), *cells[3:]])
+    for task, facts in _mapping(content, "calibration").items():
+        before, after = (
+            [number(_mapping(facts, when).get(key)) for key in CALIBRATION] for when in ("before", "after")
+        )
+        rows.append([task, *before, number(_mapping(facts).get("temperature")), *after])
     if not rows:
         return []
     names = ["ECE", "Brier", "NLL"]
-    caption = "Calibration, and what the temperature that is best on the validation split makes of it"
-    return [table(["", *names, "temperature", *(f"{one} with it" for one in names)], rows, limits, caption=caption)]
+    head = ["", *names, "temperature", *(f"{name} with it" for name in names)]
+    caption = "Calibration, before and after scaling by the temperature that is best on the validation split"
+    return [limited_table(head, rows, limits, caption=caption)]
 
 
 def _mapping(value: Any, *keys: str) -> Mapping[str, Any]:
-    """What lies under some keys; empty where it is not a mapping."""
+    """The mapping under nested keys; empty if there is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value if isinstance(value, dict) else {}

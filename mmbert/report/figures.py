@@ -1,4 +1,4 @@
-"""Figures with a row for each arm: scores as dots, differences with their intervals, costs as bars."""
+"""Figures with one row for each arm: scores as dots, differences with their intervals, costs as bars."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,16 +9,16 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mmbert.report.formatting import MINUS, as_number, label, mean, number, signed, spread
-from mmbert.report.svg import COLOURS, FAINT, INK, LINE, WIDTH, draw, rows
+from mmbert.report.formatting import MINUS, as_number, label, mean, number, signed, standard_deviation
+from mmbert.report.svg import COLOURS, FAINT, INK, LINE, WIDTH, draw, label_rows
 
-BASELINE = 0.75  # of a row: the height of a baseline's name
-OUTSIDE = 0.75  # how far beyond the dots a baseline may stretch a figure, in their range
+BASELINE = 0.75  # height of a baseline's name, in rows
+OUTSIDE = 0.75  # how far beyond the dots a baseline may widen the axis, in units of the dots' range
 
 
 @dataclass(frozen=True)
 class ArmDifference:
-    """How much an arm differs from another in one metric: arm minus reference, paired over what both have."""
+    """The difference of two arms in one metric: arm minus reference, paired over the seeds or rows of both."""
 
     arm: str
     reference: str
@@ -27,27 +27,31 @@ class ArmDifference:
     difference: float
     low: float = math.nan  # 95 % interval
     high: float = math.nan
-    p: float | None = None  # adjusted, where several comparisons were planned
+    p: float | None = None  # in a study adjusted by Holm's method over the planned comparisons; None if unplanned
     by_seed: Mapping[int, float] = field(default_factory=dict)
     planned: bool = True
-    lower_is_better: bool | None = None  # None: not known
+    lower_is_better: bool | None = None  # None: unknown
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % t interval of a mean over seeds; None below three, where it says little.
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % t interval of a mean over seeds; None for fewer than three values, where it says little.
 
-    >>> low, high = interval([1.0, 2.0, 3.0])
-    >>> round(low, 3), round(high, 3), interval([1.0, 2.0])
-    (-0.484, 4.484, None)
+    Args:
+        values: one for each seed; those that are not finite are left out.
+
+    Example:
+        >>> low, high = t_interval([1.0, 2.0, 3.0])
+        >>> round(low, 3), round(high, 3), t_interval([1.0, 2.0])
+        (-0.484, 4.484, None)
     """
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < 3:
         return None
-    half = float(scipy.stats.t.ppf(0.975, len(finite) - 1)) * spread(finite) / math.sqrt(len(finite))
+    half = float(scipy.stats.t.ppf(0.975, len(finite) - 1)) * standard_deviation(finite) / math.sqrt(len(finite))
     return mean(finite) - half, mean(finite) + half
 
 
-def dots(
+def draw_dots(
     name: str,
     axis: str,
     arms: Sequence[tuple[str, Mapping[int, float]]],
@@ -55,85 +59,110 @@ def dots(
     *,
     lower_is_better: bool | None = None,
 ) -> Markup:
-    """Each seed of each arm as a dot, the mean as a bar with its interval, baselines as vertical lines.
+    """Draw each seed of each arm as a dot, the mean as a bar with its interval, and baselines as vertical lines.
 
-    ``arms``: (name, seed -> value), the reference first. A baseline far from all dots stands at the edge with an arrow.
+    Args:
+        name: prefix of the ids of the figure, unique on the page.
+        axis: the name of the metric.
+        arms: (name, seed -> value), the reference first.
+        baselines: name -> value. A baseline far from all dots is named at the edge, with an arrow.
+        lower_is_better: the direction of the metric, None if unknown.
     """
-    lines = {one: value for one, value in baselines.items() if math.isfinite(value)}
+    lines = {baseline: value for baseline, value in baselines.items() if math.isfinite(value)}
     height = LINE * (sum(1 + 0.5 * label(arm).count("\n") for arm, _ in arms) + BASELINE * len(lines)) + 0.75
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        rows(axes, [label(arm) for arm, _ in arms])
-        for place, (_, found) in enumerate(arms):
-            colour = COLOURS[0] if place else INK
-            values = [value for value in found.values() if math.isfinite(value)]
-            shift = [0.16 * ((at % 3) - 1) if len(values) > 1 else 0.0 for at in range(len(values))]
-            axes.plot(values, [place + by for by in shift], "o", color=colour, markersize=4, alpha=0.65, mew=0)
+        label_rows(axes, [label(arm) for arm, _ in arms])
+        for row, (_, by_seed) in enumerate(arms):
+            colour = COLOURS[0] if row else INK
+            values = [value for value in by_seed.values() if math.isfinite(value)]
+            shifts = [0.16 * ((position % 3) - 1) if len(values) > 1 else 0.0 for position in range(len(values))]
+            axes.plot(values, [row + shift for shift in shifts], "o", color=colour, markersize=4, alpha=0.65, mew=0)
             if len(values) > 1:
-                axes.plot([mean(values)] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
-            if found_interval := interval(values):
-                axes.plot(found_interval, [place] * 2, color=colour, linewidth=1)
+                axes.plot([mean(values)] * 2, [row - 0.3, row + 0.3], color=colour, linewidth=2)
+            if interval := t_interval(values):
+                axes.plot(interval, [row] * 2, color=colour, linewidth=1)
             if not values:
-                axes.text(0.02, place, "no result", transform=axes.get_yaxis_transform(), va="center", alpha=0.75)
-        axes.set_xlim(*_reach([value for _, found in arms for value in found.values()], list(lines.values())))
-        _vertical(axes, lines)
-        axes.set_xlabel(axis + _better(lower_is_better))
+                axes.text(0.02, row, "no result", transform=axes.get_yaxis_transform(), va="center", alpha=0.75)
+        all_values = [value for _, by_seed in arms for value in by_seed.values()]
+        axes.set_xlim(*_axis_range(all_values, list(lines.values())))
+        _draw_baselines(axes, lines)
+        axes.set_xlabel(axis + _direction(lower_is_better))
 
-    told = "; ".join(f"{arm}: {', '.join(number(value) for value in found.values()) or 'none'}" for arm, found in arms)
-    return draw(name, f"{axis} of each arm, a dot a seed. {told}"[:2000], WIDTH, height, paint)
+    texts = [f"{arm}: {', '.join(map(number, by_seed.values())) or 'none'}" for arm, by_seed in arms]
+    return draw(name, f"{axis} of each arm, one dot for each seed. {'; '.join(texts)}"[:2000], WIDTH, height, paint)
 
 
-def _better(lower_is_better: bool | None) -> str:
+def _direction(lower_is_better: bool | None) -> str:
     return "" if lower_is_better is None else ", lower is better" if lower_is_better else ", higher is better"
 
 
-def _reach(values: Sequence[float], lines: Sequence[float]) -> tuple[float, float]:
-    """The ends of the axis: all values, and what lines are not too far from them."""
-    finite = [value for value in values if math.isfinite(value)] or list(lines) or [0.0]
+def _axis_range(values: Sequence[float], baselines: Sequence[float]) -> tuple[float, float]:
+    """The ends of the axis: they include all values, and those baselines that are not too far away."""
+    finite = [value for value in values if math.isfinite(value)] or list(baselines) or [0.0]
     low, high = min(finite), max(finite)
     room = OUTSIDE * (high - low) if high > low else math.inf
-    near = [value for value in lines if low - room <= value <= high + room]
+    near = [value for value in baselines if low - room <= value <= high + room]
     low, high = min([low, *near]), max([high, *near])
     margin = 0.08 * (high - low) or max(abs(high) * 0.1, 0.01)
     return low - margin, high + margin
 
 
-def _vertical(axes: Axes, lines: Mapping[str, float]) -> None:
-    """A dotted line for each baseline, its name above the rows, each on a line of its own."""
+def _draw_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
+    """A dotted line for each baseline; the names stand above the rows, one below the other."""
     low, high = axes.get_xlim()
     bottom, _ = axes.get_ylim()
-    for place, (one, value) in enumerate(sorted(lines.items(), key=lambda pair: pair[1], reverse=True)):
+    ordered = sorted(baselines.items(), key=lambda item: item[1], reverse=True)
+    for position, (name, value) in enumerate(ordered):
         inside = min(max(value, low), high)
-        above = -0.9 - BASELINE * place
+        above = -0.9 - BASELINE * position
         right = inside < (low + high) / 2
-        text = f"{label(one, width=32, lines=1)} {number(value)}"
+        text = f"{label(name, width=32, lines=1)} {number(value)}"
         if inside != value:
             text = f"{text} →" if value > high else f"← {text}"
         else:
             axes.plot([inside] * 2, [above, bottom], ":", color=FAINT, linewidth=1)
         axes.annotate(
-            text, (inside, above), (3 if right else -3, 0), textcoords="offset points", alpha=0.75, fontsize=8,
-            ha="left" if right else "right", va="center", annotation_clip=False,
-        )  # fmt: skip
-    axes.set_ylim(bottom, -0.5 - BASELINE * len(lines))
+            text,
+            (inside, above),
+            (3 if right else -3, 0),
+            textcoords="offset points",
+            alpha=0.75,
+            fontsize=8,
+            ha="left" if right else "right",
+            va="center",
+            annotation_clip=False,
+        )
+    axes.set_ylim(bottom, -0.5 - BASELINE * len(baselines))
 
 
-def differences(name: str, found: Sequence[ArmDifference]) -> Markup:
-    """Differences with their intervals around zero; the rows of one metric of one task share an axis."""
+def draw_differences(name: str, differences: Sequence[ArmDifference]) -> Markup:
+    """Draw differences with their intervals around zero; the rows of one metric of one task share an axis.
+
+    Args:
+        name: prefix of the ids of the figure, unique on the page.
+        differences: at least one.
+    """
     groups: dict[tuple[str, str], list[ArmDifference]] = {}
-    for one in found:
-        groups.setdefault((one.task, one.metric), []).append(one)
-    names = {_key(one): label(f"{one.arm} {MINUS} {one.reference}", width=28) for one in found}
-    heights = [LINE * sum(1 + 0.5 * names[_key(one)].count("\n") for one in group) + 0.85 for group in groups.values()]
+    for difference in differences:
+        groups.setdefault((difference.task, difference.metric), []).append(difference)
+    labels = {
+        _arms(difference): label(f"{difference.arm} {MINUS} {difference.reference}", width=28)
+        for difference in differences
+    }
+    heights = [
+        LINE * sum(1 + 0.5 * labels[_arms(difference)].count("\n") for difference in group) + 0.85
+        for group in groups.values()
+    ]
 
     def paint(figure: Figure) -> None:
         grid = figure.add_gridspec(len(groups), 1, height_ratios=heights)
-        for place, ((task, metric), group) in enumerate(groups.items()):
-            axes = figure.add_subplot(grid[place])
-            rows(axes, [names[_key(one)] for one in group])
-            for row, one in enumerate(group):
-                _difference(axes, row, one)
+        for position, ((task, metric), group) in enumerate(groups.items()):
+            axes = figure.add_subplot(grid[position])
+            label_rows(axes, [labels[_arms(difference)] for difference in group])
+            for row, difference in enumerate(group):
+                _draw_difference(axes, row, difference)
             axes.axvline(0, color=INK, linewidth=0.8)
             reach = max((abs(value) for value in axes.get_xlim()), default=1.0)
             axes.set_xlim(-reach, reach)
@@ -141,32 +170,45 @@ def differences(name: str, found: Sequence[ArmDifference]) -> Markup:
             lower = group[0].lower_is_better
             axes.set_xlabel("" if lower is None else "← better  |  worse →" if lower else "← worse  |  better →")
 
-    told = "; ".join(f"{one.arm} minus {one.reference}, {one.task}: {in_words(one)}" for one in found)
-    return draw(name, f"Differences with 95 % intervals. {told}"[:2000], WIDTH, sum(heights), paint)
+    texts = [
+        f"{difference.arm} minus {difference.reference}, {difference.task}: {format_difference(difference)}"
+        for difference in differences
+    ]
+    title = f"Differences with 95 % intervals. {'; '.join(texts)}"
+    return draw(name, title[:2000], WIDTH, sum(heights), paint)
 
 
-def _key(one: ArmDifference) -> tuple[str, str]:
-    return one.arm, one.reference
+def _arms(difference: ArmDifference) -> tuple[str, str]:
+    return difference.arm, difference.reference
 
 
-def _difference(axes: Axes, row: int, one: ArmDifference) -> None:
-    if not math.isfinite(one.difference):
+def _draw_difference(axes: Axes, row: int, difference: ArmDifference) -> None:
+    if not math.isfinite(difference.difference):
         axes.text(0.02, row, "no result", transform=axes.get_yaxis_transform(), va="center", alpha=0.75)
         return
-    colour = COLOURS[0] if one.planned else FAINT
-    if math.isfinite(one.low) and math.isfinite(one.high):
-        axes.plot([one.low, one.high], [row] * 2, color=colour, linewidth=1.6, solid_capstyle="butt")
-    values = [value for value in one.by_seed.values() if math.isfinite(value)]
+    colour = COLOURS[0] if difference.planned else FAINT
+    if math.isfinite(difference.low) and math.isfinite(difference.high):
+        ends = [difference.low, difference.high]
+        axes.plot(ends, [row] * 2, color=colour, linewidth=1.6, solid_capstyle="butt")
+    values = [value for value in difference.by_seed.values() if math.isfinite(value)]
     axes.plot(values, [row + 0.28] * len(values), "o", color=colour, markersize=2.5, alpha=0.6, mew=0)
-    axes.plot([one.difference], [row], "D", color=colour, markersize=5)
+    axes.plot([difference.difference], [row], "D", color=colour, markersize=5)
 
 
-def in_words(one: ArmDifference) -> str:
-    """>>> in_words(ArmDifference("b", "a", "kind", "accuracy", 0.5, 0.25, 0.75))
-    '+0.5 (+0.25 to +0.75)'
+def format_difference(difference: ArmDifference) -> str:
+    """Return the difference as text, with its interval if it has one.
+
+    Args:
+        difference: of two arms.
+
+    Example:
+        >>> format_difference(ArmDifference("b", "a", "kind", "accuracy", 0.5, 0.25, 0.75))
+        '+0.5 (+0.25 to +0.75)'
     """
-    told = signed(one.difference)
-    return f"{told} ({signed(one.low)} to {signed(one.high)})" if math.isfinite(one.low) else told
+    text = signed(difference.difference)
+    if not math.isfinite(difference.low):
+        return text
+    return f"{text} ({signed(difference.low)} to {signed(difference.high)})"
 
 
 def _amount(value: float) -> str:
@@ -175,29 +217,36 @@ def _amount(value: float) -> str:
     return "< 0.001" if 0 < value < 0.001 else f"{value:,.0f}" if value >= 1000 else number(value)
 
 
-def bars(name: str, axis: str, items: Sequence[tuple[str, Sequence[float]]], *, part: Sequence[float] = ()) -> Markup:
-    """A bar a row, as long as the mean, and a dot for each value where there are several; ``part`` of it is dark."""
+def draw_bars(
+    name: str, axis: str, items: Sequence[tuple[str, Sequence[float]]], *, part: Sequence[float] = ()
+) -> Markup:
+    """Draw one bar for each item, as long as the mean of its values, and a mark for each value if there are several.
+
+    Args:
+        name: prefix of the ids of the figure, unique on the page.
+        axis: the unit of the values.
+        items: (name, values).
+        part: for each item the length of the dark part of its bar; empty for plain bars.
+    """
     height = LINE * sum(1 + 0.5 * label(item).count("\n") for item, _ in items) + 0.7
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        rows(axes, [label(item) for item, _ in items])
-        means = [mean(values) for _, values in items]
-        top = max((one for _, values in items for one in values if math.isfinite(one)), default=1.0) or 1.0
-        for row, value in enumerate(means):
-            shown = 0.0 if math.isnan(value) else value
-            axes.barh(row, shown, 0.62, color=COLOURS[0], alpha=0.35 if part else 0.75, linewidth=0)
+        label_rows(axes, [label(item) for item, _ in items])
+        finite = [[value for value in values if math.isfinite(value)] for _, values in items]
+        longest = max((value for values in finite for value in values), default=1.0) or 1.0
+        for row, (_, values) in enumerate(items):
+            average = mean(values)
+            length = 0.0 if math.isnan(average) else average
+            axes.barh(row, length, 0.62, color=COLOURS[0], alpha=0.35 if part else 0.75, linewidth=0)
             if part:
                 axes.barh(row, as_number(part[row]), 0.62, color=COLOURS[0], linewidth=0)
-            text = _amount(value)
-            several = [one for one in items[row][1] if math.isfinite(one)]
-            axes.annotate(
-                text, (max([shown, *several]), row), (5, 0), textcoords="offset points", va="center", fontsize=8
-            )
-            if len(several) > 1:
-                axes.plot(several, [row] * len(several), "|", color=INK, markersize=6, alpha=0.7)
-        axes.set_xlim(0, top * 1.22)
+            end = max([length, *finite[row]])
+            axes.annotate(_amount(average), (end, row), (5, 0), textcoords="offset points", va="center", fontsize=8)
+            if len(finite[row]) > 1:
+                axes.plot(finite[row], [row] * len(finite[row]), "|", color=INK, markersize=6, alpha=0.7)
+        axes.set_xlim(0, longest * 1.22)
         axes.set_xlabel(axis)
 
-    told = "; ".join(f"{item}: {number(mean(values))}" for item, values in items)
-    return draw(name, f"{axis}. {told}"[:2000], WIDTH, height, paint)
+    texts = "; ".join(f"{item}: {number(mean(values))}" for item, values in items)
+    return draw(name, f"{axis}. {texts}"[:2000], WIDTH, height, paint)

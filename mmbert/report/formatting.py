@@ -1,4 +1,4 @@
-"""Numbers and foreign text as a reader sees them."""
+"""Numbers and text from run folders, in the form in which the page shows them."""
 
 import math
 import re
@@ -6,37 +6,52 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-# what no page may hold: controls but tab and line feed, what turns the direction of the text behind it, halves of a
-# character, and code points that are none
+# characters that no page may hold: control characters except tab and line feed, those that change the direction of
+# text, halves of surrogate pairs, and code points that are no characters
 UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 NONE = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 
 
 def clean(text: object) -> str:
-    """The text without what a page cannot hold.
+    r"""Return the text with a replacement character for each character that a page may not hold.
 
-    >>> clean("a\\x00b\\ud800")
-    'a�b�'
+    Args:
+        text: any object; its ``str`` is used.
+
+    Example:
+        >>> clean("a\x00b\ud800")
+        'a�b�'
     """
     return UNFIT.sub("�", str(text))
 
 
-def shorten(text: object, most: int) -> str:
-    """At most ``most`` letters; an ellipsis says that there were more.
+def shorten(text: object, max_letters: int) -> str:
+    """Return at most ``max_letters`` letters of the cleaned text; an ellipsis shows that more were cut.
 
-    >>> shorten("a long name", 6)
-    'a lon…'
+    Args:
+        text: any object; its ``str`` is used.
+        max_letters: the length of the result, with the ellipsis.
+
+    Example:
+        >>> shorten("a long name", 6)
+        'a lon…'
     """
     letters = clean(text)
-    return letters if len(letters) <= most else letters[: most - 1] + "…"
+    return letters if len(letters) <= max_letters else letters[: max_letters - 1] + "…"
 
 
 def label(text: object, *, width: int = 24, lines: int = 2) -> str:
-    """A name for a figure: in a few lines of at most ``width`` letters, cut where it is longer.
+    r"""Return a name for a figure, wrapped into lines and cut if it is too long.
 
-    >>> label("without the photo and without the sound of it", width=12)
-    'without the\\nphoto and w…'
+    Args:
+        text: any object; its ``str`` is used.
+        width: letters of a line.
+        lines: how many lines at most.
+
+    Example:
+        >>> label("without the photo and without the sound of it", width=12)
+        'without the\nphoto and w…'
     """
     flat = " ".join(clean(text).split()) or "(no name)"
     wrapped = textwrap.wrap(flat[: 4 * width * lines], width)
@@ -47,70 +62,96 @@ def label(text: object, *, width: int = 24, lines: int = 2) -> str:
 
 
 def number(value: Any) -> str:
-    """Four significant digits; a dash where there is no value.
+    """Return a number with four significant digits; a dash if the value is no number.
 
-    >>> number(0.123456), number(12345678), number(None), number(float("nan"))
-    ('0.1235', '1.235e+07', '–', '–')
+    Args:
+        value: a value of a file.
+
+    Example:
+        >>> number(0.123456), number(12345678), number(None), number(float("nan"))
+        ('0.1235', '1.235e+07', '–', '–')
     """
-    found = as_number(value)
-    return (
-        f"{found:.4g}" if math.isfinite(found) else NONE if math.isnan(found) else ("∞" if found > 0 else f"{MINUS}∞")
-    )
+    numeric = as_number(value)
+    if math.isnan(numeric):
+        return NONE
+    if math.isinf(numeric):
+        return "∞" if numeric > 0 else f"{MINUS}∞"
+    return f"{numeric:.4g}"
 
 
 def signed(value: Any) -> str:
-    """The same with its sign.
+    """Return a number with its sign; see ``number``.
 
-    >>> signed(0.5), signed(-0.25), signed(0.0)
-    ('+0.5', '−0.25', '0')
+    Args:
+        value: a value of a file.
+
+    Example:
+        >>> signed(0.5), signed(-0.25), signed(0.0)
+        ('+0.5', '−0.25', '0')
     """
-    found = as_number(value)
-    if not math.isfinite(found) or found == 0:
-        return number(found + 0.0)
-    return ("+" if found > 0 else MINUS) + number(abs(found))
+    numeric = as_number(value)
+    if not math.isfinite(numeric) or numeric == 0:
+        return number(numeric + 0.0)
+    return ("+" if numeric > 0 else MINUS) + number(abs(numeric))
 
 
 def column(values: Sequence[Any]) -> list[str]:
-    """Numbers of one column with the same number of decimals, four digits of the largest.
+    """Return the numbers of one column with equal decimals, so that the largest has four digits.
 
-    >>> column([0.5, 0.12345, None]), column([1234.5, 2.0])
-    (['0.5000', '0.1235', '–'], ['1234', '2'])
-    >>> column([0.5, -0.25, -1e-9])  # no zero has a sign
-    ['0.5000', '−0.2500', '0.0000']
+    Args:
+        values: of a file.
+
+    Example:
+        >>> column([0.5, 0.12345, None]), column([1234.5, 2.0])
+        (['0.5000', '0.1235', '–'], ['1234', '2'])
+        >>> column([0.5, -0.25, -1e-9])  # zero has no sign
+        ['0.5000', '−0.2500', '0.0000']
     """
-    found = [as_number(value) for value in values]
-    largest = max((abs(value) for value in found if math.isfinite(value)), default=0.0)
+    numbers = [as_number(value) for value in values]
+    largest = max((abs(value) for value in numbers if math.isfinite(value)), default=0.0)
     if not 1e-3 <= largest < 1e6:
-        return [number(value) for value in found]
+        return [number(value) for value in numbers]
     decimals = max(0, 3 - max(-1, math.floor(math.log10(largest))))
-    texts = [f"{value:z.{decimals}f}" if math.isfinite(value) else number(value) for value in found]
+    texts = [f"{value:z.{decimals}f}" if math.isfinite(value) else number(value) for value in numbers]
     return [text.replace("-", MINUS) for text in texts]
 
 
 def as_number(value: Any) -> float:
-    """A value of a file as a number: nan where it is none.
+    """Return a value of a file as a number; nan if it is none.
 
-    >>> as_number("0.5"), as_number(True), as_number(2)
-    (nan, nan, 2.0)
+    Args:
+        value: as the JSON parser returns it.
+
+    Example:
+        >>> as_number("0.5"), as_number(True), as_number(2)
+        (nan, nan, 2.0)
     """
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean of the finite values; nan where there is none.
+    """Return the mean of the finite values; nan if there are none.
 
-    >>> mean([1.0, 3.0, float("nan")])
-    2.0
+    Args:
+        values: numbers, nan and infinity among them.
+
+    Example:
+        >>> mean([1.0, 3.0, float("nan")])
+        2.0
     """
     finite = [value for value in values if math.isfinite(value)]
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
-def spread(values: Sequence[float]) -> float:
-    """The standard deviation of the finite values, ddof 1; nan below two.
+def standard_deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation (ddof 1) of the finite values; nan if there are fewer than two.
 
-    >>> spread([1.0, 3.0])
-    1.4142135623730951
+    Args:
+        values: numbers, nan and infinity among them.
+
+    Example:
+        >>> standard_deviation([1.0, 3.0])
+        1.4142135623730951
     """
     finite = [value for value in values if math.isfinite(value)]
     if len(finite) < 2:
@@ -120,29 +161,45 @@ def spread(values: Sequence[float]) -> float:
 
 
 def duration(seconds: Any) -> str:
-    """A time in the unit that fits.
+    """Return a time in seconds, minutes or hours.
 
-    >>> duration(48.2), duration(600), duration(20000), duration(None)
-    ('48 s', '10.0 min', '5.6 h', '–')
+    Args:
+        seconds: a value of a file.
+
+    Example:
+        >>> duration(48.2), duration(600), duration(20000), duration(None)
+        ('48 s', '10.0 min', '5.6 h', '–')
     """
-    found = as_number(seconds)
-    if not math.isfinite(found):
+    total = as_number(seconds)
+    if not math.isfinite(total):
         return NONE
-    return f"{found:.0f} s" if found < 120 else f"{found / 60:.1f} min" if found < 7200 else f"{found / 3600:.1f} h"
+    return f"{total:.0f} s" if total < 120 else f"{total / 60:.1f} min" if total < 7200 else f"{total / 3600:.1f} h"
 
 
-def listed(words: Sequence[str], *, most: int = 8) -> str:
-    """Words in a row, with what is left out counted.
+def enumerate_words(words: Sequence[str], *, max_words: int = 8) -> str:
+    """Return words as a list in a sentence; words beyond ``max_words`` are only counted.
 
-    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], most=1), listed(["a"])
-    ('a, b and c', 'a and 2 more', 'a')
+    Args:
+        words: such as names.
+        max_words: how many of them are written.
+
+    Example:
+        >>> enumerate_words(["a", "b", "c"]), enumerate_words(["a", "b", "c"], max_words=1), enumerate_words(["a"])
+        ('a, b and c', 'a and 2 more', 'a')
     """
-    shown = list(words[:most]) if len(words) <= most else [*words[:most], f"{len(words) - most} more"]
+    shown = list(words) if len(words) <= max_words else [*words[:max_words], f"{len(words) - max_words} more"]
     return " and ".join([*([", ".join(shown[:-1])] if len(shown) > 1 else []), *shown[-1:]])
 
 
 def plural(count: int, word: str) -> str:
-    """>>> plural(1, "row"), plural(12000, "row")
-    ('1 row', '12,000 rows')
+    """Return a count with its word, which gets an "s" unless the count is 1.
+
+    Args:
+        count: how many.
+        word: what one of them is called.
+
+    Example:
+        >>> plural(1, "row"), plural(12000, "row")
+        ('1 row', '12,000 rows')
     """
     return f"{count:,} {word}{'' if count == 1 else 's'}"

@@ -1,239 +1,304 @@
-"""The sections about what was found: the summary in words, the arms, the comparisons, every task."""
+"""The sections about the results: the summary in words, the arms, the comparisons, every task."""
 
 import math
 from collections.abc import Sequence
 
-from mmbert.report.blocks import Block, Fold, Gallery, Limits, Picture, Section, Words, left_out, table
-from mmbert.report.figures import ArmDifference, differences, dots
-from mmbert.report.formatting import NONE, column, listed, mean, number, plural, signed, spread
-from mmbert.report.subject import ArmRecord, Findings
+from markupsafe import Markup
 
-BASELINES = 3  # drawn in a figure: the best ones, and the constant
+from mmbert.report.blocks import Block, Fold, Gallery, Limits, Picture, Section, Words, limited_table, omission_note
+from mmbert.report.figures import ArmDifference, draw_differences, draw_dots
+from mmbert.report.formatting import NONE, column, enumerate_words, mean, number, plural, signed, standard_deviation
+from mmbert.report.run_files import RunRecord
+from mmbert.report.subject import ArmRecord, Subject
+
+BASELINES = 3  # drawn in a figure: the best ones; the constant is always drawn
 
 
-def summary(found: Findings, limits: Limits) -> Section:
-    """What a reader should know who reads nothing else; every number is one of the tables'."""
-    lines = _study_words(found) if found.is_study else _run_words(found)
-    blocks: list[Block] = [Words(lines, listed=not found.is_study)]
-    sentences = found.sentences[: limits.rows]
+def summary_section(subject: Subject, limits: Limits) -> Section:
+    """Return the main results in words; every number is also in a table of the page.
+
+    Args:
+        subject: of the page.
+        limits: of the page.
+    """
+    lines = _study_sentences(subject) if subject.is_study else _run_sentences(subject)
+    blocks: list[Block] = [Words(lines, listed=not subject.is_study)]
+    sentences = subject.sentences[: limits.rows]
     if sentences:
-        blocks.append(Words([*sentences, *left_out(found.sentences, len(sentences), "sentence")], listed=True))
+        note = omission_note(subject.sentences, len(sentences), "sentence")
+        blocks.append(Words([*sentences, *note], listed=True))
     return Section("Summary", "summary", blocks)
 
 
-def _study_words(found: Findings) -> list[str]:
-    assert found.primary is not None
-    task, metric = found.primary
-    better = {True: " (lower is better)", False: " (higher is better)", None: ""}[found.lower_is_better(task, metric)]
-    others = plural(len(found.arms) - 1, "other arm")
+def _study_sentences(subject: Subject) -> list[str]:
+    assert subject.primary is not None
+    task, metric = subject.primary
+    lower = subject.lower_is_better(task, metric)
+    direction = {True: " (lower is better)", False: " (higher is better)", None: ""}[lower]
+    others = plural(len(subject.arms) - 1, "other arm")
     lines = [
-        f"The study compares the reference “{found.reference.name}” with {others} by {metric} of {task}{better} on the "
-        f"test split, over {plural(len(found.seeds), 'seed')}."
+        f"The study compares the reference “{subject.reference.name}” with {others} by {metric} of {task}{direction} "
+        f"on the test split, over {plural(len(subject.seeds), 'seed')}."
     ]
-    means = found.means(task, metric)
-    own = means[found.reference.name]
-    lines.append(f"The reference reaches {_with_spread(found.reference, task, metric)}." if own == own
-                 else "The reference has no result yet.")  # fmt: skip
-    best = found.best(means, task, metric)
-    if best is not None and len(found.arms) > 1:
-        ahead = best == found.reference.name
-        beyond = "" if ahead or own != own else f", {signed(means[best] - own)} against the reference"
-        lines.append("No arm has a better mean than the reference." if ahead
-                     else f"The best mean is that of “{best}”: {number(means[best])}{beyond}.")  # fmt: skip
-    lines += _beside_baselines(found, task, metric, own)
-    wanted = len(found.seeds) * len(found.arms)
-    have = sum(len(arm.values(task, metric)) for arm in found.arms)
-    if have < wanted:
-        lines.append(f"{wanted - have} of {plural(wanted, 'planned run')} {_have(wanted - have)} no result.")
-    diverged = sum(not math.isfinite(one) for arm in found.arms for one in arm.values(task, metric).values())
+    means = subject.means(task, metric)
+    reference = means[subject.reference.name]
+    if math.isnan(reference):
+        lines.append("The reference has no result yet.")
+    else:
+        lines.append(f"The reference has a mean of {_mean_and_deviation(subject.reference, task, metric)}.")
+    best = subject.best(means, task, metric)
+    if best is not None and len(subject.arms) > 1:
+        if best == subject.reference.name:
+            lines.append("No arm has a better mean than the reference.")
+        else:
+            gap = "" if math.isnan(reference) else f", {signed(means[best] - reference)} relative to the reference"
+            lines.append(f"The best mean is that of “{best}”: {number(means[best])}{gap}.")
+    lines += _baseline_sentence(subject, task, metric, reference)
+    planned = len(subject.seeds) * len(subject.arms)
+    missing = planned - sum(len(arm.values(task, metric)) for arm in subject.arms)
+    if missing > 0:
+        verb = "has" if missing == 1 else "have"
+        lines.append(f"{missing} of {plural(planned, 'planned run')} {verb} no result.")
+    diverged = sum(not math.isfinite(value) for arm in subject.arms for value in arm.values(task, metric).values())
     if diverged:
-        lines.append(f"{plural(diverged, 'result')} {'is' if diverged == 1 else 'are'} not finite and in no mean.")
+        verb = "is not finite and is" if diverged == 1 else "are not finite and are"
+        lines.append(f"{plural(diverged, 'result')} {verb} left out of the means.")
     return lines
 
 
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"
-
-
-def _beside_baselines(found: Findings, task: str, metric: str, own: float) -> list[str]:
-    values = found.of_baselines(task, metric)
-    best = found.best(values, task, metric)
-    if best is None or own != own:
+def _baseline_sentence(subject: Subject, task: str, metric: str, reference: float) -> list[str]:
+    values = subject.baseline_values(task, metric)
+    best = subject.best(values, task, metric)
+    if best is None or math.isnan(reference):
         return []
-    if values[best] == own:
-        verdict = "as good as"
+    if values[best] == reference:
+        relation = "equal to"
     else:
-        verdict = "worse than" if found.best({"": own, best: values[best]}, task, metric) == best else "better than"
-    return [
-        f"The reference is {verdict} the best of {plural(len(values), 'baseline')}, {best}: {number(values[best])}."
-    ]
+        best_of_both = subject.best({"reference": reference, "baseline": values[best]}, task, metric)
+        relation = "better than" if best_of_both == "reference" else "worse than"
+    count = len(values)
+    which = f"the best of {count} baselines" if count > 1 else "the baseline"
+    return [f"The mean of the reference is {relation} {which}, {best}: {number(values[best])}."]
 
 
-def _run_words(found: Findings) -> list[str]:
-    run = found.reference.first_run
+def _run_sentences(subject: Subject) -> list[str]:
+    run = subject.reference.first_run
     assert run is not None
     rows = run.rows.get("test", {}).get("rows")
-    scored = f"on {plural(rows, 'row')} of the test split" if rows is not None else "on the test split"
-    lines = [f"Trained with seed {run.seed}; the weights after step {run.best_step} were kept and scored {scored}."]
-    compared = {one.task: one for one in found.differences}
+    split = f"{plural(rows, 'row')} of the test split" if rows is not None else "the test split"
+    lines = [f"Trained with seed {run.seed}. The weights after step {run.best_step} were the best; scored on {split}."]
+    differences = {difference.task: difference for difference in subject.differences}
     for task, metrics in run.test.items():
         metric = next(iter(metrics), "")
-        one = compared.get(task)
+        difference = differences.get(task)
         text = f"{task}: {metric} {number(metrics.get(metric))}"
-        if one and one.metric == metric:
-            value = found.baselines.get(one.reference, {}).get(task, {}).get(metric)
-            text += f". The best baseline, {one.reference}, has {number(value)}; {verdict(one)}"
+        if difference and difference.metric == metric:
+            value = subject.baselines.get(difference.reference, {}).get(task, {}).get(metric)
+            text += f". The best baseline, {difference.reference}, has {number(value)}; {verdict(difference)}"
         lines.append(f"{text}.")
     return lines
 
 
-def verdict(one: ArmDifference) -> str:
-    """What an interval says, in words."""
-    if not all(math.isfinite(value) for value in (one.difference, one.low, one.high)):
-        return f"the difference is {signed(one.difference)}"
-    if one.difference == one.low == one.high == 0:
+def verdict(difference: ArmDifference) -> str:
+    """Return a difference and what its interval shows, in words.
+
+    Args:
+        difference: of a run and a baseline.
+
+    Example:
+        >>> verdict(ArmDifference("b", "a", "kind", "accuracy", 0.5, -0.25, 1.25))
+        'the difference is +0.5 (95 % interval −0.25 to +1.25): no detectable difference'
+    """
+    if not all(map(math.isfinite, (difference.difference, difference.low, difference.high))):
+        return f"the difference is {signed(difference.difference)}"
+    if difference.difference == difference.low == difference.high == 0:
         return "there is no difference"
-    told = f"the difference is {signed(one.difference)} (95 % interval {signed(one.low)} to {signed(one.high)})"
-    if one.low <= 0 <= one.high:
-        return f"{told}, which may be chance"
-    if one.lower_is_better is None:
-        return told
-    return f"{told}: {'better' if (one.difference < 0) == one.lower_is_better else 'worse'}"
+    interval = f"{signed(difference.low)} to {signed(difference.high)}"
+    text = f"the difference is {signed(difference.difference)} (95 % interval {interval})"
+    if difference.low <= 0 <= difference.high:
+        return f"{text}: no detectable difference"
+    if difference.lower_is_better is None:
+        return text
+    return f"{text}: {'better' if (difference.difference < 0) == difference.lower_is_better else 'worse'}"
 
 
-def _with_spread(arm: ArmRecord, task: str, metric: str) -> str:
+def _mean_and_deviation(arm: ArmRecord, task: str, metric: str) -> str:
     values = list(arm.values(task, metric).values())
-    return " ± ".join(column([mean(values), spread(values)])) if len(values) > 1 else number(mean(values))
+    return " ± ".join(column([mean(values), standard_deviation(values)])) if len(values) > 1 else number(mean(values))
 
 
-def arms(found: Findings, limits: Limits) -> Section | None:
-    """A line an arm and a baseline by the primary metric, with the figure of it."""
-    if found.primary is None:
+def arms_section(subject: Subject, limits: Limits) -> Section | None:
+    """Return the primary metric of each arm and baseline, as a figure and as a table.
+
+    Args:
+        subject: of the page.
+        limits: of the page.
+    """
+    if subject.primary is None:
         return None
-    task, metric = found.primary
-    own = found.means(task, metric)
-    baselines = found.of_baselines(task, metric)
-    values = [list(arm.values(task, metric).values()) for arm in found.arms]
-    all_means = column([*own.values(), *baselines.values()])
-    spreads = column([spread(one) for one in values])
-    best = found.best(own, task, metric)
+    task, metric = subject.primary
+    means = subject.means(task, metric)
+    reference = means[subject.reference.name]
+    baselines = subject.baseline_values(task, metric)
+    values = [list(arm.values(task, metric).values()) for arm in subject.arms]
+    shown_means = column([*means.values(), *baselines.values()])
+    deviations = column([standard_deviation(arm_values) for arm_values in values])
     rows = []
-    for place, arm in enumerate(found.arms):
-        kind = "reference" if not place else "input masked at test time" if arm.masked else "trained"
-        reasons = listed(sorted(set(arm.failed.values())))
-        done = f"{sum(map(math.isfinite, values[place]))} of {len(found.seeds)}"
-        away = signed(own[arm.name] - own[found.reference.name]) if place else ""
-        rows.append([arm.name, kind, all_means[place], spreads[place], away, done, reasons])
-    for place, name in enumerate(baselines, len(found.arms)):
-        away = signed(baselines[name] - own[found.reference.name])
-        rows.append([name, "baseline", all_means[place], "", away, "", ""])
+    for position, arm in enumerate(subject.arms):
+        kind = "reference" if not position else "input masked at test time" if arm.masked else "trained"
+        gap = signed(means[arm.name] - reference) if position else ""
+        seeds = f"{sum(map(math.isfinite, values[position]))} of {len(subject.seeds)}"
+        reasons = enumerate_words(sorted(set(arm.failed.values())))
+        rows.append([arm.name, kind, shown_means[position], deviations[position], gap, seeds, reasons])
+    for position, name in enumerate(baselines, len(subject.arms)):
+        gap = signed(baselines[name] - reference)
+        rows.append([name, "baseline", shown_means[position], "", gap, "", ""])
     if not any(row[-1] for row in rows):
         rows = [row[:-1] for row in rows]
-    strong = {(place, 2) for place, arm in enumerate(found.arms) if arm.name == best}
-    head = ["arm", "kind", f"{metric}, mean", "deviation", "to the reference", "seeds", "why results are missing"]
-    told = f"{metric} of {task} on the test split; the best mean of the arms is bold"
-    blocks: list[Block] = [
-        Picture(_dots(found, "arms", task, metric, limits), _caption(found, bool(baselines))),
-        table(head[: len(rows[0])], rows, limits, caption=told, words=(0, 1, 6), strong=strong),
-    ]
-    extra = left_out(found.arms, limits.drawn, "arm")
-    return Section("Arms", "arms", [blocks[0], *([Words(extra)] if extra else []), *blocks[1:]])
+    best = subject.best(means, task, metric)
+    strong = {(position, 2) for position, arm in enumerate(subject.arms) if arm.name == best}
+    head = ["arm", "kind", f"{metric}, mean", "standard deviation", "minus reference", "seeds", "reasons of failures"]
+    caption = f"{metric} of {task} on the test split; the best mean of the arms is bold"
+    figure = Picture(_score_figure(subject, "arms", task, metric, limits), _score_caption(subject, bool(baselines)))
+    note = omission_note(subject.arms, limits.drawn, "arm")
+    words = [Words(note)] if note else []
+    cells = limited_table(head[: len(rows[0])], rows, limits, caption=caption, words=(0, 1, 6), strong=strong)
+    return Section("Arms", "arms", [figure, *words, cells])
 
 
-def _dots(found: Findings, name: str, task: str, metric: str, limits: Limits):
-    drawn = [(arm.name, arm.values(task, metric)) for arm in found.arms[: limits.drawn]]
-    if not found.is_study and (run := found.reference.first_run):
-        without = {name: scores for name, scores in run.hidden.items() if metric in scores.get(task, {})}
-        drawn += [(f"without {name}", {run.seed: scores[task][metric]}) for name, scores in without.items()]
-    lower = found.lower_is_better(task, metric)
-    return dots(
-        name, f"{task} {metric}", drawn[: limits.drawn], shown_baselines(found, task, metric), lower_is_better=lower
+def _score_figure(subject: Subject, name: str, task: str, metric: str, limits: Limits) -> Markup:
+    arms = [(arm.name, arm.values(task, metric)) for arm in subject.arms[: limits.drawn]]
+    if run := _single_run(subject):
+        hidden = {name: scores for name, scores in run.hidden.items() if metric in scores.get(task, {})}
+        arms += [(_hidden_label(name), {run.seed: scores[task][metric]}) for name, scores in hidden.items()]
+    return draw_dots(
+        name,
+        f"{task} {metric}",
+        arms[: limits.drawn],
+        drawn_baselines(subject, task, metric),
+        lower_is_better=subject.lower_is_better(task, metric),
     )
 
 
-def shown_baselines(found: Findings, task: str, metric: str) -> dict[str, float]:
-    """The baselines that a figure has room for: the constant, and the best of the others."""
-    values = found.of_baselines(task, metric)
-    sign = 1 if found.lower_is_better(task, metric) else -1
+def _single_run(subject: Subject) -> RunRecord | None:
+    return None if subject.is_study else subject.reference.first_run
+
+
+def _hidden_label(name: str) -> str:
+    return f"{name} hidden at test"
+
+
+def drawn_baselines(subject: Subject, task: str, metric: str) -> dict[str, float]:
+    """Return the baselines that a figure shows: the best ones and the constant.
+
+    Args:
+        subject: of the page.
+        task: the name of the task.
+        metric: one of its metrics.
+    """
+    values = subject.baseline_values(task, metric)
+    sign = 1 if subject.lower_is_better(task, metric) else -1
     finite = sorted((name for name in values if math.isfinite(values[name])), key=lambda name: sign * values[name])
-    kept = finite[:BASELINES] + ["constant"] * ("constant" in finite[BASELINES:])
-    return {name: values[name] for name in kept}
+    names = finite[:BASELINES] + ["constant"] * ("constant" in finite[BASELINES:])
+    return {name: values[name] for name in names}
 
 
-def _caption(found: Findings, beside: bool) -> str:
-    """How to read a figure of dots; ``beside``: whether it has baselines."""
-    if found.is_study:
-        told = "Each dot is a seed, the bar the mean; the line is the mean's 95 % t interval over seeds, from three on"
+def _score_caption(subject: Subject, has_baselines: bool) -> str:
+    """How to read a figure of scores."""
+    if subject.is_study:
+        text = "Each dot is a seed, the bar is the mean, the line its 95 % t interval over seeds (from three seeds on)"
     else:
-        hidden = found.reference.first_run and found.reference.first_run.hidden
-        told = "The dot is the score on the test split" + (", then with an input hidden at test time" if hidden else "")
-    return f"{told}{f'; dotted lines are the best {BASELINES} baselines and the constant' if beside else ''}."
+        run = subject.reference.first_run
+        text = "The dot is the score on the test split" + (
+            "; below it, with one input hidden" if run and run.hidden else ""
+        )
+    return f"{text}{f'; dotted lines are the {BASELINES} best baselines and the constant' if has_baselines else ''}."
 
 
-def comparisons(found: Findings, limits: Limits) -> Section | None:
-    """The differences with their intervals, drawn and in numbers."""
-    if not found.differences:
+def comparisons_section(subject: Subject, limits: Limits) -> Section | None:
+    """Return the differences with their intervals, as a figure and as a table.
+
+    Args:
+        subject: of the page.
+        limits: of the page.
+    """
+    if not subject.differences:
         return None
-    shown = found.differences[: limits.drawn]
-    rows = [
-        [one.arm, one.reference, f"{one.task} {one.metric}", "yes" if one.planned else "no",
-         signed(one.difference), f"{signed(one.low)} to {signed(one.high)}" if math.isfinite(one.low) else NONE,
-         NONE if one.p is None else f"{one.p:.3g}", str(len(one.by_seed) or NONE)]
-        for one in found.differences
-    ]  # fmt: skip
-    head = ["arm", "reference", "metric", "planned", "difference", "95 % interval", "p", "pairs"]
-    if not found.is_study:
-        rows, head = [[*row[:3], *row[4:7]] for row in rows], [*head[:3], *head[4:7]]
-    over = "paired over seeds, each a small dot" if found.is_study else "paired bootstrap over the test rows"
-    caption = f"Differences (arm minus reference) with their 95 % intervals, {over}. An interval over 0 may be chance."
-    extra = left_out(found.differences, len(shown), "comparison")
-    picture = Picture(differences("differences", shown), " ".join([caption, *extra]))
-    return Section(
-        "Comparisons", "comparisons", [picture, table(head, rows, limits, words=range(4 if found.is_study else 3))]
+    shown = subject.differences[: limits.drawn]
+    rows = [_difference_row(difference) for difference in subject.differences]
+    head = ["arm", "reference", "metric", "planned", "difference", "95 % interval", "p (Holm)", "pairs"]
+    method = "paired over seeds (the small dots)"
+    if not subject.is_study:
+        rows, head = [[*row[:3], *row[4:7]] for row in rows], [*head[:3], *head[4:6], "p"]
+        method = "from a paired bootstrap over the test rows"
+    caption = (
+        f"Differences (arm minus reference) with 95 % intervals, {method}. If an interval contains 0, there is no "
+        "detectable difference."
     )
+    note = omission_note(subject.differences, len(shown), "comparison")
+    picture = Picture(draw_differences("differences", shown), " ".join([caption, *note]))
+    cells = limited_table(head, rows, limits, words=range(4 if subject.is_study else 3))
+    return Section("Comparisons", "comparisons", [picture, cells])
 
 
-def tasks(found: Findings, limits: Limits) -> Section:
-    """For each task a table of all metrics, and a figure of the first."""
-    names = found.tasks()
-    shown = list(names.items())[: limits.panels]
-    blocks: list[Block] = []
-    drawn = [
-        Picture(_dots(found, f"task{place}", task, metrics[0], limits), "")
-        for place, (task, metrics) in enumerate(shown)
-        if (task, metrics[0]) != found.primary
+def _difference_row(difference: ArmDifference) -> list[str]:
+    has_interval = math.isfinite(difference.low)
+    return [
+        difference.arm,
+        difference.reference,
+        f"{difference.task} {difference.metric}",
+        "yes" if difference.planned else "no",
+        signed(difference.difference),
+        f"{signed(difference.low)} to {signed(difference.high)}" if has_interval else NONE,
+        NONE if difference.p is None else f"{difference.p:.3g}",
+        str(len(difference.by_seed) or NONE),
     ]
-    if drawn:
-        blocks += [Words([_caption(found, bool(found.baselines))]), Gallery(drawn)]
-    blocks += [_task(found, task, metrics, limits, opened=len(shown) <= 2) for task, metrics in shown]
-    if extra := left_out(list(names), len(shown), "task"):
-        blocks.append(Words(extra))
+
+
+def tasks_section(subject: Subject, limits: Limits) -> Section:
+    """Return for each task a table of all metrics, and a figure of the first one.
+
+    Args:
+        subject: of the page.
+        limits: of the page.
+    """
+    metrics = subject.tasks()
+    shown = list(metrics.items())[: limits.panels]
+    blocks: list[Block] = []
+    pictures = [
+        Picture(_score_figure(subject, f"task{position}", task, names[0], limits), "")
+        for position, (task, names) in enumerate(shown)
+        if (task, names[0]) != subject.primary
+    ]
+    if pictures:
+        blocks += [Words([_score_caption(subject, bool(subject.baselines))]), Gallery(pictures)]
+    blocks += [_task_fold(subject, task, names, limits, is_open=len(shown) <= 2) for task, names in shown]
+    if note := omission_note(list(metrics), len(shown), "task"):
+        blocks.append(Words(note))
     return Section("Tasks", "tasks", blocks)
 
 
-def _task(found: Findings, task: str, metrics: Sequence[str], limits: Limits, *, opened: bool) -> Block:
-    lines: list[tuple[str, list[float], list[float]]] = []
-    for arm in found.arms:
+def _task_fold(subject: Subject, task: str, metrics: Sequence[str], limits: Limits, *, is_open: bool) -> Block:
+    lines: list[tuple[str, list[float], list[float]]] = []  # (name, means, standard deviations)
+    for arm in subject.arms:
         values = [list(arm.values(task, metric).values()) for metric in metrics]
-        lines.append((arm.name, [mean(one) for one in values], [spread(one) for one in values]))
-    if not found.is_study and (run := found.reference.first_run):
-        masked = [(f"without {name}", scores.get(task, {})) for name, scores in run.hidden.items()]
-    else:
-        masked = []
-    for name, scores in [*masked, *((name, scores.get(task, {})) for name, scores in found.baselines.items())]:
-        if scores:
-            lines.append((name, [scores.get(metric, math.nan) for metric in metrics], [math.nan] * len(metrics)))
-    cells = [column([line[1][at] for line in lines]) for at in range(len(metrics))]
-    deviations = [column([line[2][at] for line in lines]) for at in range(len(metrics))]
-    rows, strong = [], set()
-    for place, line in enumerate(lines):
-        told = [f"{cells[at][place]} ± {deviations[at][place]}" if math.isfinite(line[2][at]) else cells[at][place]
-                for at in range(len(metrics))]  # fmt: skip
-        rows.append([line[0], *told])
-    for at, metric in enumerate(metrics):
-        best = found.best({str(place): line[1][at] for place, line in enumerate(lines)}, task, metric)
+        lines.append((arm.name, [*map(mean, values)], [*map(standard_deviation, values)]))
+    run = _single_run(subject)
+    single = [(_hidden_label(name), scores) for name, scores in run.hidden.items()] if run else []
+    for name, scores in [*single, *subject.baselines.items()]:
+        if task_scores := scores.get(task, {}):
+            means = [task_scores.get(metric, math.nan) for metric in metrics]
+            lines.append((name, means, [math.nan] * len(metrics)))
+    rows, strong = [[name] for name, _, _ in lines], set()
+    for index, metric in enumerate(metrics):
+        means = column([line_means[index] for _, line_means, _ in lines])
+        deviations = column([line_deviations[index] for _, _, line_deviations in lines])
+        for row, (_, _, line_deviations) in enumerate(lines):
+            has_deviation = math.isfinite(line_deviations[index])
+            rows[row].append(f"{means[row]} ± {deviations[row]}" if has_deviation else means[row])
+        best = subject.best({str(row): line[1][index] for row, line in enumerate(lines)}, task, metric)
         if best is not None:
-            top = lines[int(best)][1][at]
-            strong |= {(place, at + 1) for place, line in enumerate(lines) if line[1][at] == top}
-    made = table(["", *metrics], rows, limits, caption=f"{task}: the best of each column is bold", strong=strong)
-    return Fold(task, [made], open=opened)
+            top = lines[int(best)][1][index]
+            strong |= {(row, index + 1) for row, line in enumerate(lines) if line[1][index] == top}
+    caption = f"{task}: the best of each column is bold"
+    return Fold(task, [limited_table(["", *metrics], rows, limits, caption=caption, strong=strong)], open=is_open)

@@ -1,6 +1,7 @@
-"""A finished run as the report reads it: the files of its folder, of which all but one may be missing."""
+"""Reads a finished run from its folder; every file except ``result.json`` may be missing."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,69 +13,77 @@ from ruamel.yaml.error import YAMLError
 from mmbert.errors import IntegrityError
 from mmbert.report.formatting import as_number
 
-MOST_LINES = 50_000  # of examples.jsonl
+MAX_EXAMPLES = 50_000  # lines of examples.jsonl
 
 Scores = Mapping[str, Mapping[str, float]]  # task -> metric -> value
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run folder holds."""
+    """The content of a run folder."""
 
     name: str
     seed: int
     best_step: int
     test: Scores
-    hidden: Mapping[str, Scores]  # input -> the scores without it
+    hidden: Mapping[str, Scores]  # input -> the scores with this input hidden at test
     baselines: Mapping[str, Scores]
-    against_best: Mapping[str, Mapping[str, Any]]  # task -> what result.json says of the best baseline
+    against_best: Mapping[str, Mapping[str, Any]]  # task -> the facts of result.json about the best baseline
     types: Mapping[str, str]  # task -> its type
-    recipe: str  # as it is written
-    log: list[dict[str, Any]]  # of metrics.jsonl, those with a finite value
+    recipe: str  # the text of recipe.yaml
+    log: list[dict[str, Any]]  # lines of metrics.jsonl with a finite value
     events: list[dict[str, Any]]
     bad: list[dict[str, Any]]
-    rows: Mapping[str, Mapping[str, int]]  # split -> "rows", input or task -> how many
+    rows: Mapping[str, Mapping[str, int]]  # split -> "rows", input or task -> count
     fingerprint: str
     environment: Mapping[str, Any]
     examples: list[dict[str, Any]]
     cost: Mapping[str, Any]
-    worth: Mapping[str, Any]  # of inputs.json
+    contribution: Mapping[str, Any]  # inputs.json
 
 
-def read_run(run: Path) -> RunRecord:
-    """Read a run folder. Raises ``IntegrityError`` where it holds no finished run."""
-    if not run.is_dir():
-        raise IntegrityError(f"expected a run folder, found no folder '{run}'")
-    if not (run / "result.json").is_file():
-        state = _json(run / "status.json").get("state")
-        told = f"a run that is {state}" if state else "no run"
-        raise IntegrityError(f"'{run}' must hold a finished run, with result.json; it holds {told}")
-    result = _json(run / "result.json")
+def read_run(folder: Path) -> RunRecord:
+    """Read a run folder; files other than ``result.json`` may be missing or damaged.
+
+    Args:
+        folder: of a finished run.
+
+    Raises:
+        IntegrityError: if the folder holds no finished run.
+    """
+    if not folder.is_dir():
+        raise IntegrityError(f"expected a run folder, found no folder '{folder}'")
+    if not (folder / "result.json").is_file():
+        state = _json(folder / "status.json").get("state")
+        content = f"a run that is {state}" if state else "no run"
+        raise IntegrityError(f"'{folder}' must hold a finished run, with result.json; it holds {content}")
+    result = _json(folder / "result.json")
     if not isinstance(result.get("test"), dict):
-        raise IntegrityError(f"'{run / 'result.json'}' must hold the scores of a run under \"test\"; it does not")
-    text = _text(run / "recipe.yaml")
-    recipe, data = _recipe(text), _json(run / "data.json")
+        file = folder / "result.json"
+        raise IntegrityError(f"'{file}' must hold the scores of a run under \"test\"; it does not")
+    text = _text(folder / "recipe.yaml")
+    recipe, data = _recipe(text), _json(folder / "data.json")
     tasks = _mapping(recipe.get("tasks"))
     hidden = _mapping(result.get("hidden"))
     return RunRecord(
-        name=str(recipe.get("name") or run.name),
+        name=str(recipe.get("name") or folder.name),
         seed=result["seed"] if isinstance(result.get("seed"), int) else 0,
         best_step=result["best_step"] if isinstance(result.get("best_step"), int) else 0,
         test=_scores(result["test"]),
-        hidden={name.removeprefix("mmbert without "): _scores(found) for name, found in hidden.items()},
-        baselines={name: _scores(found) for name, found in _mapping(result.get("baselines")).items()},
-        against_best={name: _mapping(one) for name, one in _mapping(result.get("against_best_baseline")).items()},
+        hidden={name.removeprefix("mmbert without "): _scores(scores) for name, scores in hidden.items()},
+        baselines={name: _scores(scores) for name, scores in _mapping(result.get("baselines")).items()},
+        against_best={task: _mapping(facts) for task, facts in _mapping(result.get("against_best_baseline")).items()},
         types={str(name): str(_mapping(part).get("type", "")) for name, part in tasks.items()},
         recipe=text,
-        log=[line for line in _lines(run / "metrics.jsonl") if _is_measured(line)],
-        events=_lines(run / "events.jsonl"),
-        bad=_lines(run / "bad_samples.jsonl"),
-        rows={split: _counts(found) for split, found in _mapping(data.get("rows")).items()},
+        log=[line for line in _lines(folder / "metrics.jsonl") if _is_valid(line)],
+        events=_lines(folder / "events.jsonl"),
+        bad=_lines(folder / "bad_samples.jsonl"),
+        rows={split: _counts(counts) for split, counts in _mapping(data.get("rows")).items()},
         fingerprint=str(data.get("fingerprint", "")),
-        environment=_json(run / "env.json"),
-        examples=_lines(run / "examples.jsonl", MOST_LINES),
-        cost=_json(run / "cost.json"),
-        worth=_json(run / "inputs.json"),
+        environment=_json(folder / "env.json"),
+        examples=_lines(folder / "examples.jsonl", MAX_EXAMPLES),
+        cost=_json(folder / "cost.json"),
+        contribution=_json(folder / "inputs.json"),
     )
 
 
@@ -86,28 +95,28 @@ def _text(path: Path) -> str:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    """The object in a file; nothing where there is none, or it is damaged."""
+    """The object in a file; empty if the file is missing or damaged."""
     try:
         return _mapping(json.loads(_text(path)))
     except (ValueError, RecursionError):
         return {}
 
 
-def _lines(path: Path, most: int | None = None) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; a line that a killed job left unfinished is not there."""
-    found = []
+def _lines(path: Path, max_lines: int | None = None) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines; a line that a killed job left unfinished is skipped."""
+    objects = []
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
-                    found.append(_mapping(json.loads(line)))
+                    objects.append(_mapping(json.loads(line)))
                 except (ValueError, RecursionError):
                     continue
-                if len(found) == most:
+                if len(objects) == max_lines:
                     break
     except OSError:
         return []
-    return found
+    return objects
 
 
 def _recipe(text: str) -> dict[str, Any]:
@@ -123,16 +132,15 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _scores(value: Any) -> dict[str, dict[str, float]]:
     return {
-        task: {metric: as_number(one) for metric, one in _mapping(metrics).items()}
+        task: {metric: as_number(number) for metric, number in _mapping(metrics).items()}
         for task, metrics in _mapping(value).items()
     }
 
 
 def _counts(value: Any) -> dict[str, int]:
-    return {name: one for name, one in _mapping(value).items() if isinstance(one, int)}
+    return {name: count for name, count in _mapping(value).items() if isinstance(count, int)}
 
 
-def _is_measured(line: Mapping[str, Any]) -> bool:
-    named = all(isinstance(line.get(key), str) for key in ("split", "task", "metric"))
-    value = as_number(line.get("value"))
-    return named and isinstance(line.get("step"), int) and value - value == 0  # finite
+def _is_valid(line: Mapping[str, Any]) -> bool:
+    has_names = all(isinstance(line.get(key), str) for key in ("split", "task", "metric"))
+    return has_names and isinstance(line.get("step"), int) and math.isfinite(as_number(line.get("value")))

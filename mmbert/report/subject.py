@@ -1,5 +1,6 @@
-"""What a page is about, a single run or a study, in one form: arms with their seeds, scores and run folders."""
+"""The subject of a page, a single run or a study, in one form: arms with their seeds, scores and run folders."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,7 +15,7 @@ from tasks import TASKS
 
 @dataclass(frozen=True)
 class ArmRecord:
-    """One variant, over its seeds."""
+    """One variant of the recipe, over its seeds."""
 
     name: str
     scores: Mapping[int, Scores]
@@ -24,18 +25,27 @@ class ArmRecord:
     masked: bool = False
 
     def values(self, task: str, metric: str) -> dict[int, float]:
-        """The values of one metric by seed."""
-        return {seed: as_number(one[task][metric]) for seed, one in sorted(self.scores.items())
-                if metric in one.get(task, {})}  # fmt: skip
+        """Return the values of one metric by seed.
+
+        Args:
+            task: the name of the task.
+            metric: one of its metrics.
+        """
+        return {
+            seed: as_number(scores[task][metric])
+            for seed, scores in sorted(self.scores.items())
+            if metric in scores.get(task, {})
+        }
 
     @property
     def first_run(self) -> RunRecord | None:
+        """The run of the lowest seed; None if no run folder exists."""
         return self.runs[min(self.runs)] if self.runs else None
 
 
 @dataclass(frozen=True)
-class Findings:
-    """All that a page is made of; the reference is the first arm."""
+class Subject:
+    """Everything that a page shows; the reference is the first arm."""
 
     name: str
     arms: Sequence[ArmRecord]
@@ -43,80 +53,123 @@ class Findings:
     differences: Sequence[ArmDifference]
     sentences: Sequence[str] = ()
     primary: tuple[str, str] | None = None  # (task, metric) of a study
-    directions: Mapping[tuple[str, str], bool] = field(default_factory=dict)  # known ones: whether lower is better
+    directions: Mapping[tuple[str, str], bool] = field(default_factory=dict)  # (task, metric) -> lower is better
     seeds: Sequence[int] = ()
 
     @property
     def reference(self) -> ArmRecord:
+        """The first arm."""
         return self.arms[0]
 
     @property
     def is_study(self) -> bool:
+        """Whether the page is about a study, not a single run."""
         return self.primary is not None
 
     def tasks(self) -> dict[str, list[str]]:
-        """Task -> its metrics, the first of which counts, over arms and baselines; the study's own task first."""
-        found: dict[str, dict[str, None]] = {self.primary[0]: {self.primary[1]: None}} if self.primary else {}
-        for scores in [one for arm in self.arms for one in arm.scores.values()] + list(self.baselines.values()):
+        """Return the metrics of each task, the primary one first, over arms and baselines; a study's own task first."""
+        tasks: dict[str, dict[str, None]] = {self.primary[0]: {self.primary[1]: None}} if self.primary else {}
+        for scores in [scores for arm in self.arms for scores in arm.scores.values()] + list(self.baselines.values()):
             for task, metrics in scores.items():
-                found.setdefault(task, {}).update(dict.fromkeys(metrics))
-        return {task: list(metrics) for task, metrics in found.items() if metrics}
+                tasks.setdefault(task, {}).update(dict.fromkeys(metrics))
+        return {task: list(metrics) for task, metrics in tasks.items() if metrics}
 
     def lower_is_better(self, task: str, metric: str) -> bool | None:
-        """None where it is not known."""
+        """Return the direction of a metric; None if it is unknown.
+
+        Args:
+            task: the name of the task.
+            metric: one of its metrics.
+        """
         if (task, metric) in self.directions:
             return self.directions[task, metric]
         types = [arm.first_run.types.get(task, "") for arm in self.arms if arm.first_run]
-        errors = _errors(types[0]) if types else None
+        errors = _error_metrics(types[0]) if types else None
         return None if errors is None else metric in errors
 
-    def best(self, named: Mapping[str, float], task: str, metric: str) -> str | None:
-        """Which name has the best value; None where there is none, or the direction is not known."""
-        lower = self.lower_is_better(task, metric)
-        finite = {name: value for name, value in named.items() if value == value}
-        if lower is None or not finite:
-            return None
-        return (min if lower else max)(finite, key=lambda name: finite[name])
+    def best(self, values: Mapping[str, float], task: str, metric: str) -> str | None:
+        """Return the name with the best value; None if there is no value, or the direction is unknown.
 
-    def of_baselines(self, task: str, metric: str) -> dict[str, float]:
-        """Baseline -> its value of one metric, where it has one."""
-        return {name: as_number(scores[task][metric]) for name, scores in self.baselines.items()
-                if metric in scores.get(task, {})}  # fmt: skip
+        Args:
+            values: name -> value of the metric; nan is left out.
+            task: the name of the task.
+            metric: one of its metrics.
+        """
+        lower = self.lower_is_better(task, metric)
+        numbers = {name: value for name, value in values.items() if not math.isnan(value)}
+        if lower is None or not numbers:
+            return None
+        return (min if lower else max)(numbers, key=lambda name: numbers[name])
+
+    def baseline_values(self, task: str, metric: str) -> dict[str, float]:
+        """Return the value of one metric for each baseline that has it.
+
+        Args:
+            task: the name of the task.
+            metric: one of its metrics.
+        """
+        return {
+            name: as_number(scores[task][metric])
+            for name, scores in self.baselines.items()
+            if metric in scores.get(task, {})
+        }
 
     def means(self, task: str, metric: str) -> dict[str, float]:
-        """ArmRecord -> the mean over its seeds."""
+        """Return the mean over seeds of one metric for each arm.
+
+        Args:
+            task: the name of the task.
+            metric: one of its metrics.
+        """
         return {arm.name: mean(list(arm.values(task, metric).values())) for arm in self.arms}
 
 
 @cache
-def _errors(task_type: str) -> frozenset[str] | None:
-    """The metrics of a type of task that are errors; None for a type that is not installed here."""
+def _error_metrics(task_type: str) -> frozenset[str] | None:
+    """The metrics of a type of task that are errors; None if the type is not registered in this process."""
     try:
         return getattr(TASKS.get(task_type), "lower_is_better", None)
     except (RecipeError, ImportError):
         return None
 
 
-def of_run(record: RunRecord) -> Findings:
-    """A single run beside its baselines."""
+def subject_of_run(record: RunRecord) -> Subject:
+    """Return a single run, compared with the best baseline of each task.
+
+    Args:
+        record: of a finished run.
+    """
     arm = ArmRecord(record.name, {record.seed: record.test}, {record.seed: record})
-    found = Findings(record.name, [arm], record.baselines, [], seeds=[record.seed])
+    subject = Subject(record.name, [arm], record.baselines, [], seeds=[record.seed])
     differences = []
-    for task, told in record.against_best.items():
-        metric = next((key.removesuffix("_difference") for key in told if key.endswith("_difference")), "")
+    for task, facts in record.against_best.items():
+        metric = next((key.removesuffix("_difference") for key in facts if key.endswith("_difference")), "")
         key = f"{metric}_difference"
-        values = [as_number(told.get(f"{key}{end}")) for end in ("", "_low", "_high", "_p")]
+        difference, low, high, p = [as_number(facts.get(f"{key}{suffix}")) for suffix in ("", "_low", "_high", "_p")]
         differences.append(
             ArmDifference(
-                record.name, str(told.get("baseline", "best baseline")), task, metric, *values[:3],
-                p=values[3] if values[3] == values[3] else None, lower_is_better=found.lower_is_better(task, metric),
+                record.name,
+                str(facts.get("baseline", "best baseline")),
+                task,
+                metric,
+                difference,
+                low,
+                high,
+                p=None if math.isnan(p) else p,
+                lower_is_better=subject.lower_is_better(task, metric),
             )
-        )  # fmt: skip
-    return Findings(record.name, [arm], record.baselines, differences, seeds=[record.seed])
+        )
+    return Subject(record.name, [arm], record.baselines, differences, seeds=[record.seed])
 
 
-def of_study(outcome: StudyOutcome, differences: Sequence[ArmDifference], sentences: Sequence[str]) -> Findings:
-    """A study as far as it has got; a run folder that is gone, or was never finished, is passed over."""
+def subject_of_study(outcome: StudyOutcome, differences: Sequence[ArmDifference], sentences: Sequence[str]) -> Subject:
+    """Return a study as far as it has run; run folders that are gone or unfinished are skipped.
+
+    Args:
+        outcome: of the study.
+        differences: between its arms.
+        sentences: about these differences.
+    """
     arms = []
     for arm in outcome.arms:
         runs = {}
@@ -128,6 +181,6 @@ def of_study(outcome: StudyOutcome, differences: Sequence[ArmDifference], senten
         arms.append(ArmRecord(arm.name, arm.scores, runs, arm.changes, arm.failed, arm.masked))
     primary = (outcome.task, outcome.metric)
     directions = {primary: outcome.lower_is_better}
-    return Findings(
+    return Subject(
         outcome.name, arms, outcome.baselines, differences, sentences, primary, directions, list(outcome.seeds)
     )

@@ -1,4 +1,4 @@
-"""The look of all figures, and how one becomes SVG inside a page: text as text, ids of its own, no colour of paper."""
+"""The style of all figures, and their conversion to inline SVG: real text, unique ids, transparent background."""
 
 import io
 import re
@@ -14,20 +14,21 @@ from matplotlib.figure import Figure
 
 from mmbert.report.formatting import clean
 
-# Okabe and Ito, Color Universal Design, 2008: told apart by colour-blind readers; their yellow is too light for paper
+# Okabe and Ito, Color Universal Design, 2008: colour-blind readers can distinguish them; without their yellow, which is
+# too light on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":")
-INK = "#1b1b1f"  # becomes the page's own colour of text, light or dark
+INK = "#1b1b1f"  # is replaced by the page's colour of text, light or dark
 FAINT = "#8a8a8e"
 WIDTH = 5.8  # inches
-LINE = 0.3  # inches of one row of a chart
+LINE = 0.3  # inches: height of one row of a figure
 
 SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mmbert",
     "font.family": ["DejaVu Sans"],
     "font.size": 9,
-    "text.parse_math": False,  # a name with two dollars is a name
+    "text.parse_math": False,  # a name with two dollar signs is no formula
     "text.color": INK,
     "axes.edgecolor": FAINT,
     "axes.facecolor": "none",
@@ -57,16 +58,22 @@ REFERENCE = re.compile(r"url\(#([^)]*)\)")
 
 
 def draw(name: str, title: str, width: float, height: float, paint: Callable[[Figure], None]) -> Markup:
-    """What ``paint`` puts on a figure of that size (inches), as an ``<svg>`` element of an HTML page.
+    """Return a figure as an ``<svg>`` element for an HTML page.
 
-    ``name`` sets its ids apart from those of the page's other figures; ``title`` is what a screen reader says. The
-    same input gives the same text, whatever the user's own settings of matplotlib.
+    The same input gives the same text, whatever the user's settings of matplotlib.
+
+    Args:
+        name: prefix of the ids of the figure, unique on the page.
+        title: what a screen reader reads.
+        width: in inches.
+        height: in inches.
+        paint: draws on the empty figure that it is called with.
     """
     stream = io.StringIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(SETTINGS)
-        warnings.filterwarnings("ignore", message="(?s).*Glyph")  # the reader's fonts draw the text, not ours
+        warnings.filterwarnings("ignore", message="(?s).*Glyph")  # the reader's fonts draw the text, not matplotlib's
         warnings.filterwarnings("ignore", message=".*onstrained_layout not applied")
         figure = Figure(figsize=(width, height))
         paint(figure)
@@ -89,9 +96,9 @@ def _inline(text: str, name: str, title: str, width: float) -> Markup:
     del root.attrib["width"], root.attrib["height"], root.attrib["version"]
     root.attrib |= {"role": "img", "aria-label": title, "style": f"--size:{width * 96:.0f}px"}
     root.attrib |= {"stroke-linejoin": "round", "font-family": FONTS, "fill": "currentColor"}
-    told = ElementTree.Element("title")
-    told.text = title
-    root.insert(0, told)
+    heading = ElementTree.Element("title")
+    heading.text = title
+    root.insert(0, heading)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
@@ -107,8 +114,13 @@ def _attribute(key: str, value: str, name: str) -> str:
     return REFERENCE.sub(rf"url(#{name}-\1)", value)
 
 
-def rows(axes: Axes, labels: list[str]) -> None:
-    """One row a label, the first on top."""
+def label_rows(axes: Axes, labels: list[str]) -> None:
+    """Label the rows of a figure, the first on top, without a frame on the left.
+
+    Args:
+        axes: of the figure.
+        labels: one for each row.
+    """
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)

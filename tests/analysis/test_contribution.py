@@ -50,7 +50,7 @@ def _quickly(folder, monkeypatch):
 
 def quickly(folder, patch):
     patch.chdir(folder)
-    patch.setattr(page, "SECTIONS", (page.worth,))
+    patch.setattr(page, "SECTIONS", (page.contribution_section,))
     for draws in DRAWS:
         patch.setitem(DRAWS, draws, 5)
 

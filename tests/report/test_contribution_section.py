@@ -1,4 +1,4 @@
-"""The section about what each input is worth: there where it was measured, whole, escaped, and nothing breaks it."""
+"""The section about contributions of inputs: it is complete, escaped, and no damaged file breaks the page."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def measured(text="text", photo="photo"):
         "split": "test", "rows": 100, "of": 120, "seed": 7, "inputs": [photo, text],
         "tasks": {"kind": {"metric": "accuracy", "rows": 100}, "price": {"metric": "rmse", "rows": 99}},
         "constant": scores(0.5), "rates": RATES,
-        "subsets": [{"inputs": own, "scores": scores(value)} for own, value in subsets],
+        "subsets": [{"inputs": inputs, "scores": scores(value)} for inputs, value in subsets],
         "contributions": {
             "kind": {"accuracy": {photo: 0.15, text: 0.25}}, "price": {"rmse": {photo: -0.125, text: 0.5}},
         },
@@ -51,28 +51,28 @@ def measured(text="text", photo="photo"):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "SECTIONS", (page.worth,))
+    monkeypatch.setattr(page, "SECTIONS", (page.contribution_section,))
     return write_run(tmp_path / "run", full=False)
 
 
 @pytest.fixture
-def unpainted(monkeypatch):
-    """Figures are their titles alone, and the template is read once: both take long."""
+def undrawn(monkeypatch):
+    """Figures are only their titles, and the template is read once: both take long."""
     monkeypatch.setattr(page, "_environment", cache(page._environment))
     for module in (heatmaps, curves):
         monkeypatch.setattr(module, "draw", lambda name, title, *_: escape(title))
 
 
-def report(run, made):
-    (run / "inputs.json").write_text(json.dumps(made))
+def report(run, content):
+    (run / "inputs.json").write_text(json.dumps(content))
     return run_report(run)
 
 
-def test_all_of_it_is_shown(run):
+def test_the_section_shows_everything_that_was_measured(run):
     text = report(run, measured())
     parsed = Parsed(text)
-    assert "<h2>What each input is worth</h2>" in text
-    assert "Measured on 100 rows of 120 of the test split." in parsed.text
+    assert "<h2>What each input contributes</h2>" in text
+    assert "Measured on 100 of 120 rows of the test split." in parsed.text
     for row in (
         "absent at random 0.625 0.5", "text corrupted 0.375 \N{EN DASH}", "none: the constant 0.5 1.5",
         "photo, text 0.9 1.1", "kind accuracy 64 0.875 0.75 +0.125 +0.0625 to +0.1875",
@@ -82,8 +82,8 @@ def test_all_of_it_is_shown(run):
     labels = [value for tag, name, value in parsed.attributes if tag == "svg" and name == "aria-label"]
     assert labels[0].startswith("Contribution of each input to each task. kind photo: +0.15; kind text: +0.25;")
     assert labels[1:] == [
-        f"{one} by share of rows of absent at random, text corrupted, constant"
-        for one in ("kind: accuracy", "price: rmse")
+        f"{title} by share of rows of absent at random, text corrupted, constant"
+        for title in ("kind: accuracy", "price: rmse")
     ]
     # blue where an input helps, red where it harms
     heat = text[text.index("<svg") : text.index("</svg>")].lower()
@@ -92,53 +92,53 @@ def test_all_of_it_is_shown(run):
     assert "without" not in heat
 
 
-def test_a_run_of_which_nothing_was_measured_has_no_section(run):
-    assert "worth" not in run_report(run)
+def test_a_run_without_measurements_has_no_section(run):
+    assert "What each input contributes" not in run_report(run)
 
 
-def test_a_study_shows_that_of_the_references_first_seed_that_has_it(tmp_path, monkeypatch, unpainted):
-    monkeypatch.setattr(page, "SECTIONS", (page.worth,))
+def test_a_study_shows_the_first_seed_of_the_reference_that_was_measured(tmp_path, monkeypatch, undrawn):
+    monkeypatch.setattr(page, "SECTIONS", (page.contribution_section,))
     outcome, _ = write_study(tmp_path, ("a", "b"), seeds=(0, 1))
     (outcome.arms[1].runs[0] / "inputs.json").write_text(json.dumps(measured()))
-    assert "worth" not in study_report(outcome)
+    assert "What each input contributes" not in study_report(outcome)
     (outcome.arms[0].runs[1] / "inputs.json").write_text(json.dumps(measured()))
-    assert "Measured of seed 1 on 100 rows" in Parsed(study_report(outcome)).text
+    assert "Measured with seed 1 on 100 of 120 rows" in Parsed(study_report(outcome)).text
 
 
 def test_foreign_names_are_text(run):
     evil = "</svg><script>alert(1)</script> $\\frac{1}{0}$"
-    made = measured(text=evil)
-    made["notes"] = [f"{evil}: no"]
-    text = report(run, made)
+    content = measured(text=evil)
+    content["notes"] = [f"{evil}: no"]
+    text = report(run, content)
     assert "<script" not in text
     assert evil in Parsed(text).text
 
 
-def test_what_is_missing_or_damaged_is_passed_over(run, unpainted):
+def test_missing_and_damaged_values_are_skipped(run, undrawn):
     broken = (7, {"kind": 3}, {"kind": {"accuracy": "x", "metric": 1}}, [[1], None])
     for key in measured():
         for value in broken:
             report(run, measured() | {key: value})
         report(run, {name: value for name, value in measured().items() if name != key})
     (run / "inputs.json").write_text('{"half')
-    assert "worth" not in run_report(run)
+    assert "What each input contributes" not in run_report(run)
 
 
-def test_what_is_not_finite_is_drawn_as_nothing(run):
-    made = measured()
-    made["contributions"]["kind"]["accuracy"]["text"] = math.nan
-    made["curves"]["absent at random"]["scores"][1]["kind"]["accuracy"] = math.inf
-    made["curves"]["text corrupted"]["scores"] = [{}, {}, {}]
-    parsed = Parsed(report(run, made))
+def test_values_that_are_not_finite_are_not_drawn(run):
+    content = measured()
+    content["contributions"]["kind"]["accuracy"]["text"] = math.nan
+    content["curves"]["absent at random"]["scores"][1]["kind"]["accuracy"] = math.inf
+    content["curves"]["text corrupted"]["scores"] = [{}, {}, {}]
+    parsed = Parsed(report(run, content))
     assert "nan" not in parsed.text.lower().split()
     assert "kind: accuracy by share of rows of absent at random, constant" in parsed.values("aria-label")
 
 
-def test_many_inputs_are_cut_and_that_is_said(run, unpainted):
-    made = measured()
+def test_many_inputs_are_cut_and_the_page_says_so(run, undrawn):
+    content = measured()
     names = [f"input {place}" for place in range(40)]
-    made["contributions"]["kind"]["accuracy"] = dict.fromkeys(names, 0.1)
-    made["curves"] = {name: curve(0.9, 0.8, 0.7, kind=0.5) for name in names}
-    text = Parsed(report(run, made)).text
-    assert "12 more inputs are not shown here." in text  # of price there are two others
+    content["contributions"]["kind"]["accuracy"] = dict.fromkeys(names, 0.1)
+    content["curves"] = {name: curve(0.9, 0.8, 0.7, kind=0.5) for name in names}
+    text = Parsed(report(run, content)).text
+    assert "12 more inputs are not shown here." in text  # of the 42: price has two others
     assert "33 more curves are not shown here." in text

@@ -12,8 +12,8 @@ from report_parts import KINDS, lines, scores, write_run, write_study
 from mmbert.errors import IntegrityError
 from mmbert.report import page
 from mmbert.report.blocks import LADDER
-from mmbert.report.page import LARGEST, run_report, study_report
-from mmbert.report.reproducibility import data, environment, recipe
+from mmbert.report.page import MAX_BYTES, run_report, study_report
+from mmbert.report.reproducibility import data_section, environment_section, recipe_section
 from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 HTML = {
@@ -72,7 +72,7 @@ def check(text: str) -> Parsed:
     assert "@import" not in text
     assert re.findall(r"url\([^#]", text) == []
     assert "://" not in "".join(value for _, name, value in parsed.attributes if name != "aria-label")
-    assert len(text.encode()) < LARGEST
+    assert len(text.encode()) < MAX_BYTES
     return parsed
 
 
@@ -86,9 +86,9 @@ def test_a_study_has_all_sections_and_says_what_was_found(study):
     assert headings(text) == ["Summary", "Arms", "Comparisons", "Tasks", "Predictions", "Inputs and tasks",
                               "Learning curves", "Cost", "Data", "Environment", "Recipe"]  # fmt: skip
     mean = sum(outcome.reference.values("kind", "accuracy").values()) / 3
-    assert f"The reference reaches {mean:.4f} ±" in parsed.text
+    assert f"The reference has a mean of {mean:.4f} ±" in parsed.text
     assert "No arm has a better mean than the reference." in parsed.text
-    assert "The reference is better than the best of 3 baselines, linear (text): 0.7." in parsed.text
+    assert "The mean of the reference is better than the best of 3 baselines, linear (text): 0.7." in parsed.text
     assert "joint is better than late fusion." in parsed.text
     assert "fusion.type: joint -> late fusion" in parsed.text
     assert "500 (44 % absent)" in parsed.text
@@ -128,7 +128,7 @@ def test_a_run_has_the_sections_of_a_study_but_arms(run):
     parsed = check(run[1])
     assert headings(run[1]) == ["Summary", "Comparisons", "Tasks", "Predictions", "Inputs and tasks", "Learning curves",
                                 "Cost", "Data", "Environment", "Recipe"]  # fmt: skip
-    assert "Trained with seed 7; the weights after step 10 were kept and scored on 120 rows" in parsed.text
+    assert "Trained with seed 7. The weights after step 10 were the best; scored on 120 rows" in parsed.text
     assert "kind: accuracy 0.8. The best baseline, linear (text), has 0.7; the difference is +0.1" in parsed.text
     assert "): better." in parsed.text
 
@@ -166,7 +166,7 @@ def test_a_study_without_run_folders_or_results(tmp_path):
     text = study_report(outcome)
     parsed = check(text)
     assert headings(text) == ["Summary", "Arms", "Tasks", "Recipe"]
-    assert "4 of 6 planned runs have no result. 1 result is not finite and in no mean." in parsed.text
+    assert "4 of 6 planned runs have no result. 1 result is not finite and is left out of the means." in parsed.text
     assert "1 of 3 stopped" in parsed.text
 
 
@@ -174,8 +174,8 @@ def test_the_better_arm_of_an_error_is_the_lower(tmp_path):
     arms = [ArmOutcome("a", scores={0: scores(0.5)}), ArmOutcome("b", scores={0: scores(0.6)})]
     outcome = StudyOutcome("s", "price", "rmse", True, [0], arms, baselines={"linear": scores(0.55)})
     text = Parsed(study_report(outcome)).text
-    assert "The best mean is that of “b”: 1.4, \u22120.1 against the reference." in text
-    assert "The reference is worse than the best of 1 baseline, linear: 1.45." in text
+    assert "The best mean is that of “b”: 1.4, \u22120.1 relative to the reference." in text
+    assert "The mean of the reference is worse than the baseline, linear: 1.45." in text
 
 
 def test_a_huge_study_stays_small_and_says_what_is_cut(tmp_path):
@@ -188,17 +188,17 @@ def test_a_huge_study_stays_small_and_says_what_is_cut(tmp_path):
     assert "200 more rows not shown" in parsed.text
     assert "370 more arms are not shown here." in parsed.text
     assert "Long curves are drawn with 150 of their points, evenly chosen." in parsed.text
-    assert "The 287 rarest classes stand together." in parsed.text
+    assert "The 287 rarest classes are merged." in parsed.text
     assert "more letters not shown" in parsed.text
 
 
 def test_a_page_that_is_too_large_is_cut_further(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "run", full=False)
     (folder / "recipe.yaml").write_text("# a remark\n" * 10_000)
-    monkeypatch.setattr(page, "SECTIONS", (recipe,))
+    monkeypatch.setattr(page, "SECTIONS", (recipe_section,))
     whole = run_report(folder)
     assert whole.count("# a remark") > LADDER[1].block / 11
-    monkeypatch.setattr(page, "LARGEST", len(whole))
+    monkeypatch.setattr(page, "MAX_BYTES", len(whole))
     assert len(run_report(folder)) < len(whole) / 2
 
 
@@ -220,7 +220,7 @@ def test_what_is_no_finished_run_is_told(tmp_path, files, told):
 
 
 def test_other_runs_that_differ_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(page, "SECTIONS", (data, environment))
+    monkeypatch.setattr(page, "SECTIONS", (data_section, environment_section))
     outcome, _ = write_study(tmp_path, ("a", "b"), seeds=(0,), classes=KINDS)
     path = outcome.arms[1].runs[0]
     told = json.loads((path / "env.json").read_text())
@@ -228,4 +228,4 @@ def test_other_runs_that_differ_are_named(tmp_path, monkeypatch):
     (path / "data.json").write_text('{"fingerprint": "beef", "rows": {}}')
     text = Parsed(study_report(outcome)).text
     assert "Other runs differ in machine and commit" in text
-    assert "saw other data: fingerprints beef" in text
+    assert "used other data: fingerprints beef" in text
