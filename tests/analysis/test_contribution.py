@@ -131,7 +131,7 @@ def test_the_report_shows_it(trained, monkeypatch):
     for module in (curves, heatmaps):  # painting takes long
         monkeypatch.setattr(module, "draw", lambda name, title, *_: title)
     assert commands.main(["report", "run"]) == 0
-    assert "What each input is worth" in Path("run", "report.html").read_text()
+    assert "What each input contributes" in Path("run", "report.html").read_text()
 
 
 def test_fewer_rows_of_another_split_have_a_file_of_their_own(trained, monkeypatch):
