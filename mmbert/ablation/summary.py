@@ -17,6 +17,7 @@ from mmbert.ablation.layout import layout
 from mmbert.contracts import Task
 from mmbert.errors import MMBertError
 from mmbert.inference.predict import open_run
+from mmbert.io.atomic import write_atomically
 from mmbert.tracking.console import Console
 from mmbert.tracking.outcome import StudyOutcome
 from mmbert.tracking.run_folder import read_json
@@ -35,7 +36,7 @@ def report_findings(outcome: StudyOutcome, folder: Path, console: Console) -> No
     for line in lines:
         terminal.print(Text(line))
     if report := _report(outcome, found, lines):
-        (folder / "report.html").write_text(report, encoding="utf-8")
+        write_atomically(folder / "report.html", report)
         console.say("", f"report: {folder / 'report.html'}")
     else:
         console.say("", "no report: pip install 'mmbert[report]'")
@@ -90,7 +91,7 @@ def _on_examples(outcome: StudyOutcome, planned: list[Comparison], folder: Path,
             kept[key] = before[key]
         lines.append(_by_example(key, outcome.metric, kept[key]))
     if kept:
-        (folder / BY_EXAMPLE).write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_atomically(folder / BY_EXAMPLE, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     return lines
 
 

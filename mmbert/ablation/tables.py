@@ -6,13 +6,13 @@ They hold no date and no place, so that a study gives the same bytes however oft
 import csv
 import io
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mmbert.ablation.compare import Comparison, comparisons, sentence
 from mmbert.ablation.layout import Cell, Layout, TableRow, failures, layout
 from mmbert.ablation.markup import latex, markdown
+from mmbert.io.atomic import write_atomically
 from mmbert.tracking.ledger import as_text
 from mmbert.tracking.outcome import StudyOutcome
 
@@ -34,11 +34,8 @@ def write_tables(outcome: StudyOutcome, folder: Path) -> list[Path]:
         "table.tex": table_tex(outcome),
         "comparisons.csv": comparisons_csv(outcome),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        temporary = folder / f".{name}.tmp"
-        temporary.write_bytes(text.encode("utf-8", "replace"))  # half of a surrogate pair becomes a question mark
-        os.replace(temporary, folder / name)
+        write_atomically(folder / name, text.encode("utf-8", "replace"))  # half a surrogate pair becomes "?"
     return [folder / name for name in texts]
 
 

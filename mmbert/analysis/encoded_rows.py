@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Layer, Trunk
 from mmbert.evaluation.perturbations import NONE, View, whole
+from mmbert.io.bounded_cache import BoundedCache
 from mmbert.layers.masked import join, pad
 from mmbert.model import MMBert
 from mmbert.types import Batch, Present, Tokens
@@ -160,7 +161,7 @@ class Recall(Encoder):
         return Tokens(values, mask, unit)
 
 
-MOST = 500_000  # tokens that are remembered: 0.8 GB at a width of 384
+MAX_BYTES = 800_000_000  # of texts that were read: half a million tokens at a width of 384
 
 Key = tuple[tuple[str, bytes, bytes], ...]  # of each text of a row: its name, tokens and units
 
@@ -175,7 +176,7 @@ class ReadOnce(Trunk):
         super().__init__()
         self.trunk = trunk
         self.dim = trunk.dim
-        self._read: dict[Key, Tokens] = {}
+        self._read = BoundedCache[Tokens](MAX_BYTES)
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -183,15 +184,14 @@ class ReadOnce(Trunk):
 
     def embed(self, texts: Mapping[str, Present], size: int) -> Tokens:
         keys = _keys(texts, size)
-        if sum(len(read.mask) for read in self._read.values()) > MOST:
-            self._read.clear()
-        new = {key: row for row, key in enumerate(keys) if key not in self._read}
-        if new:
+        texts_read = {key: tokens for key in keys if (tokens := self._read.get(key)) is not None}
+        if new := {key: row for row, key in enumerate(keys) if key not in texts_read}:
             rows = torch.tensor(list(new.values()), device=next(self.trunk.parameters()).device)
             read = self.trunk(self.trunk.embed(texts, size).at(rows))
             for key, row, mask in zip(new, zip(*read, strict=True), read.mask, strict=True):
-                self._read[key] = Tokens(*(part[mask] for part in row))
-        values, mask, unit = zip(*(self._read[key] for key in keys), strict=True)
+                texts_read[key] = Tokens(*(part[mask] for part in row))
+                self._read.add(key, texts_read[key], size=sum(part.nbytes for part in texts_read[key]))
+        values, mask, unit = zip(*(texts_read[key] for key in keys), strict=True)
         return Tokens(pad(values), pad(mask, False), pad(unit, -1))
 
     def forward(self, tokens: Tokens) -> Tokens:

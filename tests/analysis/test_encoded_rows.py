@@ -211,12 +211,13 @@ def test_a_text_cut_into_other_words_is_another(trunk):
 
 
 @torch.no_grad()
-def test_it_forgets_where_it_would_remember_too_much(trunk, monkeypatch):
-    monkeypatch.setattr(encoded_rows, "MOST", 7)  # tokens: a text of one word is three
+def test_texts_that_do_not_fit_are_read_again(trunk, monkeypatch):
+    size = sum(part.nbytes for part in ReadOnce(trunk).embed({"text": words([0], [[7]])}, 1))
+    monkeypatch.setattr(encoded_rows, "MAX_BYTES", 2 * size)
     once = ReadOnce(trunk)
     first = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
-    once.embed({"text": words([0], [[9]])}, 1)
-    assert len(once._read) == 3
-    again = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
-    torch.testing.assert_close(again.values, first.values, rtol=EXACT, atol=EXACT)
+    other = once.embed({"text": words([0], [[9]])}, 1)
     assert len(once._read) == 2
+    again = once.embed({"text": words([0, 1, 2], [[7], [9], [8]])}, 3)
+    expected = torch.stack([first.values[0], other.values[0], first.values[1]])
+    torch.testing.assert_close(again.values, expected, rtol=EXACT, atol=EXACT)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mmbert.contracts import Processor
+from mmbert.data import sample_dataset
 from mmbert.data.collate import Item
-from mmbert.data.sample_dataset import BESIDE, ItemCache, SampleDataset
+from mmbert.data.sample_dataset import OVERHEAD, SampleDataset, item_bytes
 from mmbert.types import Sample
 
 
@@ -66,12 +67,18 @@ def test_inputs_are_dropped_anew_in_every_epoch():
     assert seen == [{*items(Counting(), Counting(), input_dropout=0.5)[3, epoch].inputs} for epoch in range(40)]
 
 
-def test_the_first_that_have_room_stay():
-    kept = ItemCache(most=3 * (2 * BESIDE + 400))
-    made = [Item(row, {"size": {"value": torch.zeros(100)}}, {}) for row in range(4)]
-    for item in made:
-        kept.add(item.id, item)
-    assert [kept.get(row) for row in range(4)] == [*made[:3], None]
+def test_the_first_items_that_fit_stay(monkeypatch):
+    monkeypatch.setattr(sample_dataset, "MAX_BYTES", 3 * (2 * OVERHEAD + 4))
+    processor = Counting()
+    found = items(processor)
+    for row in (0, 1, 2, 3, 0, 1, 2, 3):
+        _ = found[row, 0]
+    assert processor.asked == 4 + 1
+
+
+def test_an_item_takes_the_whole_storage_of_its_tensors():
+    item = Item(1, {"size": {"value": torch.zeros(100)[:2]}}, {"price": {"value": torch.zeros(3)}})
+    assert item_bytes(item) == 3 * OVERHEAD + 400 + 12
 
 
 def test_a_copy_for_a_worker_is_empty():
