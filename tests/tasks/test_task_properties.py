@@ -41,6 +41,10 @@ def made(name: str, case: dict) -> tuple[Task, dict, list]:
     return kind(DIM, labels, **case).double().eval(), labels.collate(items), items
 
 
+def test_every_task_is_among_the_cases():
+    assert sorted(OPTIONS) == TASKS.names()
+
+
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_losses_and_counts_of_any_partition_add_up(name, case):
     task, targets, _ = made(name, case)
