@@ -88,7 +88,7 @@ class Rows:
         return frozenset({*self._inputs, *self._targets})
 
     def split(self, name: str) -> Split:
-        """The samples of a split, or of ``all`` rows, in the order of the file."""
+        """The samples of a split, in the order of the file."""
         return Split(self.sample, rows_in(name, self._splits), self.samples)
 
     def sample(self, row: int) -> Sample:

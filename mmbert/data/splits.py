@@ -60,11 +60,14 @@ class Split(Sequence[Sample]):
 
 
 def rows_in(name: str, parts: np.ndarray) -> np.ndarray:
-    """The rows, in order, of the split ``name``, or ``all`` rows; ``parts`` is what the functions below return."""
-    if name == "all":
-        return np.arange(len(parts))
+    """The rows of a split in ascending order.
+
+    Args:
+        name: train, validation or test. Raises ``DataError`` on another name.
+        parts: [rows] the split of each row as an index into ``SPLITS``.
+    """
     if name not in SPLITS:
-        raise DataError(f"no split is called '{name}'. {nearest(name, (*SPLITS, 'all'))}")
+        raise DataError(f"no split is called '{name}'. {nearest(name, SPLITS)}")
     return np.flatnonzero(parts == SPLITS.index(name))
 
 

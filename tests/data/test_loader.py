@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from data_parts import Letters, Number, fields
+from data_parts import Letters, Number, all_samples, fields
 
 from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
 from mmbert.data.sample_dataset import SampleDataset
@@ -29,7 +29,7 @@ def made(seed=0, rows=(30, 17)):
     sources = [
         GeneratedSource(f"s{at}", INPUTS, fields(Number, "price"), rows=n, absent=0.3) for at, n in enumerate(rows)
     ]
-    splits = [source.split("all") for source in sources]
+    splits = [all_samples(source) for source in sources]
     return SampleDataset(splits, PROCESSORS, LABELS, seed=seed, input_dropout=0.3)
 
 

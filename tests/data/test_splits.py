@@ -90,7 +90,6 @@ def test_group_in_two_splits_names_both_rows():
 def test_rows_in():
     parts = np.array([0, 2, 0, 1])
     assert rows_in("train", parts).tolist() == [0, 2]
-    assert rows_in("all", parts).tolist() == [0, 1, 2, 3]
     with pytest.raises(DataError, match=r"no split is called 'valid'. Did you mean 'validation'"):
         rows_in("valid", parts)
 

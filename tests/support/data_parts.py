@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from mmbert.contracts import Field, Processor
+from mmbert.data.splits import SPLITS, Split
 from mmbert.errors import SampleError
 from mmbert.layers.masked import pad
 
@@ -57,3 +58,10 @@ class Anything(Processor):
 def fields(processor, *names):
     """A field of each name that reads the column of that name."""
     return {name: Field(name, processor) for name in names}
+
+
+def all_samples(source):
+    """The samples of all splits of a source, in the order of its rows."""
+    splits = [source.split(name) for name in SPLITS]
+    rows = np.sort(np.concatenate([split._rows for split in splits]))
+    return Split(splits[0]._sample, rows, splits[0]._samples)

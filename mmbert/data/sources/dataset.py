@@ -48,7 +48,7 @@ class DatasetSource(Source):
     """A data set by name: prepared on first use, then memory-mapped.
 
     The builder tells the key and, by default, the group; a column ``split`` is obeyed where one is published. The
-    options are those of ``FilesSource``, and so is ``split("all")``.
+    options are those of ``FilesSource``.
     """
 
     def __init__(

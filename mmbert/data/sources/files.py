@@ -36,7 +36,7 @@ class FilesSource(Source):
         attributes: columns that each sample keeps beside its values, such as a language: for ``train.mixing``.
         media: the folder that paths in the rows are relative to; by default that of the (first) file.
 
-    ``split("all")`` gives every row in the order of the files. Raises ``DataError`` where a file or column is missing,
+    Raises ``DataError`` where a file or column is missing,
     where a key is there twice, and where a group is in two published splits.
     """
 

@@ -19,8 +19,6 @@ class GeneratedSource(Source):
         rows: how many, over all splits.
         seed: another seed gives other values; each row is a pure function of (seed, row).
         absent: the probability with which an input or a target of a row is absent; never all inputs of a row are.
-
-    ``split("all")`` gives every row.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class OracleSource(Source):
     So ``{text: a, image: a}`` is redundant: each alone tells the label. ``{text: a, image: noise}`` is unique: the text
     tells it, the image nothing. ``{text: a, image: b}`` is synergistic: each alone tells nothing, both tell the label.
 
-    The recipe may lack an input that ``carries`` names: the label stays what it is. ``split("all")`` gives every row.
+    The recipe may lack an input that ``carries`` names: the label stays what it is.
     Raises ``DataError`` where an input of the recipe is not named or has no way to show a bit, and where all is noise.
     """
 

@@ -6,7 +6,7 @@ import pickle
 
 import pandas as pd
 import pytest
-from data_parts import Letters, Photo, fields
+from data_parts import Letters, Photo, all_samples, fields
 
 from mmbert.contracts import Builder
 from mmbert.data.sources.dataset import DatasetSource, prepare
@@ -51,7 +51,7 @@ def source(builder, **options):
 
 
 def test_samples(cache):
-    samples = source(Shapes()).split("all")
+    samples = all_samples(source(Shapes()))
     folder = next((cache / "datasets").glob("shapes-*[0-9a-f]"))
     assert samples[0].inputs == {"photo": str(folder / "photos" / "0.png")}
     assert samples[7].inputs["name"] == "shape 7"
@@ -113,7 +113,7 @@ def test_a_promised_column_is_missing(monkeypatch):
 
 
 def test_source_pickles():
-    split = source(Shapes()).split("all")
+    split = all_samples(source(Shapes()))
     assert pickle.loads(pickle.dumps(split))[3] == split[3]
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 import pandas as pd
 import pyarrow as pa
 import pytest
-from data_parts import Anything, Letters, Number, Photo, fields
+from data_parts import Anything, Letters, Number, Photo, all_samples, fields
 
 from mmbert.contracts import Field
 from mmbert.data.sources.files import FilesSource
@@ -47,7 +47,7 @@ def source(path, inputs=INPUTS, targets=None, **options):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".feather"])
-@pytest.mark.parametrize("split", ["train", "validation", "test", "all"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_formats_agree(tmp_path, suffix, split):
     """The same rows give the same samples whatever the format; what is missing is an absent key."""
     found = source(saved(tmp_path / f"a{suffix}"), targets=fields(Anything, "label"), split_seed=1).split(split)
@@ -66,7 +66,7 @@ def test_formats_agree(tmp_path, suffix, split):
 def test_splits_are_disjoint_and_cover(tmp_path):
     found = source(saved(tmp_path / "a.csv"))
     ids = [sample.id for name in ("train", "validation", "test") for sample in found.split(name)]
-    assert sorted(ids) == sorted(sample.id for sample in found.split("all"))
+    assert sorted(ids) == sorted(sample.id for sample in all_samples(found))
     assert len({*ids}) == 40
 
 
@@ -101,32 +101,32 @@ def test_published_split(tmp_path):
 
 def test_several_files_and_row_numbers(tmp_path):
     paths = [saved(tmp_path / "a.csv", FRAME[:15]), saved(tmp_path / "b.csv", FRAME[15:])]
-    samples = source(paths).split("all")
+    samples = all_samples(source(paths))
     assert samples[14].attributes["where"] == f"{paths[0]} row 15"
     assert samples[15].attributes["where"] == f"{paths[1]} row 1"
     assert samples[15].inputs["number"] == pytest.approx(15 / 7)
     without = source([saved(tmp_path / f"{name}.csv", FRAME[["words"]]) for name in "cd"], fields(Letters, "words"))
-    assert [sample.attributes["key"] for sample in without.split("all")[39:42]] == ["40", "41", "42"]
+    assert [sample.attributes["key"] for sample in all_samples(without)[39:42]] == ["40", "41", "42"]
 
 
 def test_columns_are_renamed(tmp_path):
     path = saved(tmp_path / "a.csv")
     found = source(path, fields(Letters, "text"), fields(Number, "size"), columns={"words": "text", "number": "size"})
     assert found.fields == {"text", "size"}
-    assert found.split("all")[1].inputs == {"text": FRAME["words"][1]}
+    assert all_samples(found)[1].inputs == {"text": FRAME["words"][1]}
     swapped = source(
         path, fields(Anything, "words"), fields(Anything, "number"), columns={"words": "number", "number": "words"}
     )
-    assert swapped.split("all")[1].targets == {"number": FRAME["words"][1]}
+    assert all_samples(swapped)[1].targets == {"number": FRAME["words"][1]}
 
 
 def test_several_columns_are_a_dict(tmp_path):
     inputs = {"table": Field(("number", "size"), Anything)}
     found = source(saved(tmp_path / "a.csv", FRAME.assign(size=[1, None] * 20)), inputs)
-    assert found.split("all")[1].inputs == {"table": {"number": pytest.approx(1 / 7)}}
-    assert found.split("all")[0].inputs == {"table": {"size": 1}}
+    assert all_samples(found)[1].inputs == {"table": {"number": pytest.approx(1 / 7)}}
+    assert all_samples(found)[0].inputs == {"table": {"size": 1}}
     nothing = source(saved(tmp_path / "b.csv", FRAME.assign(size=[1, *[None] * 39])), inputs)
-    assert nothing.split("all")[4].inputs == {}
+    assert all_samples(nothing)[4].inputs == {}
 
 
 def test_nested_values(tmp_path):
@@ -136,13 +136,13 @@ def test_nested_values(tmp_path):
         {"tree": {"name": "x"}, "other": None},
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    samples = source(str(path), fields(Anything, "tree", "other")).split("all")
+    samples = all_samples(source(str(path), fields(Anything, "tree", "other")))
     assert [sample.inputs for sample in samples] == [{"tree": rows[0]["tree"]}, {"tree": rows[1]["tree"]}]
 
 
 def test_empty_text_is_there_in_json_lines(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"words": ""}\n{"words": null}\n{}\n')
-    samples = source(str(tmp_path / "a.jsonl")).split("all")
+    samples = all_samples(source(str(tmp_path / "a.jsonl")))
     assert [dict(sample.inputs) for sample in samples] == [{"words": ""}, {}, {}]
 
 
@@ -204,7 +204,7 @@ def test_media_paths(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_bytes(b"")
     frame = pd.DataFrame({"photo": ["photos/a.png", None, "../../etc/passwd", "photos/b.png"]})
-    samples = source(saved(tmp_path / "a.csv", frame), fields(Photo, "photo")).split("all")
+    samples = all_samples(source(saved(tmp_path / "a.csv", frame), fields(Photo, "photo")))
     assert samples[0].inputs == {"photo": str(tmp_path / "photos" / "a.png")}
     assert samples[1].inputs == {}
     for row, reason in ((3, "'../../etc/passwd' is not the path"), (4, "there is no file 'photos/b.png'")):
@@ -215,26 +215,26 @@ def test_media_paths(tmp_path):
         fields(Photo, "photo"),
         media=str(tmp_path / "photos"),
     )
-    assert inside.split("all")[0].inputs == samples[0].inputs
+    assert all_samples(inside)[0].inputs == samples[0].inputs
     # what is no file to its processor is left alone
-    assert source(saved(tmp_path / "c.csv", frame), fields(Letters, "photo")).split("all")[2].inputs == {
+    assert all_samples(source(saved(tmp_path / "c.csv", frame), fields(Letters, "photo")))[2].inputs == {
         "photo": "../../etc/passwd"
     }
 
 
 def test_rows_are_mapped_and_not_copied(tmp_path):
     path = saved(tmp_path / "a.parquet", pd.DataFrame({"words": ["x" * 10_000] * 2_000}))
-    source(path, fields(Letters, "words")).split("all")
+    all_samples(source(path, fields(Letters, "words")))
     before = pa.total_allocated_bytes()
-    split = source(path, fields(Letters, "words")).split("all")
+    split = all_samples(source(path, fields(Letters, "words")))
     assert sum(len(sample.inputs["words"]) for sample in split) == 20_000_000
     assert pa.total_allocated_bytes() - before < 1_000_000
 
 
 def test_pickles_as_a_path(tmp_path):
-    split = source(
-        saved(tmp_path / "a.parquet", pd.DataFrame({"words": ["x" * 1_000] * 2_000})), fields(Letters, "words")
-    ).split("all")
+    split = all_samples(
+        source(saved(tmp_path / "a.parquet", pd.DataFrame({"words": ["x" * 1_000] * 2_000})), fields(Letters, "words"))
+    )
     assert split[7].inputs
     pickled = pickle.dumps(split)
     assert len(pickled) < 100_000
@@ -246,9 +246,9 @@ def test_a_file_is_read_once_until_it_changes(tmp_path, cache, monkeypatch):
     read = FilesSource._read.__globals__["read_tables"]
     monkeypatch.setattr("mmbert.data.sources.files.read_tables", lambda paths: (calls.update([1]), read(paths))[1])
     path = saved(tmp_path / "a.csv")
-    assert len(source(path).split("all")) == len(source(path).split("all")) == 40
+    assert len(all_samples(source(path))) == len(all_samples(source(path))) == 40
     assert calls[1] == 1
     saved(tmp_path / "a.csv", FRAME[:30])
-    assert len(source(path).split("all")) == 30
+    assert len(all_samples(source(path))) == 30
     assert calls[1] == 2
     assert not [*cache.rglob("*.partial")]

@@ -3,7 +3,7 @@
 import pickle
 
 import numpy as np
-from data_parts import Letters, Number, fields
+from data_parts import Letters, Number, all_samples, fields
 
 from mmbert.data.sources.generated import GeneratedSource
 
@@ -16,26 +16,26 @@ def source(**options):
 
 
 def test_rows_are_pure():
-    first, second = source(absent=0.5).split("all"), source(absent=0.5).split("all")
+    first, second = all_samples(source(absent=0.5)), all_samples(source(absent=0.5))
     assert [second[row] for row in reversed(range(256))] == [first[row] for row in range(256)][::-1]
     assert pickle.loads(pickle.dumps(first))[9] == first[9]
-    assert source(seed=1).split("all")[0] != source().split("all")[0]
+    assert all_samples(source(seed=1))[0] != all_samples(source())[0]
 
 
 def test_splits_cover():
     found = source(rows=300)
     ids = [sample.id for name in ("train", "validation", "test") for sample in found.split(name)]
-    assert sorted(ids) == sorted(sample.id for sample in found.split("all"))
+    assert sorted(ids) == sorted(sample.id for sample in all_samples(found))
     assert min(len(found.split(name)) for name in ("validation", "test")) > 10
     assert found.fields == {"a", "b", "c", "y", "z"}
 
 
 def test_nothing_is_absent_by_default():
-    assert all(len(sample.inputs) == 3 and len(sample.targets) == 2 for sample in source().split("all"))
+    assert all(len(sample.inputs) == 3 and len(sample.targets) == 2 for sample in all_samples(source()))
 
 
 def test_absence():
-    samples = [*source(rows=2000, absent=0.6).split("all")]
+    samples = [*all_samples(source(rows=2000, absent=0.6))]
     assert all(sample.inputs for sample in samples)
     assert any(not sample.targets for sample in samples)
     assert abs(np.mean(["y" in sample.targets for sample in samples]) - 0.4) < 0.05
@@ -44,5 +44,5 @@ def test_absence():
 
 def test_a_new_input_changes_no_other():
     wider = GeneratedSource("made", {**INPUTS, **fields(Number, "d")}, TARGETS)
-    for one, other in zip(source().split("all"), wider.split("all"), strict=True):
+    for one, other in zip(all_samples(source()), all_samples(wider), strict=True):
         assert one.inputs == {name: other.inputs[name] for name in one.inputs}

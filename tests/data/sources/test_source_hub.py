@@ -2,7 +2,7 @@
 
 import datasets
 import pytest
-from data_parts import Anything, Photo, fields
+from data_parts import Anything, Photo, all_samples, fields
 
 from mmbert.data.sources.files import FilesSource
 from mmbert.errors import DataError
@@ -44,7 +44,7 @@ def test_splits_labels_and_pictures(hub):
     )
     assert len(source.split("train")) + len(source.split("validation")) == 50
     assert len(source.split("validation")) > 0
-    first, last = source.split("all")[1], source.split("test")[0]
+    first, last = all_samples(source)[1], source.split("test")[0]
     assert (first.inputs, first.targets) == ({"text": "t1", "photo": b"t1"}, {"label": "yes"})
     assert (last.inputs, last.targets) == ({"text": "x", "photo": b"x"}, {})
     assert first.attributes["where"] == "hub:o/n train row 2"

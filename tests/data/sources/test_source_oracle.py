@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from data_parts import Letters, Number, fields
+from data_parts import Letters, Number, all_samples, fields
 
 from benchmarks.bayes_optimal import bayes_accuracies, joint_probabilities
 from mmbert.data.sources.oracle import OracleSource
@@ -38,7 +38,7 @@ def observed(made):
     names = sorted(INPUTS)
     rows = [
         [sample.targets["label"], *("ab".index(sample.inputs[name][-1]) for name in names)]
-        for sample in made.split("all")
+        for sample in all_samples(made)
     ]
     return np.array(rows)
 
@@ -95,11 +95,11 @@ def test_by_default_all_inputs_show_the_label():
 
 def test_rows_are_pure():
     options = {"carries": CASES["both"], "flip": 0.1, "rows": 100}
-    first, second = source(**options).split("all"), source(**options).split("all")
+    first, second = all_samples(source(**options)), all_samples(source(**options))
     assert [second[row] for row in reversed(range(100))] == [first[row] for row in range(100)][::-1]
     assert [*first.read()] == [*first]
     assert pickle.loads(pickle.dumps(first))[9] == first[9]
-    assert [*source(seed=1, **options).split("all")] != [*first]
+    assert [*all_samples(source(seed=1, **options))] != [*first]
 
 
 def test_another_input_or_order_changes_no_other():
@@ -107,7 +107,7 @@ def test_another_input_or_order_changes_no_other():
     plain = source(carries={"text": "a", "image": "b", "sound": "noise"}, **options)
     turned = source(carries={"sound": "noise", "image": "b", "text": "a"}, **options)
     fewer = source(fields(Shown, "text"), carries={"text": "a", "image": "b"}, **options)
-    for one, other, less in zip(*(made.split("all") for made in (plain, turned, fewer)), strict=True):
+    for one, other, less in zip(*(all_samples(made) for made in (plain, turned, fewer)), strict=True):
         assert one == other
         assert less.targets == one.targets  # still the exclusive or of both
         assert less.inputs == {"text": one.inputs["text"]}
@@ -132,7 +132,7 @@ def test_what_is_not_asked_for_is_not_drawn():
 def test_splits_cover():
     made = source(rows=300)
     ids = [sample.id for name in ("train", "validation", "test") for sample in made.split(name)]
-    assert sorted(ids) == sorted(sample.id for sample in made.split("all"))
+    assert sorted(ids) == sorted(sample.id for sample in all_samples(made))
 
 
 @pytest.mark.parametrize(
