@@ -12,7 +12,7 @@ import pytest
 
 import mmbert
 from mmbert import api
-from mmbert.data.collate import encode_whole
+from mmbert.data.collate import encode_all_inputs
 from mmbert.errors import DataError, RecipeError
 from mmbert.tracking.ledger import COLUMNS
 
@@ -143,9 +143,9 @@ def test_all_evaluations_of_a_split_make_its_items_once(monkeypatch):
 
     def counted(sample, processors, labels, key):
         made[sample.id, key is None] += 1
-        return encode_whole(sample, processors, labels, key)
+        return encode_all_inputs(sample, processors, labels, key)
 
-    monkeypatch.setattr("mmbert.data.sample_dataset.encode_whole", counted)
+    monkeypatch.setattr("mmbert.data.sample_dataset.encode_all_inputs", counted)
     api.train("small.yaml", out="counted", overrides=["evaluate.baselines=false"])
     evaluated = [times for (_, evaluating), times in made.items() if evaluating]
     assert evaluated == [1] * len(evaluated)

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from mmbert.ablation.file import MOST_ARMS, REFERENCE, StudyFile
 from mmbert.errors import RecipeError, nearest
-from mmbert.recipe.changes import ABSENT, changes, flat
+from mmbert.recipe.changes import ABSENT, flatten, recipe_changes
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.merge import merge
-from mmbert.recipe.problems import Problem, dotted, explain, invalid, keys_of, origin_of
+from mmbert.recipe.problems import Problem, dotted_path, explain_errors, find_origin, recipe_error, valid_keys
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.serialize import recipe_hash, resolve
+from mmbert.recipe.serialize import recipe_hash, to_plain
 from mmbert.recipe.shipped import find_shipped
-from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read
+from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read_yaml
 from tasks import TASKS
 
 
@@ -29,7 +29,7 @@ class Arm:
 
     name: str
     recipe: Recipe  # with the first seed
-    changes: tuple[str, ...] = ()  # of the reference, a key each, in words
+    recipe_changes: tuple[str, ...] = ()  # of the reference, a key each, in words
     masks: str = ""  # the input that is taken away at test; then it is not trained, but read off the reference's runs
     vary: Callable[[Sequence[str]], "Arm"] | None = field(default=None, compare=False)
 
@@ -101,7 +101,7 @@ def load_study(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> S
         if metric not in kind.metrics:
             message = f"the task '{task}' has no metric '{metric}'. {nearest(metric, kind.metrics)}"
     if message:
-        raise invalid([Problem("metric", tree.value["metric"].origin, message)], "the study is")
+        raise recipe_error([Problem("metric", tree.value["metric"].origin, message)], "the study is")
     planned = _planned(file, tree, [arm.name for arm in arms])
     _check_match(file, tree, arms)
     seeds = tuple(file.listed_seeds)
@@ -116,11 +116,11 @@ def _read(path: Path) -> Node:
     if len(content) > MAX_BYTES:
         raise RecipeError(f"expected a study of at most {MAX_BYTES // 1000} kB, found more in {path}")
     try:
-        tree = read(content.decode("utf-8-sig"), str(path))
+        tree = read_yaml(content.decode("utf-8-sig"), str(path))
     except UnicodeDecodeError as error:
         raise RecipeError(f"expected UTF-8 text in {path}, found the byte {content[error.start]:#04x}") from None
     if not isinstance(tree.value, dict):
-        raise invalid([Problem("", tree.origin, "expected a mapping with the keys of a study")], "the study is")
+        raise recipe_error([Problem("", tree.origin, "expected a mapping with the keys of a study")], "the study is")
     return tree
 
 
@@ -130,9 +130,9 @@ def _checked(tree: Node) -> StudyFile:
         return StudyFile.model_validate_json(json.dumps(given))
     except ValidationError as error:
         origins = dict(tree.origins())
-        messages = explain(error, given, partial(keys_of, StudyFile))
-        found = [Problem(dotted(at), origin_of(at, origins), text) for at, text in messages.items()]
-        raise invalid(found, "the study is") from None
+        messages = explain_errors(error, given, partial(valid_keys, StudyFile))
+        found = [Problem(dotted_path(at), find_origin(at, origins), text) for at, text in messages.items()]
+        raise recipe_error(found, "the study is") from None
 
 
 def _variants(file: StudyFile, tree: Node, reference: Recipe) -> Iterator[tuple[str, Node | None, str]]:
@@ -160,7 +160,7 @@ def _variants(file: StudyFile, tree: Node, reference: Recipe) -> Iterator[tuple[
     there = getattr(reference, of)
     if unknown := keep - {*there}:
         message = f"the base has no '{min(unknown)}' among its {of}. {nearest(min(unknown), there)}"
-        raise invalid([Problem("leave_one_out.keep", origin, message)], "the study is")
+        raise recipe_error([Problem("leave_one_out.keep", origin, message)], "the study is")
     if of == "tasks":
         keep.add(file.metric.split("/")[0])
     for name in sorted({*there} - keep):
@@ -180,7 +180,7 @@ def _at(key: str, value: Node) -> Node:
 def _words(before: Recipe, now: Recipe) -> tuple[str, ...]:
     """What differs, in words; of an entry that is gone, new or of another type, its name or type says enough."""
     found: dict[str, None] = {}
-    different = changes(before, now)
+    different = recipe_changes(before, now)
     retyped = {change.key.removesuffix("type") for change in different if change.key.endswith(".type")}
     for key, old, new in different:
         entry = ".".join(key.split(".")[:2])
@@ -221,12 +221,12 @@ def _check_match(file: StudyFile, tree: Node, arms: list[Arm]) -> None:
         if name not in varied:
             message = f"no trained arm besides the reference is called '{name}'. {nearest(name, varied)}"
         else:
-            options = {option: value for option, value in flat(resolve(varied[name].recipe)) if type(value) is int}
+            options = {option: value for option, value in flatten(to_plain(varied[name].recipe)) if type(value) is int}
             message = f"the arm has no whole number there. {nearest(key, options)}" if key not in options else ""
         if message:
             problems.append(Problem(f"match_parameters.{name}", origin, message))
     if problems:
-        raise invalid(problems, "the study is")
+        raise recipe_error(problems, "the study is")
 
 
 def _planned(file: StudyFile, tree: Node, names: list[str]) -> tuple[tuple[str, str], ...]:
@@ -241,5 +241,5 @@ def _planned(file: StudyFile, tree: Node, names: list[str]) -> tuple[tuple[str, 
             problems.append(Problem(f"comparisons.{place}", node.origin, "expected two arms that differ, once"))
         pairs.append(pair)
     if problems:
-        raise invalid(problems, "the study is")
+        raise recipe_error(problems, "the study is")
     return tuple(pairs)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmbert.checkpoint.manifest import newest, steps, verify
 from mmbert.errors import IntegrityError, RecipeError
-from mmbert.recipe.changes import changes
+from mmbert.recipe.changes import recipe_changes
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.serialize import dump, recipe_hash
@@ -105,7 +105,9 @@ def _check_recipe(path: Path, identity: Identity) -> None:
             f"anew, which removes what is there\n{error}"
         ) from error
     if recipe_hash(before) != identity.hash:
-        differences = "\n".join(f"  {key}: {old} then, {new} now" for key, old, new in changes(before, identity.recipe))
+        differences = "\n".join(
+            f"  {key}: {old} then, {new} now" for key, old, new in recipe_changes(before, identity.recipe)
+        )
         raise IntegrityError(
             f"'{path}' is of another recipe:\n{differences}\nGive --out another folder, or --resume never to begin "
             "anew, which removes what is there"

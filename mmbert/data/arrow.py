@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from mmbert.contracts import Field
-from mmbert.data.columns import Filled, filled, known, media_path
-from mmbert.data.splits import FRACTIONS, Split, by_column, by_hash, rows_in
+from mmbert.data.columns import ColumnsByField, check_column_exists, match_columns, resolve_media_path
+from mmbert.data.splits import FRACTIONS, Split, rows_of_split, split_by_column, split_by_hash
 from mmbert.errors import DataError, SampleError
 from mmbert.types import Sample, sample_id
 
@@ -19,7 +19,7 @@ OWN = ("group", "key", "row", "where")  # attributes that every sample has
 
 
 def write_rows(folder: Path, tables: Iterable[tuple[str, pa.Table]]) -> None:
-    """Keep named tables of one schema in a folder that ``Rows`` can open; pieces of one name come one after another."""
+    """Keep named tables of one schema in a folder that ``ArrowRows`` can open; pieces of one name come one after another."""
     tables = iter(tables)
     name, table = next(tables)
     sizes = {name: len(table)}
@@ -31,7 +31,7 @@ def write_rows(folder: Path, tables: Iterable[tuple[str, pa.Table]]) -> None:
     (folder / "parts.json").write_text(json.dumps(list(sizes.items())))
 
 
-class Rows:
+class ArrowRows:
     """What the sources that keep an Arrow file share: fields, ids, splits and samples.
 
     ``folder`` is what ``write_rows`` made; for the options see ``FilesSource``. Pickles as the path of the file, which
@@ -61,16 +61,16 @@ class Rows:
         names = self.table.column_names
         if not len(self.table):
             raise DataError(f"{source}: there are no rows")
-        fields = filled(source, {**inputs, **targets}, columns, names)
-        self._inputs: Filled = {name: fields[name] for name in inputs if name in fields}
-        self._targets: Filled = {name: fields[name] for name in targets if name in fields}
+        fields = match_columns(source, {**inputs, **targets}, columns, names)
+        self._inputs: ColumnsByField = {name: fields[name] for name in inputs if name in fields}
+        self._targets: ColumnsByField = {name: fields[name] for name in targets if name in fields}
         if not self._inputs:
             inputs_text = ", ".join(f"'{name}'" for name in inputs)
             raise DataError(f"{source}: no column fills any of the inputs {inputs_text}. Columns: {', '.join(names)}")
         self._media = {name for name, field in {**inputs, **targets}.items() if field.processor.reads_files}
-        self._key = known(source, key, names, "key") if key else "id" if "id" in names else None
-        self._group = known(source, group, names, "group") if group else None
-        self._attributes = [known(source, column, names, "attributes") for column in attributes]
+        self._key = check_column_exists(source, key, names, "key") if key else "id" if "id" in names else None
+        self._group = check_column_exists(source, group, names, "group") if group else None
+        self._attributes = [check_column_exists(source, column, names, "attributes") for column in attributes]
         if reserved := sorted({*OWN} & {*attributes}):
             raise DataError(f"{source}: 'attributes' must not name a column '{reserved[0]}': each row has its own")
         self._splits = self._split(split or ("split" if "split" in names else FRACTIONS), split_seed)
@@ -89,7 +89,7 @@ class Rows:
 
     def split(self, name: str) -> Split:
         """The samples of a split, in the order of the file."""
-        return Split(self.sample, rows_in(name, self._splits), self.samples)
+        return Split(self.sample, rows_of_split(name, self._splits), self.samples)
 
     def sample(self, row: int) -> Sample:
         """The sample of a row, counted from 0. Raises ``SampleError`` on a media path that leads nowhere or outside."""
@@ -117,7 +117,7 @@ class Rows:
         group = cell(self._group) if self._group else key
         file, number = self._place(row)
         where = f"{file} row {number}" if file else f"row {number}, {self._key} {key}"
-        kept = {name: value for name in self._attributes if (value := cleaned(cell(name))) is not None}
+        kept = {name: value for name in self._attributes if (value := drop_missing(cell(name))) is not None}
         return Sample(
             id=sample_id(self.source, key),
             source=self.source,
@@ -134,9 +134,9 @@ class Rows:
             self._check_keys(self._key)
         groups = _Again(self._groups)
         if not isinstance(split, str):
-            return by_hash(groups, split, seed)
-        cells = self._cells(known(self.source, split, self.table.column_names, "split"))
-        return by_column(cells, groups, seed, lambda row: f"{self.source} ({self._where(row)})")
+            return split_by_hash(groups, split, seed)
+        cells = self._cells(check_column_exists(self.source, split, self.table.column_names, "split"))
+        return split_by_column(cells, groups, seed, lambda row: f"{self.source} ({self._where(row)})")
 
     def _groups(self) -> Iterator[str]:
         keys = map(str, self._cells(self._key) if self._key else range(1, len(self.table) + 1))
@@ -177,17 +177,17 @@ class Rows:
         return f"{name} row {number}".lstrip()
 
     def _values(
-        self, fields: Filled, cell: Callable[[str], Any], place: str, kind: str, names: Collection[str] | None
+        self, fields: ColumnsByField, cell: Callable[[str], Any], place: str, kind: str, names: Collection[str] | None
     ) -> dict[str, Any]:
         values = {}
         for name, column in fields.items():
             if names is not None and name not in names:
                 continue
             one = isinstance(column, str)
-            value = cleaned(cell(column) if one else {key: cell(origin) for key, origin in column.items()})
+            value = drop_missing(cell(column) if one else {key: cell(origin) for key, origin in column.items()})
             if value is not None and name in self._media and isinstance(value, str):
                 try:
-                    value = media_path(value, self.media)
+                    value = resolve_media_path(value, self.media)
                 except SampleError as error:
                     raise error.at(place, f"{kind} '{name}'") from error
             if value is not None:
@@ -205,8 +205,8 @@ class _Again:
         return self._read()
 
 
-def cleaned(value: Any) -> Any:
+def drop_missing(value: Any) -> Any:
     """The value, or None where nothing is there; entries of a dict that hold nothing are left out."""
     if isinstance(value, dict):
-        return {name: kept for name, entry in value.items() if (kept := cleaned(entry)) is not None} or None
+        return {name: kept for name, entry in value.items() if (kept := drop_missing(entry)) is not None} or None
     return None if isinstance(value, float) and value != value else value

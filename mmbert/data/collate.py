@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from mmbert.contracts import Processor
-from mmbert.data.keyed_random import Rate, generator, survivors
+from mmbert.data.keyed_random import Rate, draw_kept_names, generator
 from mmbert.errors import SampleError
 from mmbert.types import Batch, Present, Sample
 
-Processors = Mapping[str, Processor]  # by the name of the input or task
+ProcessorsByName = Mapping[str, Processor]  # by the name of the input or task
 
 
 class Item(NamedTuple):
@@ -25,8 +25,8 @@ class Item(NamedTuple):
 
 def encode_sample(
     sample: Sample,
-    processors: Processors,
-    labels: Processors,
+    processors: ProcessorsByName,
+    labels: ProcessorsByName,
     key: tuple[int, int] | None = None,
     *,
     input_dropout: Rate = 0.0,
@@ -38,11 +38,11 @@ def encode_sample(
     ``drop_inputs``. A value in which a processor finds nothing is absent. Raises ``SampleError``, naming the source,
     the row and the field.
     """
-    return drop_inputs(encode_whole(sample, processors, labels, key)[0], key, input_dropout)
+    return drop_inputs(encode_all_inputs(sample, processors, labels, key)[0], key, input_dropout)
 
 
-def encode_whole(
-    sample: Sample, processors: Processors, labels: Processors, key: tuple[int, int] | None
+def encode_all_inputs(
+    sample: Sample, processors: ProcessorsByName, labels: ProcessorsByName, key: tuple[int, int] | None
 ) -> tuple[Item, bool]:
     """The item before any input is dropped, and whether a processor drew at random: if none did, it is always this."""
     inputs, one = _encoded(sample, "input", sample.inputs, processors, key)
@@ -54,11 +54,11 @@ def drop_inputs(item: Item, key: tuple[int, int] | None, rate: Rate) -> Item:
     """In training, an item without the inputs that are dropped with probability ``rate``; never all of them are."""
     if key is None or not rate:
         return item
-    kept = survivors(item.inputs, rate, *key, item.id, "dropout")
+    kept = draw_kept_names(item.inputs, rate, *key, item.id, "dropout")
     return item._replace(inputs={name: tensors for name, tensors in item.inputs.items() if name in kept})
 
 
-def collate(items: Sequence[Item], processors: Processors, labels: Processors) -> Batch:
+def collate(items: Sequence[Item], processors: ProcessorsByName, labels: ProcessorsByName) -> Batch:
     """Join items, in their order, into a batch.
 
     **Shapes**: ``ids`` [batch]; for each input or target that any item has, ``rows`` [present] and whatever the
@@ -71,7 +71,7 @@ def collate(items: Sequence[Item], processors: Processors, labels: Processors) -
     )
 
 
-def check_tags(sample: Sample, tagged: Mapping[str, str]) -> None:
+def check_tag_counts(sample: Sample, tagged: Mapping[str, str]) -> None:
     """Raise ``SampleError`` where a list of tags is not as long as the list of words that it labels.
 
     ``tagged`` maps tasks to the text inputs whose words they label.
@@ -80,26 +80,26 @@ def check_tags(sample: Sample, tagged: Mapping[str, str]) -> None:
         words, tags = sample.inputs.get(text), sample.targets.get(task)
         if _is_list(words) and _is_list(tags) and len(words) != len(tags):
             message = f"expected a tag for each of the {len(words)} words of '{text}', found {len(tags)} tags"
-            raise SampleError(message).at(row_of(sample), f"task '{task}'")
+            raise SampleError(message).at(describe_row(sample), f"task '{task}'")
 
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, list | tuple | np.ndarray)
 
 
-def row_of(sample: Sample) -> str:
+def describe_row(sample: Sample) -> str:
     """The source and the row of a sample, as errors name it."""
     return f"{sample.source} ({sample.attributes.get('where', f'id {sample.id}')})"
 
 
 def _encoded(
-    sample: Sample, kind: str, values: Mapping[str, Any], processors: Processors, key: tuple[int, int] | None
+    sample: Sample, kind: str, values: Mapping[str, Any], processors: ProcessorsByName, key: tuple[int, int] | None
 ) -> tuple[dict[str, dict[str, Tensor]], bool]:
     found, drawn = {}, False
     for name in sorted(values.keys() & processors.keys()):
         rng = None if key is None else generator(*key, sample.id, kind, name)
         before = rng and rng.bit_generator.state
-        place = row_of(sample), f"{kind} '{name}'"
+        place = describe_row(sample), f"{kind} '{name}'"
         try:
             tensors = processors[name](values[name], rng)
         except SampleError as error:
@@ -115,7 +115,7 @@ def _encoded(
     return found, drawn
 
 
-def _joined(items: Sequence[dict[str, dict[str, Tensor]]], processors: Processors) -> dict[str, Present]:
+def _joined(items: Sequence[dict[str, dict[str, Tensor]]], processors: ProcessorsByName) -> dict[str, Present]:
     joined = {}
     for name in sorted(processors):
         rows = [row for row, item in enumerate(items) if name in item]

@@ -6,17 +6,21 @@ from pathlib import Path
 from mmbert.contracts import Field
 from mmbert.errors import DataError, SampleError, nearest
 
-Filled = dict[str, str | dict[str, str]]  # input or task -> the source's column, or several under the recipe's names
+ColumnsByField = dict[
+    str, str | dict[str, str]
+]  # input or task -> the source's column, or several under the recipe's names
 
 
-def known(source: str, column: str, names: Collection[str], option: str) -> str:
+def check_column_exists(source: str, column: str, names: Collection[str], option: str) -> str:
     """``column``, which ``option`` names. Raises ``DataError`` where it is not one of ``names``."""
     if column not in names:
         raise DataError(f"{source}: there is no column '{column}', as '{option}' says. {nearest(column, names)}")
     return column
 
 
-def filled(source: str, fields: Mapping[str, Field], columns: Mapping[str, str], names: Collection[str]) -> Filled:
+def match_columns(
+    source: str, fields: Mapping[str, Field], columns: Mapping[str, str], names: Collection[str]
+) -> ColumnsByField:
     """The fields that the columns ``names`` fill; ``columns`` renames some: the source's column -> the recipe's name.
 
     A field of which no column is there is left out. Raises ``DataError`` where ``columns`` names a column that is not
@@ -26,14 +30,14 @@ def filled(source: str, fields: Mapping[str, Field], columns: Mapping[str, str],
     origin = {name: name for name in names if name not in columns}  # the recipe's name -> the source's column
     claimed: dict[str, str] = {}
     for column, name in columns.items():
-        known(source, column, names, "columns")
+        check_column_exists(source, column, names, "columns")
         if name not in wanted:
             raise DataError(f"{source}: no input or task reads '{name}', as 'columns' says. {nearest(name, wanted)}")
         if claimed.setdefault(name, column) != column:
             raise DataError(f"{source}: 'columns' gives '{claimed[name]}' and '{column}' the same name, '{name}'")
     origin.update(claimed)
 
-    result: Filled = {}
+    result: ColumnsByField = {}
     for field_name, field in fields.items():
         missing = [column for column in _read_by(field) if column not in origin]
         if not missing:
@@ -51,7 +55,7 @@ def _read_by(field: Field) -> tuple[str, ...]:
     return (field.column,) if isinstance(field.column, str) else field.column
 
 
-def media_path(value: str, root: Path | None) -> str:
+def resolve_media_path(value: str, root: Path | None) -> str:
     """The absolute path of a media file named relative to ``root`` (or absolutely, inside it).
 
     Raises ``SampleError`` where the file is missing or lies outside, be it by ``..`` or by a symbolic link.

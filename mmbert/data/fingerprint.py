@@ -23,7 +23,7 @@ class Fingerprint:
     >>> seen = Fingerprint()
     >>> for split, row in (("train", 1), ("train", 2), ("test", 3)):
     ...     seen.add(split, Sample(row, "shop", {"title": "a" if row == 3 else "abc"[row - 1]}, {}))
-    >>> seen.shared()
+    >>> seen.find_shared_content()
     [(0, 2)]
     """
 
@@ -45,14 +45,14 @@ class Fingerprint:
         """The hash of all raw values of all splits."""
         return self._whole.hexdigest()
 
-    def twice(self) -> tuple[int, int] | None:
+    def find_duplicate_id(self) -> tuple[int, int] | None:
         """The places, counted from 0 in the order of ``add``, of two samples that have one id."""
         ids = np.array(self._ids)
         order = np.argsort(ids, kind="stable")
         again = np.flatnonzero((ids[order[1:]] == ids[order[:-1]]) & (ids[order[1:]] >= 0))
         return (int(order[again[0]]), int(order[again[0] + 1])) if len(again) else None
 
-    def shared(self) -> list[tuple[int, int]]:
+    def find_shared_content(self) -> list[tuple[int, int]]:
         """For each sample whose inputs a sample of an earlier split has as well: the places of that one and its own."""
         words, splits = np.frombuffer(bytes(self._contents), np.uint64).reshape(-1, 2), np.array(self._splits)
         order = np.lexsort((splits, words[:, 1], words[:, 0]))

@@ -23,7 +23,7 @@ def generator(*key: int | str) -> np.random.Generator:
 Rate = float | Mapping[str, float]  # of all names, or of each; a name that is not there has rate 0
 
 
-def survivors(names: Iterable[str], rate: Rate, *key: int | str) -> set[str]:
+def draw_kept_names(names: Iterable[str], rate: Rate, *key: int | str) -> set[str]:
     """The names that are left where each is dropped with probability ``rate``, but never all of them.
 
     Each name is drawn under its own key: another name more or less changes no other's fate, unless none would be left.

@@ -15,10 +15,10 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader
 
-from mmbert.data.collate import row_of
+from mmbert.data.collate import describe_row
 from mmbert.data.sample_dataset import Draw, SampleDataset
 from mmbert.data.sampler import ALL, Shard, StepPlan
-from mmbert.data.worker import Failure, WholeBatches
+from mmbert.data.worker import BatchDataset, FailedBatch
 from mmbert.errors import ResourceError, SampleError
 from mmbert.types import Batch
 
@@ -115,7 +115,7 @@ class _Asked:
 def _loaded(items: SampleDataset, draws: Iterable[Sequence[Draw]], loading: LoaderOptions) -> Iterator[Batch]:
     asked, workers = _Asked(draws), loading.workers
     loader = DataLoader(
-        WholeBatches(items, tolerant=loading.on_bad is not None),
+        BatchDataset(items, tolerant=loading.on_bad is not None),
         sampler=cast(Any, asked),
         batch_size=None,
         collate_fn=_unchanged,
@@ -135,7 +135,7 @@ def _loaded(items: SampleDataset, draws: Iterable[Sequence[Draw]], loading: Load
             raise _gave_out(items, asked.waiting, str(error)) from error
         if one is None:
             return
-        if isinstance(one, Failure):
+        if isinstance(one, FailedBatch):
             if one.resource:
                 raise _gave_out(items, asked.waiting, str(one.error)) from one.error
             if one.told:
@@ -155,7 +155,7 @@ def _server(items: SampleDataset) -> BaseContext:
     """
     context = multiprocessing.get_context("forkserver")
     parts = {type(part).__module__ for part in (*items.processors.values(), *items.labels.values())}
-    context.set_forkserver_preload([WholeBatches.__module__, *sorted(parts)])  # imported once, not by each worker
+    context.set_forkserver_preload([BatchDataset.__module__, *sorted(parts)])  # imported once, not by each worker
     resource_tracker.ensure_running()  # the server would start it now, which unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # which the server inherits: see _apart
     try:
@@ -205,7 +205,7 @@ def _gave_out(items: SampleDataset, waiting: Iterable[Sequence[Draw]], reason: s
     for position, _ in asked[:SHOWN]:
         try:
             sample = items.sample(position)
-            names.append(f"{sample.id} of {row_of(sample)}")
+            names.append(f"{sample.id} of {describe_row(sample)}")
         except SampleError as error:
             names.append(error.row)
     more = f" and {len(asked) - SHOWN} more" if len(asked) > SHOWN else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mmbert.data.collate import Item, Processors, check_tags, collate, drop_inputs, encode_whole
+from mmbert.data.collate import Item, ProcessorsByName, check_tag_counts, collate, drop_inputs, encode_all_inputs
 from mmbert.data.keyed_random import Rate
 from mmbert.io.bounded_cache import BoundedCache
 from mmbert.types import Batch, Sample
@@ -18,7 +18,7 @@ class SampleDataset:
 
     ``splits`` are the samples of one or more sources, counted through: position 0 is the first sample of the first. An
     item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``drop_inputs``, ``tagged`` at
-    ``check_tags``. An item in which nothing is drawn at random is made once and kept, as far as there is room.
+    ``check_tag_counts``. An item in which nothing is drawn at random is made once and kept, as far as there is room.
 
     >>> items = SampleDataset([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
     >>> items[0, None]  # as evaluation sees the first sample; items[0, 2] is how the third epoch sees it, augmented
@@ -28,8 +28,8 @@ class SampleDataset:
     def __init__(
         self,
         splits: Sequence[Sequence[Sample]],
-        processors: Processors,
-        labels: Processors,
+        processors: ProcessorsByName,
+        labels: ProcessorsByName,
         *,
         seed: int = 0,
         input_dropout: Rate = 0.0,
@@ -57,8 +57,8 @@ class SampleDataset:
         item = self._cache.get((position, key is None))
         if item is None:
             sample = self.sample(position)
-            check_tags(sample, self.tagged)
-            item, drawn = encode_whole(sample, self.processors, self.labels, key)
+            check_tag_counts(sample, self.tagged)
+            item, drawn = encode_all_inputs(sample, self.processors, self.labels, key)
             if not drawn:
                 self._cache.add((position, key is None), item, size=item_bytes(item))
         return drop_inputs(item, key, self.input_dropout)

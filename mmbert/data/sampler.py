@@ -54,7 +54,7 @@ class Mixture:
         self._drawn = [np.zeros(len(self.names), dtype=np.int64)]  # before each epoch, by group
         self._due = np.zeros(len(self.names))  # the same in fractions, before the last of them
 
-    def shares(self, epoch: int) -> np.ndarray:
+    def proportions(self, epoch: int) -> np.ndarray:
         """[groups] float64, adding up to 1: each group's share of the draws of an epoch."""
         if self.weights is not None:
             parts = np.array([self.weights[name] for name in self.names])
@@ -86,7 +86,7 @@ class Mixture:
     def _drawn_before(self, epoch: int) -> np.ndarray:
         while len(self._drawn) <= epoch:
             size, drawn = int(self.sizes.sum()), self._drawn[-1]
-            self._due = self._due + size * self.shares(len(self._drawn) - 1)
+            self._due = self._due + size * self.proportions(len(self._drawn) - 1)
             owed = (self._due - drawn).clip(min=0)
             owed *= size / owed.sum()
             counts = np.floor(owed + 1e-6).astype(np.int64)
@@ -116,7 +116,7 @@ class Shard:
 ALL = Shard()  # of a single process: everything
 
 
-def shares(batch_size: int, world: int, accumulate: int) -> int:
+def count_pieces(batch_size: int, world: int, accumulate: int) -> int:
     """Into how many equal pieces a batch is cut. Raises ``RecipeError`` where it cannot be."""
     pieces = world * accumulate
     if batch_size % pieces:
@@ -166,7 +166,7 @@ class StepPlan:
 
         Raises ``RecipeError`` where the batch cannot be cut into equal pieces.
         """
-        pieces = shares(self.batch_size, shard.world, accumulate)
+        pieces = count_pieces(self.batch_size, shard.world, accumulate)
         draws, size = self.batch(step), self.batch_size // pieces
         starts = [(micro * shard.world + shard.rank) * size for micro in range(accumulate)]
         return [draws[start : start + size] for start in starts]

@@ -18,16 +18,16 @@ SPELLINGS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
-HELD_OUT = 0.1  # of the training rows, for validation, where no validation split is given
+VALIDATION_FRACTION = 0.1  # of the training rows, for validation, where no validation split is given
 
 
-Readings = Callable[[np.ndarray, Collection[str] | None], Iterator[Sample | SampleError]]
+ReadSamples = Callable[[np.ndarray, Collection[str] | None], Iterator[Sample | SampleError]]
 
 
 class Split(Sequence[Sample]):
     """Some rows of a source, each read by ``sample(row)`` when it is asked for, or one after another by ``samples``."""
 
-    def __init__(self, sample: Callable[[int], Sample], rows: np.ndarray, samples: Readings | None = None):
+    def __init__(self, sample: Callable[[int], Sample], rows: np.ndarray, samples: ReadSamples | None = None):
         self._sample, self._rows, self._samples = sample, rows, samples
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class Split(Sequence[Sample]):
                 yield sample
 
 
-def rows_in(name: str, parts: np.ndarray) -> np.ndarray:
+def rows_of_split(name: str, parts: np.ndarray) -> np.ndarray:
     """The rows of a split in ascending order.
 
     Args:
@@ -71,7 +71,7 @@ def rows_in(name: str, parts: np.ndarray) -> np.ndarray:
     return np.flatnonzero(parts == SPLITS.index(name))
 
 
-def by_hash(groups: Iterable[str], fractions: Mapping[str, float], seed: int) -> np.ndarray:
+def split_by_hash(groups: Iterable[str], fractions: Mapping[str, float], seed: int) -> np.ndarray:
     """The split of each row [rows] as an index into ``SPLITS``: a pure function of (seed, the row's group).
 
     Rows of one group share a split, in every source and recipe. Without a validation fraction, a tenth of the training
@@ -90,7 +90,7 @@ def by_hash(groups: Iterable[str], fractions: Mapping[str, float], seed: int) ->
     return _held_out(np.searchsorted(edges, places, side="right"), groups, seed)
 
 
-def by_column(values: Iterable[Any], groups: Iterable[str], seed: int, where: Callable[[int], str]) -> np.ndarray:
+def split_by_column(values: Iterable[Any], groups: Iterable[str], seed: int, where: Callable[[int], str]) -> np.ndarray:
     """The split of each row [rows] from what a column says; ``where`` names a row in errors.
 
     Accepted in any case: train, training; validation, valid, val, dev, development; test, testing. Without validation
@@ -118,6 +118,6 @@ def _part(value: Any, row: int, where: Callable[[int], str]) -> int:
 def _held_out(parts: np.ndarray, groups: Iterable[str], seed: int) -> np.ndarray:
     if (parts == SPLITS.index("validation")).any() or not len(parts):
         return parts
-    # drawn under another key than by_hash's, else the training rows would all lie on one side
-    chosen = np.fromiter((uniform(seed, "validation", group) < HELD_OUT for group in groups), bool)
+    # drawn under another key than that of split_by_hash, else the training rows would all lie on one side
+    chosen = np.fromiter((uniform(seed, "validation", group) < VALIDATION_FRACTION for group in groups), bool)
     return np.where(chosen & (parts == SPLITS.index("train")), SPLITS.index("validation"), parts)

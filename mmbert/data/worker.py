@@ -17,18 +17,18 @@ from mmbert.types import Batch
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class LoadedBatch:
     """A batch; those of its samples that are bad are there without inputs and labels."""
 
     batch: Batch
     bad: list[SampleError]
 
-    def pin_memory(self) -> "Whole":
-        return Whole(self.batch.pin_memory(), self.bad)
+    def pin_memory(self) -> "LoadedBatch":
+        return LoadedBatch(self.batch.pin_memory(), self.bad)
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class FailedBatch:
     """Why there is no batch: an error, to be raised in the main process."""
 
     error: Exception
@@ -36,13 +36,13 @@ class Failure:
     told: str = ""  # the worker's traceback, where a person cannot do without
 
 
-class WholeBatches(Dataset):
+class BatchDataset(Dataset):
     """A batch for the draws of its samples. It never raises: what workers raise loses its type and its notes."""
 
     def __init__(self, items: SampleDataset, *, tolerant: bool):
         self.items, self.tolerant = items, tolerant
 
-    def __getitem__(self, draws: Sequence[Draw]) -> Whole | Failure:
+    def __getitem__(self, draws: Sequence[Draw]) -> LoadedBatch | FailedBatch:
         try:
             made = self._made(draws)
         except Exception as error:
@@ -50,11 +50,11 @@ class WholeBatches(Dataset):
         if get_worker_info() is None:
             return made
         try:  # now, where a full /dev/shm can be told: the thread that sends batches would drop it and wait for ever
-            return Whole(tree_map_only(Tensor, Tensor.share_memory_, made.batch), made.bad)
+            return LoadedBatch(tree_map_only(Tensor, Tensor.share_memory_, made.batch), made.bad)
         except (RuntimeError, OSError) as error:
             return _failure(error, resource=True)
 
-    def _made(self, draws: Sequence[Draw]) -> Whole:
+    def _made(self, draws: Sequence[Draw]) -> LoadedBatch:
         items, bad = [], []
         for draw in draws:
             try:
@@ -64,7 +64,7 @@ class WholeBatches(Dataset):
                     raise
                 bad.append(error)
                 items.append(Item(self._id(draw), {}, {}))
-        return Whole(self.items.collate(items), bad)
+        return LoadedBatch(self.items.collate(items), bad)
 
     def _id(self, draw: Draw) -> int:
         try:
@@ -73,10 +73,10 @@ class WholeBatches(Dataset):
             return -1
 
 
-def _failure(error: Exception, *, resource: bool) -> Failure:
+def _failure(error: Exception, *, resource: bool) -> FailedBatch:
     """What a worker can send of an error: its type and notes as they are, if they can be."""
     if get_worker_info() is None:
-        return Failure(error, resource)
+        return FailedBatch(error, resource)
     try:
         pickler: Any = ForkingPickler  # as the queue to the main process uses it
         pickler.loads(pickler.dumps(error))
@@ -86,4 +86,4 @@ def _failure(error: Exception, *, resource: bool) -> Failure:
         for note in getattr(error, "__notes__", ()):
             sent.add_note(note)
     told = "" if isinstance(error, MMBertError) else "".join(traceback.format_exception(error))
-    return Failure(sent, resource, told)
+    return FailedBatch(sent, resource, told)

@@ -15,7 +15,7 @@ from mmbert.contracts import Builder
 from mmbert.datasets.svg import drawn, polygons
 from mmbert.datasets.unihan import definition, families, final, radical, read_unihan
 from mmbert.errors import IntegrityError
-from mmbert.io.download import Package, fetch, members, open_member
+from mmbert.io.download import Package, archive_members, fetch, open_member
 
 RADICALS, FINALS = 40, 25  # classes; rarer ones have no label
 CANVAS, TOP = 1024, 900  # units a side of the square in which characters are written; the height of its upper edge
@@ -87,7 +87,9 @@ def read_characters(
     """The characters that have strokes, a definition and a reading; images are written below ``folder``."""
     database = read_unihan(unihan)
     written = {
-        name[8:-5]: json.loads(read()) for name, read in members(writer) if re.fullmatch(r"package/.\.json", name)
+        name[8:-5]: json.loads(read())
+        for name, read in archive_members(writer)
+        if re.fullmatch(r"package/.\.json", name)
     }
     chosen = sorted(one for one in written if {"kDefinition", "kMandarin"} <= {*database.get(one, ())})
     graphs, family = decomposed(chosen, read_decompositions(hanzi)), families(chosen, database)

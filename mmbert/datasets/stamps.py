@@ -12,7 +12,7 @@ from annotated_types import Ge
 
 from mmbert.contracts import Builder
 from mmbert.errors import RecipeError, nearest
-from mmbert.io.download import Package, fetch, members
+from mmbert.io.download import Package, archive_members, fetch
 
 # as the captions name them, with _ for @
 LANGUAGES = (  # noqa: SIM905, in a list each would take a line
@@ -106,7 +106,7 @@ def _collect(
     archive: Path, progress: Callable[[float], None], speech: str
 ) -> tuple[dict[str, str], dict[str, bytes], dict[str, bytes]]:
     captions, images, clips, spoken = {}, {}, {}, set()
-    for number, (name, read) in enumerate(members(archive)):
+    for number, (name, read) in enumerate(archive_members(archive)):
         progress(min(0.9, 0.9 * number / FILES_TO_READ))
         stem = name.removeprefix(FOLDER).rpartition(".")[0]
         if not name.startswith(FOLDER):

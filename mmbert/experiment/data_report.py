@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mmbert.data.arrow import OWN
-from mmbert.data.collate import check_tags, row_of
+from mmbert.data.collate import check_tag_counts, describe_row
 from mmbert.data.fingerprint import Fingerprint
 from mmbert.errors import DataError, RecipeError, SampleError, nearest
 from mmbert.experiment.processors import OnBad, reads_files, tagged_texts
@@ -78,9 +78,9 @@ def _bad_words(sample: Sample, texts: Collection[str], tagged: Mapping[str, str]
         try:
             checked_text(sample.inputs[name])
         except SampleError as error:
-            yield error.at(row_of(sample), f"input '{name}'")
+            yield error.at(describe_row(sample), f"input '{name}'")
     try:
-        check_tags(sample, tagged)
+        check_tag_counts(sample, tagged)
     except SampleError as error:
         yield error
 
@@ -121,9 +121,9 @@ class _Groups:
 
 
 def _check_ids(splits: Splits, seen: Fingerprint) -> None:
-    if pair := seen.twice():
+    if pair := seen.find_duplicate_id():
         (one, sample), (other, again) = (_at(splits, place) for place in pair)
-        rows = f"{row_of(sample)} in {one} and {row_of(again)} in {other}"
+        rows = f"{describe_row(sample)} in {one} and {describe_row(again)} in {other}"
         raise DataError(f"two rows must not have one id, however {rows} both have {sample.id}")
 
 
@@ -152,12 +152,12 @@ def _check_presence(recipe: Recipe, found: Survey) -> None:
 
 
 def _check_leaks(recipe: Recipe, splits: Splits, seen: Fingerprint, found: Survey) -> None:
-    if not (shared := seen.shared()):
+    if not (shared := seen.find_shared_content()):
         return
     (one, sample), (other, again) = (_at(splits, place) for place in shared[0])
     message = (
         f"{len(shared)} rows have the same inputs as a row of another split, such as "
-        f"{row_of(again)} in {other} and {row_of(sample)} in {one}"
+        f"{describe_row(again)} in {other} and {describe_row(sample)} in {one}"
     )
     if recipe.evaluate.on_leak == "fail":
         raise DataError(

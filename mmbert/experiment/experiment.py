@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmbert.contracts import Processor
-from mmbert.data.collate import check_tags, encode_sample
+from mmbert.data.collate import check_tag_counts, encode_sample
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import Mixture, StepPlan
 from mmbert.errors import SampleError
@@ -57,7 +57,7 @@ class Built:
                 if isinstance(found, SampleError):
                     raise found
                 if self.bad.fraction:  # whether it is good shows when it is encoded
-                    check_tags(found, tagged_texts(self.recipe))
+                    check_tag_counts(found, tagged_texts(self.recipe))
                     encode_sample(found, self.processors, self.labels)
                 samples.append(found)
             except SampleError as error:

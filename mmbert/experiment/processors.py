@@ -7,7 +7,7 @@ from typing import Any
 
 from encoders import ENCODERS
 from mmbert.contracts import Processor
-from mmbert.data.collate import row_of
+from mmbert.data.collate import describe_row
 from mmbert.errors import DataError, RecipeError, SampleError, nearest
 from mmbert.experiment.splits import Kind, Splits, Values
 from mmbert.recipe.schema import InputPart, Part, Recipe, TaskPart
@@ -90,7 +90,7 @@ def refused(values: Iterable[tuple[Sample, Any]], kind: Kind, name: str, reads: 
         try:
             reads(value)
         except SampleError as error:
-            yield error.at(row_of(sample), f"{kind} '{name}'")
+            yield error.at(describe_row(sample), f"{kind} '{name}'")
 
 
 def reads_files(recipe: Recipe) -> set[str]:
@@ -136,7 +136,7 @@ def check_labels(labels: Mapping[str, Processor], splits: Splits, bad: Container
                 try:
                     labelled[split] |= bool(label(value))
                 except SampleError as error:
-                    on_bad(error.at(row_of(sample), f"task '{name}'"))
+                    on_bad(error.at(describe_row(sample), f"task '{name}'"))
     if not labelled["validation"]:
         raise DataError("no row of the validation split has a label, by which the best checkpoint is chosen")
 

@@ -19,7 +19,7 @@ from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.errors import RecipeError
 from mmbert.fusion import FUSIONS
-from mmbert.io.cache import made_once, progress
+from mmbert.io.cache import make_once, progress
 from mmbert.io.download import cache_folder
 from mmbert.recipe.schema import Recipe
 from mmbert.trunk.huggingface import HuggingFaceTrunk
@@ -73,7 +73,7 @@ def cache_features(built: "Built", device: torch.device | str = "cpu") -> Path:
             except OSError as error:  # the disk was filled by another meanwhile
                 raise RecipeError(f"trunk.cache: '{folder.parent}' cannot be written: {error.strerror}") from error
 
-    made_once(folder, make)
+    make_once(folder, make)
     trunk.store = TokenStore(folder)
     return folder
 

@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from mmbert.checkpoint.checkpoint import best
-from mmbert.data.arrow import cleaned
-from mmbert.data.columns import media_path
+from mmbert.data.arrow import drop_missing
+from mmbert.data.columns import resolve_media_path
 from mmbert.data.loader import evaluation_batches
 from mmbert.data.readers import read_tables
 from mmbert.data.sample_dataset import SampleDataset
@@ -126,10 +126,10 @@ def _sample(built: Built, record: Mapping[str, Any], where: str, media: Path | N
             value: Any = {column: there[column] for column in part.column if column in there}
         else:
             value = there.get(part.column or name)
-        value = cleaned(value)
+        value = drop_missing(value)
         if media is not None and isinstance(value, str) and built.processors[name].reads_files:
             try:
-                value = media_path(value, media)
+                value = resolve_media_path(value, media)
             except SampleError as error:
                 raise error.at(f"rows ({where})", f"input '{name}'") from error
         if value is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """``folder``, which ``make`` fills when it is not there; other processes wait for the one that does.
 
     It is filled under another name and renamed at the end, so that it is there completely or not at all.

@@ -159,7 +159,7 @@ def _advice(package: Package) -> str:
     )
 
 
-def members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+def archive_members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """The files of a wheel, sdist or Debian package, in its order: the name of each and a function that reads it.
 
     A file can be read until the next name is asked for; nothing is written. Raises ``IntegrityError`` on a name that
@@ -177,9 +177,9 @@ def members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 
 def open_member(archive: Path, member: str) -> BinaryIO:
-    """One file of an archive, held in memory. Raises ``IntegrityError`` as ``members`` does, and on an unknown name."""
+    """One file of an archive, held in memory. Raises ``IntegrityError`` as ``archive_members`` does, and on an unknown name."""
     names = []
-    for name, read in members(archive):
+    for name, read in archive_members(archive):
         if name == member:
             return io.BytesIO(read())
         names.append(name)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mmbert.recipe.schema import Recipe
-from mmbert.recipe.serialize import OPERATIONAL, resolve
+from mmbert.recipe.serialize import OPERATIONAL, to_plain
 
 ABSENT = "not there"
 
@@ -17,9 +17,9 @@ class Change(NamedTuple):
     now: Any
 
 
-def changes(before: Recipe, now: Recipe) -> list[Change]:
+def recipe_changes(before: Recipe, now: Recipe) -> list[Change]:
     """The keys whose values differ, without those that change no result, in the order of their names."""
-    old, new = dict(flat(resolve(before))), dict(flat(resolve(now)))
+    old, new = dict(flatten(to_plain(before))), dict(flatten(to_plain(now)))
     ignored = {".".join(path) for path in OPERATIONAL}
     return [
         Change(key, old.get(key, ABSENT), new.get(key, ABSENT))
@@ -28,10 +28,10 @@ def changes(before: Recipe, now: Recipe) -> list[Change]:
     ]
 
 
-def flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """The values of nested mappings by their dotted keys."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from flat(value, f"{path}{name}.")
+            yield from flatten(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", value

@@ -11,10 +11,10 @@ from encoders import ENCODERS
 from mmbert.data import SOURCES
 from mmbert.errors import RecipeError
 from mmbert.fusion import FUSIONS
-from mmbert.recipe.load import Loaded
-from mmbert.recipe.merge import NAMED
-from mmbert.recipe.options import annotations, load, option_model
-from mmbert.recipe.problems import Path, dotted
+from mmbert.recipe.load import LoadedRecipe
+from mmbert.recipe.merge import ENTRY_SECTIONS
+from mmbert.recipe.options import load_class, make_option_model, option_annotations
+from mmbert.recipe.problems import Path, dotted_path
 from mmbert.recipe.schema import TEXT, FusionPart, InputPart, Recipe, SourcePart, TaskPart
 from mmbert.recipe.serialize import to_yaml
 from mmbert.registry import Registry, options
@@ -23,14 +23,14 @@ from tasks import TASKS
 SYMBOLS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
-def show_recipe(loaded: Loaded) -> str:
+def show_recipe(loaded: LoadedRecipe) -> str:
     """The resolved recipe as YAML, each value with the place where it was written, or ``default``."""
     lines = to_yaml(loaded.resolved).splitlines()
     paths = list(_leaves(loaded.resolved))
     width = min(max(map(len, lines)), 72)
     told = []
     for line, (path, leaf) in zip(lines, paths, strict=True):
-        told.append(f"{line:<{width}}  # {loaded.origins.get(dotted(path), 'default')}" if leaf else line)
+        told.append(f"{line:<{width}}  # {loaded.origins.get(dotted_path(path), 'default')}" if leaf else line)
     return "\n".join(told) + "\n"
 
 
@@ -47,8 +47,8 @@ def _leaves(content: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path,
 def show_part(table: Registry, name: str) -> str:
     """A part's description, and its options with types, bounds and defaults."""
     table = TEXT if table is ENCODERS and name in TEXT else table
-    cls = load(table, name)
-    hints = annotations(cls)
+    cls = load_class(table, name)
+    hints = option_annotations(cls)
     rows = [
         (option, type_text(hints.get(option, Any)), _default(parameter.default))
         for option, parameter in options(cls).items()
@@ -102,7 +102,7 @@ def recipe_schema() -> dict[str, Any]:
         **schema["properties"],
     }
     definitions = schema["$defs"]
-    for section in NAMED:
+    for section in ENTRY_SECTIONS:
         entry = schema["properties"][section]
         entry["additionalProperties"] = {"anyOf": [entry["additionalProperties"], {"type": "null"}]}  # null removes
         entry.pop("minProperties", None)
@@ -139,7 +139,7 @@ def _offer(definitions: dict[str, Any], part: str, tables: list[Registry]) -> No
 def _option_schema(definitions: dict[str, Any], table: Registry, name: str) -> dict[str, Any] | None:
     """The JSON schema of each option of a part; None where a package is missing that the part needs."""
     try:
-        model = option_model(name, [load(table, name)])
+        model = make_option_model(name, [load_class(table, name)])
     except RecipeError:
         return None
     schema = TypeAdapter(model).json_schema(ref_template="#/$defs/{model}")

@@ -19,19 +19,19 @@ from pydantic import ValidationError
 
 from mmbert.datasets import DATASETS
 from mmbert.errors import RecipeError
-from mmbert.recipe.merge import NAMED, apply, override
-from mmbert.recipe.options import classes, load, option_model, parts
-from mmbert.recipe.problems import Path, Problem, dotted, explain, invalid, keys_of, origin_of
+from mmbert.recipe.merge import ENTRY_SECTIONS, apply_layer, parse_overrides
+from mmbert.recipe.options import load_class, make_option_model, part_classes, recipe_parts
+from mmbert.recipe.problems import Path, Problem, dotted_path, explain_errors, find_origin, recipe_error, valid_keys
 from mmbert.recipe.schema import Part, Recipe
-from mmbert.recipe.serialize import resolve
+from mmbert.recipe.serialize import to_plain
 from mmbert.recipe.shipped import find_shipped
-from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read
+from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read_yaml
 
 MAX_PARENTS = 20
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRecipe:
     """A valid recipe, and where its values were written."""
 
     recipe: Recipe
@@ -39,7 +39,9 @@ class Loaded:
     resolved: Mapping[str, Any]  # the recipe as plain values, all defaults included
 
 
-def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = (), *, patches: Iterable[Node] = ()) -> Loaded:
+def load_recipe(
+    path: str | os.PathLike[str], overrides: Iterable[str] = (), *, patches: Iterable[Node] = ()
+) -> LoadedRecipe:
     """Read, merge and check a recipe.
 
     ``patches`` are layers that come after the files, such as an arm of a study; ``overrides``, after those, are strings
@@ -49,34 +51,36 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = (), *, 
     files = _files(find_shipped(path))
     root = Node({}, files[-1].origin)
     problems: list[Problem] = []
-    for layer in [*files, *patches, *override(overrides)]:
+    for layer in [*files, *patches, *parse_overrides(overrides)]:
         if not isinstance(layer.value, dict):
-            raise invalid([Problem("", layer.origin, "expected a mapping with the sections of a recipe")])
-        root, more = apply(root, layer)
+            raise recipe_error([Problem("", layer.origin, "expected a mapping with the sections of a recipe")])
+        root, more = apply_layer(root, layer)
         problems += more
     origins = dict(root.origins())
     recipe = _fixed(root.plain(), origins, problems)
     recipe = _options(recipe, origins)
-    return Loaded(recipe, origins, resolve(recipe))
+    return LoadedRecipe(recipe, origins, to_plain(recipe))
 
 
 def _files(path: str) -> list[Node]:
     """The trees of a file and its parents, the oldest first."""
     chain, trees, origin = [path], [], ""
     while True:
-        tree = read(_text(chain, origin), chain[-1])
+        tree = read_yaml(_text(chain, origin), chain[-1])
         parent = tree.value.pop("extends", None) if isinstance(tree.value, dict) else None
         trees.insert(0, tree)
         if parent is None:
             return trees
         origin = parent.origin
         if not isinstance(parent.value, str) or not parent.value:
-            raise invalid([Problem("extends", origin, "expected the path of one file, relative to this one")])
+            raise recipe_error([Problem("extends", origin, "expected the path of one file, relative to this one")])
         chain.append(os.path.normpath(os.path.join(os.path.dirname(chain[-1]), parent.value)))
         if os.path.realpath(chain[-1]) in map(os.path.realpath, chain[:-1]):
-            raise invalid([Problem("extends", origin, f"the files extend each other: {' -> '.join(chain)}")])
+            raise recipe_error([Problem("extends", origin, f"the files extend each other: {' -> '.join(chain)}")])
         if len(chain) > MAX_PARENTS:
-            raise invalid([Problem("extends", origin, f"expected at most {MAX_PARENTS} parents: {' -> '.join(chain)}")])
+            raise recipe_error(
+                [Problem("extends", origin, f"expected at most {MAX_PARENTS} parents: {' -> '.join(chain)}")]
+            )
 
 
 def _text(chain: Sequence[str], origin: str) -> str:
@@ -88,7 +92,7 @@ def _text(chain: Sequence[str], origin: str) -> str:
     except OSError as error:
         reason = f"cannot read {file}: {error.strerror}"
         if origin:
-            raise invalid([Problem("extends", origin, f"{reason}. The chain: {' -> '.join(chain)}")]) from None
+            raise recipe_error([Problem("extends", origin, f"{reason}. The chain: {' -> '.join(chain)}")]) from None
         raise RecipeError(f"{reason}. `mmbert list recipes` names the recipes at hand") from None
     if len(content) > MAX_BYTES:
         raise RecipeError(f"expected a recipe of at most {MAX_BYTES // 1000} kB, found more in {file}")
@@ -100,17 +104,17 @@ def _text(chain: Sequence[str], origin: str) -> str:
 
 def _fixed(given: dict[str, Any], origins: Mapping[str, str], problems: list[Problem]) -> Recipe:
     """Phase 1: the fixed sections, the names of types, and what keys mean together."""
-    for section in NAMED:
+    for section in ENTRY_SECTIONS:
         if isinstance(entries := given.get(section), dict):
             given[section] = dict(sorted(entries.items()))  # the order of entries says nothing
     try:
         recipe = Recipe.model_validate_json(json.dumps(given))
     except ValidationError as error:
-        messages = explain(error, given, partial(keys_of, Recipe))
-        problems += [Problem(dotted(path), origin_of(path, origins), text) for path, text in messages.items()]
-        raise invalid(problems) from None
+        messages = explain_errors(error, given, partial(valid_keys, Recipe))
+        problems += [Problem(dotted_path(path), find_origin(path, origins), text) for path, text in messages.items()]
+        raise recipe_error(problems) from None
     if problems:
-        raise invalid(problems)
+        raise recipe_error(problems)
     return recipe
 
 
@@ -118,21 +122,22 @@ def _options(recipe: Recipe, origins: Mapping[str, str]) -> Recipe:
     """Phase 2: the options of each part, against its signature; their defaults are filled in."""
     problems: list[Problem] = []
     complete: dict[tuple[str, ...], Part] = {}
-    for path, part in parts(recipe).items():
+    for path, part in recipe_parts(recipe).items():
         messages: dict[Path, str]
         try:
-            found = classes(path[0], part)
+            found = part_classes(path[0], part)
             values, messages = _checked(found, part.options, list(type(part).model_fields))
         except RecipeError as error:
             values = {}
             messages = {("type",): str(error)}
         complete[path] = part.model_copy(update=values)
         problems += [
-            Problem(dotted(path + inner), origin_of(path + inner, origins), messages[inner]) for inner in messages
+            Problem(dotted_path(path + inner), find_origin(path + inner, origins), messages[inner])
+            for inner in messages
         ]
     if problems:
-        raise invalid(problems)
-    sections: dict[str, Any] = {section: {} for section in NAMED}
+        raise recipe_error(problems)
+    sections: dict[str, Any] = {section: {} for section in ENTRY_SECTIONS}
     for (section, *name), part in complete.items():
         if name:
             sections[section][name[0]] = part
@@ -145,20 +150,20 @@ def _checked(
     found: Sequence[type], given: dict[str, Any], fixed: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[Path, str]]:
     """The values of all options of some classes, and messages by path where those given are wrong."""
-    model = option_model(found[0].__name__, found, fixed)
+    model = make_option_model(found[0].__name__, found, fixed)
     try:
         values = model.model_validate_json(json.dumps(given))
     except ValidationError as error:
-        return {}, explain(error, given, lambda path: () if path else [*fixed, *model.model_fields])
+        return {}, explain_errors(error, given, lambda path: () if path else [*fixed, *model.model_fields])
     return {name: getattr(values, name) for name in model.model_fields}, {}
 
 
 def load_builder(name: str, overrides: Iterable[str] = ()) -> Any:
     """The builder of a data set, with options as ``--set`` gives them. Raises ``RecipeError`` on a wrong one."""
-    cls = load(DATASETS, name)
-    given = next((layer.plain() for layer in override(overrides)), {})
+    cls = load_class(DATASETS, name)
+    given = next((layer.plain() for layer in parse_overrides(overrides)), {})
     values, messages = _checked([cls], given)
     if messages:
-        problems = [Problem(dotted(path), "--set", message) for path, message in messages.items()]
-        raise invalid(problems, f"the options of {name} are")
+        problems = [Problem(dotted_path(path), "--set", message) for path, message in messages.items()]
+        raise recipe_error(problems, f"the options of {name} are")
     return cls(**values)

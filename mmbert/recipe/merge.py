@@ -5,9 +5,9 @@ from collections.abc import Iterable, Set
 from mmbert.errors import RecipeError, nearest
 from mmbert.recipe.problems import Problem
 from mmbert.recipe.schema import CONFIG_KEYS
-from mmbert.recipe.yaml_reader import Node, read
+from mmbert.recipe.yaml_reader import Node, read_yaml
 
-NAMED = ("data", "inputs", "tasks")  # sections that map names to entries
+ENTRY_SECTIONS = ("data", "inputs", "tasks")  # sections that map names to entries
 
 # section -> key -> the keys of earlier layers that it replaces, since they say the same thing in another form
 REPLACES = {
@@ -16,11 +16,11 @@ REPLACES = {
 }
 
 
-def apply(base: Node, layer: Node) -> tuple[Node, list[Problem]]:
+def apply_layer(base: Node, layer: Node) -> tuple[Node, list[Problem]]:
     """A recipe with one more layer on it, and the entries to be removed that were not there."""
     merged = dict(merge(_prepared(base, layer), layer).value)
     problems: list[Problem] = []
-    for section in NAMED:
+    for section in ENTRY_SECTIONS:
         entries, before = _entries(merged, section), _entries(base.value, section)
         for name, node in entries.items():
             if node.value is None and name not in before:
@@ -77,10 +77,10 @@ def merge(base: Node, over: Node, clean_slate: bool = True) -> Node:
     return Node(merged, base.origin)
 
 
-def override(texts: Iterable[str]) -> list[Node]:
+def parse_overrides(texts: Iterable[str]) -> list[Node]:
     """The layer that ``--set a.b=c`` strings make together; none where there are no strings. The last word counts.
 
-    >>> override(["optim.lr.trunk=3e-5", "train.seed=1"])[0].plain()
+    >>> parse_overrides(["optim.lr.trunk=3e-5", "train.seed=1"])[0].plain()
     {'optim': {'lr': {'trunk': 3e-05}}, 'train': {'seed': 1}}
     """
     layers: list[Node] = []
@@ -89,7 +89,7 @@ def override(texts: Iterable[str]) -> list[Node]:
         keys = path.strip().split(".")
         if not equals or not all(keys):
             raise RecipeError(f"expected --set path=value, such as --set optim.lr.trunk=3e-5, found {text!r}")
-        node = read(value, "--set", line_numbers=False)
+        node = read_yaml(value, "--set", line_numbers=False)
         for key in reversed(keys):
             node = Node({key: node}, "--set")
         layers = [merge(layers[0], node, clean_slate=False) if layers else node]

@@ -19,7 +19,7 @@ from tasks import TASKS
 OPTIONS = ConfigDict(CLOSED, use_attribute_docstrings=False, protected_namespaces=())
 
 
-def parts(recipe: Recipe) -> dict[tuple[str, ...], Part]:
+def recipe_parts(recipe: Recipe) -> dict[tuple[str, ...], Part]:
     """Every entry of a recipe that names a part, by its path."""
     return {
         **{("data", name): part for name, part in recipe.data.items()},
@@ -29,20 +29,20 @@ def parts(recipe: Recipe) -> dict[tuple[str, ...], Part]:
     }
 
 
-def classes(section: str, part: Part) -> list[type]:
+def part_classes(section: str, part: Part) -> list[type]:
     """The classes whose options an entry of a section holds, imported now; a data set's stand beside its source's.
 
     Raises ``RecipeError`` where a module is missing that the part needs.
     """
     tables: dict[str, Registry] = {"data": SOURCES, "inputs": ENCODERS, "fusion": FUSIONS, "tasks": TASKS}
     table = TEXT if section == "inputs" and part.type in TEXT else tables[section]
-    found = [load(table, part.type)]
+    found = [load_class(table, part.type)]
     if isinstance(part, SourcePart) and part.name is not None:
-        found.append(load(DATASETS, part.name))
+        found.append(load_class(DATASETS, part.name))
     return found
 
 
-def load(table: Registry, name: str) -> type:
+def load_class(table: Registry, name: str) -> type:
     """The class of a name in a table. Raises ``RecipeError`` where a package that it needs is not installed."""
     try:
         return table.get(name)
@@ -53,19 +53,19 @@ def load(table: Registry, name: str) -> type:
         raise RecipeError(f"the {table.kind} '{name}' needs the package {missing}, which is not installed") from error
 
 
-def option_model(title: str, found: Sequence[type], taken: Sequence[str] = ()) -> type[BaseModel]:
+def make_option_model(title: str, found: Sequence[type], taken: Sequence[str] = ()) -> type[BaseModel]:
     """A model whose fields are the keyword-only parameters of classes and of their processors.
 
     Raises ``RecipeError`` where two of the classes share an option, or one has a name that is ``taken``.
 
     >>> class Blur:
     ...     def __init__(self, *, radius: float = 1.0): ...
-    >>> option_model("Blur", [Blur])(radius=2).radius
+    >>> make_option_model("Blur", [Blur])(radius=2).radius
     2.0
     """
     fields: dict[str, Any] = {}
     for cls in found:
-        hints = annotations(cls)
+        hints = option_annotations(cls)
         for name, parameter in options(cls).items():
             if name in fields or name in taken:
                 raise RecipeError(f"{cls.__name__} cannot have the option '{name}': the name is reserved or used twice")
@@ -74,7 +74,7 @@ def option_model(title: str, found: Sequence[type], taken: Sequence[str] = ()) -
     return create_model(title, __config__=OPTIONS, **fields)
 
 
-def annotations(cls: type) -> dict[str, Any]:
+def option_annotations(cls: type) -> dict[str, Any]:
     """The annotations, with bounds, of a class's parameters and of those of its processor."""
     processor = getattr(cls, "processor", None)
     return {**(_hints(processor) if processor else {}), **_hints(cls)}

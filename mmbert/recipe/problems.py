@@ -22,7 +22,7 @@ class Problem(NamedTuple):
         return f"{self.path} ({self.origin}): {self.message}" if self.path else f"{self.origin}: {self.message}"
 
 
-def invalid(problems: Iterable[Problem], what: str = "the recipe is") -> RecipeError:
+def recipe_error(problems: Iterable[Problem], what: str = "the recipe is") -> RecipeError:
     """The error that lists all problems, each once, in the order of the files and lines."""
     unique = sorted(set(problems), key=lambda problem: (*_place(problem.origin), problem.path))
     return RecipeError("\n".join([f"{what} not valid:", *(f"  - {problem}" for problem in unique)]))
@@ -33,19 +33,19 @@ def _place(origin: str) -> tuple[str, int]:
     return (file, int(line)) if line.isdecimal() else (origin, 0)
 
 
-def dotted(path: Path) -> str:
+def dotted_path(path: Path) -> str:
     return ".".join(map(str, path))
 
 
-def origin_of(path: Path, origins: Mapping[str, str]) -> str:
+def find_origin(path: Path, origins: Mapping[str, str]) -> str:
     """Where the value of a path, or the nearest value around it, was written."""
     for end in range(len(path), 0, -1):
-        if origin := origins.get(dotted(path[:end])):
+        if origin := origins.get(dotted_path(path[:end])):
             return origin
     return origins.get("", "recipe")
 
 
-def explain(error: ValidationError, given: Any, keys: Callable[[Path], Iterable[str]]) -> dict[Path, str]:
+def explain_errors(error: ValidationError, given: Any, keys: Callable[[Path], Iterable[str]]) -> dict[Path, str]:
     """The messages of a pydantic error by path; ``given`` is what was validated, ``keys`` the valid keys at a path."""
     groups: dict[Path, dict[Path, list[Any]]] = {}  # path of a union (or of the value itself) -> path -> errors
     for detail in error.errors(include_url=False):
@@ -127,7 +127,7 @@ def _message(details: list[Any], path: Path, value: Any, keys: Callable[[Path], 
         default = detail["msg"].removeprefix("Input should be ")
         expected[EXPECTED[kind].format(**_short(context)) if kind in EXPECTED else default] = None
     guess = nearest(value, words).partition("Valid: ")[0] if isinstance(value, str) and words else ""
-    return f"expected {' or '.join(expected)}, found {show(value)}. {guess}".rstrip(". ")
+    return f"expected {' or '.join(expected)}, found {show_value(value)}. {guess}".rstrip(". ")
 
 
 def _short(context: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _short(context: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def keys_of(model: Any, path: Path) -> list[str]:
+def valid_keys(model: Any, path: Path) -> list[str]:
     """The keys that a model, or the model inside it at a path, knows; a map's entries share one model."""
     for key in path:
         model = model.model_fields[key].annotation if _is_model(model) else get_args(model)[-1]
@@ -150,10 +150,10 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
-def show(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value as a message names it, in the words of YAML.
 
-    >>> show("3"), show(None), show({"a": 1})
+    >>> show_value("3"), show_value(None), show_value({"a": 1})
     ("'3'", 'null', 'a mapping')
     """
     if isinstance(value, Mapping):

@@ -27,7 +27,7 @@ OPEN = ConfigDict(CLOSED, extra="allow")
 CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_positions", "initializer_range")
 
 
-def known(*tables: Registry) -> Callable[[str], str]:
+def check_name_in(*tables: Registry) -> Callable[[str], str]:
     """A validator that accepts the names in the tables, which are of one kind."""
 
     def check(name: str) -> str:
@@ -46,10 +46,10 @@ def _tune(value: str) -> str:
     raise ValueError(f"expected full, frozen or top<k> (top2: the last two layers), found {value!r}")
 
 
-EncoderType = Annotated[str, AfterValidator(known(ENCODERS, TEXT))]
-FusionType = Annotated[str, AfterValidator(known(FUSIONS))]
-TaskType = Annotated[str, AfterValidator(known(TASKS))]
-SourceType = Annotated[str, AfterValidator(known(SOURCES))]
+EncoderType = Annotated[str, AfterValidator(check_name_in(ENCODERS, TEXT))]
+FusionType = Annotated[str, AfterValidator(check_name_in(FUSIONS))]
+TaskType = Annotated[str, AfterValidator(check_name_in(TASKS))]
+SourceType = Annotated[str, AfterValidator(check_name_in(SOURCES))]
 TrunkTune = Annotated[
     str, AfterValidator(_tune), Field(json_schema_extra={"pattern": "^(full|frozen|top[1-9][0-9]*)$"})
 ]

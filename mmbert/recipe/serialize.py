@@ -13,7 +13,7 @@ from ruamel.yaml.comments import CommentedSeq
 from ruamel.yaml.representer import RoundTripRepresenter
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-from mmbert.recipe.options import classes, parts
+from mmbert.recipe.options import part_classes, recipe_parts
 from mmbert.recipe.schema import CONFIG_KEYS, Recipe
 from mmbert.registry import options
 
@@ -28,7 +28,7 @@ OPERATIONAL = (
 )
 
 
-def resolve(recipe: Recipe) -> dict[str, Any]:
+def to_plain(recipe: Recipe) -> dict[str, Any]:
     """A recipe as plain values with all defaults, without the keys that do not apply to it."""
     content = recipe.model_dump(mode="json")
     if recipe.trunk.checkpoint is not None:
@@ -44,7 +44,7 @@ def resolve(recipe: Recipe) -> dict[str, Any]:
 
 def dump(recipe: Recipe) -> str:
     """A recipe as YAML with all defaults. It loads back to an equal recipe."""
-    return to_yaml(resolve(recipe))
+    return to_yaml(to_plain(recipe))
 
 
 class _Representer(RoundTripRepresenter):
@@ -81,9 +81,9 @@ def recipe_hash(recipe: Recipe) -> str:
     default that is changed does too, so it must raise ``CODE_EPOCH``.
     """
     content = recipe.model_dump(mode="json", exclude_defaults=True)
-    for path, part in parts(recipe).items():
+    for path, part in recipe_parts(recipe).items():
         given = _at(content, path)
-        for cls in classes(path[0], part):
+        for cls in part_classes(path[0], part):
             for name, parameter in options(cls).items():
                 if name in given and given[name] == to_jsonable_python(parameter.default, fallback=str):
                     del given[name]

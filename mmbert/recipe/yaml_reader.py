@@ -21,7 +21,7 @@ from ruamel.yaml.events import (
 )
 
 from mmbert.errors import RecipeError
-from mmbert.recipe.problems import Path, Problem, dotted, invalid, show
+from mmbert.recipe.problems import Path, Problem, dotted_path, recipe_error, show_value
 
 MAX_BYTES = 1_000_000
 MAX_VALUES = 10_000  # counted with aliases written out, so that a bomb of aliases stops here
@@ -51,19 +51,19 @@ class Node:
 
     def origins(self, path: Path = ()) -> Iterator[tuple[str, str]]:
         """Pairs (dotted path, origin) of this value and all in it."""
-        yield dotted(path), self.origin
+        yield dotted_path(path), self.origin
         children = self.value.items() if isinstance(self.value, dict) else ()
         for key, node in enumerate(self.value) if isinstance(self.value, list) else children:
             yield from node.origins((*path, key))
 
 
-def read(text: str, file: str, line_numbers: bool = True) -> Node:
+def read_yaml(text: str, file: str, line_numbers: bool = True) -> Node:
     """The tree of one YAML document; ``file`` is how its origins name it.
 
     Raises ``RecipeError`` on bad syntax, tags, keys that are no text, a key given twice (all of them at once), and
     where a limit is passed.
 
-    >>> read("lr: 1e-3", "a.yaml").plain()
+    >>> read_yaml("lr: 1e-3", "a.yaml").plain()
     {'lr': 0.001}
     """
     reader = _Reader(text, file, line_numbers)
@@ -72,11 +72,11 @@ def read(text: str, file: str, line_numbers: bool = True) -> Node:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         origin = f"{file}:{mark.line + 1}" if line_numbers and mark else file
-        raise invalid([Problem("", origin, f"not valid YAML: {error.problem or error.context}")]) from None
+        raise recipe_error([Problem("", origin, f"not valid YAML: {error.problem or error.context}")]) from None
     except YAMLError as error:
-        raise invalid([Problem("", file, f"not valid YAML: {' '.join(str(error).split())}")]) from None
+        raise recipe_error([Problem("", file, f"not valid YAML: {' '.join(str(error).split())}")]) from None
     if reader.problems:
-        raise invalid(reader.problems)
+        raise recipe_error(reader.problems)
     return node
 
 
@@ -150,7 +150,7 @@ class _Reader:
         while not isinstance(event := next(self.events), MappingEndEvent):
             key = self.node(event, path).value if isinstance(event, ScalarEvent) else None
             if not isinstance(key, str):
-                raise self.stop(event, path, f"expected text as a key, found {show(key)}: put a number in quotes")
+                raise self.stop(event, path, f"expected text as a key, found {show_value(key)}: put a number in quotes")
             if key == "<<" and cast(ScalarEvent, event).implicit[0]:  # not in quotes
                 raise self.stop(event, path, "merge keys (<<) are not part of YAML 1.2: use extends")
             value = self.node(next(self.events), (*path, key))
@@ -175,9 +175,9 @@ class _Reader:
         return f"{self.file}:{event.start_mark.line + 1}" if self.line_numbers else self.file
 
     def problem(self, event: Event, path: Path, message: str) -> None:
-        self.problems.append(Problem(dotted(path), self.origin(event), message))
+        self.problems.append(Problem(dotted_path(path), self.origin(event), message))
 
     def stop(self, event: Event, path: Path, message: str) -> RecipeError:
         """The error that ends reading: what follows would make no sense."""
         self.problem(event, path, message)
-        return invalid(self.problems)
+        return recipe_error(self.problems)

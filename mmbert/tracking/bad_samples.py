@@ -5,7 +5,7 @@ from pathlib import Path
 
 from accelerate.utils import gather_object
 
-from mmbert.data.collate import row_of
+from mmbert.data.collate import describe_row
 from mmbert.errors import DataError, SampleError
 from mmbert.tracking.run_folder import RunFolder
 from mmbert.types import Sample
@@ -35,7 +35,7 @@ class BadSamples:
         return len(self._found)
 
     def __contains__(self, sample: Sample) -> bool:
-        return bool(self._found) and row_of(sample) in self._found
+        return bool(self._found) and describe_row(sample) in self._found
 
     def add(self, error: SampleError) -> None:
         """One more bad value. Raises it, or ``DataError`` where the bad rows are too many."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmbert.checkpoint.resume import Identity
-from mmbert.data.collate import row_of
+from mmbert.data.collate import describe_row
 from mmbert.errors import SampleError
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions
@@ -151,7 +151,7 @@ def _example(built: Built, found: Evaluation, sample: Sample) -> dict[str, Any]:
     text = next((sample.inputs[name] for name in built.texts if name in sample.inputs), "")
     return {
         "id": sample.id,
-        "row": row_of(sample),
+        "row": describe_row(sample),
         "text": (text if isinstance(text, str) else " ".join(text))[:LETTERS],
         "group": plain(sample.attributes.get("group")),
         "true": {name: plain(sample.targets[name]) for name in tasks},

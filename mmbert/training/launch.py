@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from mmbert.data.sampler import shares
+from mmbert.data.sampler import count_pieces
 from mmbert.errors import RecipeError
 from mmbert.recipe.training import Train
 
@@ -29,7 +29,7 @@ def make_accelerator(train: Train) -> Accelerator:
     if accelerator.mixed_precision not in ("no", "bf16"):
         found = accelerator.mixed_precision
         raise RecipeError(f"--mixed_precision must be no or bf16, which needs no scaling of the loss, found {found}")
-    shares(train.batch_size, accelerator.num_processes, train.accumulate)
+    count_pieces(train.batch_size, accelerator.num_processes, train.accumulate)
     return accelerator
 
 

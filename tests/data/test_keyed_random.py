@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmbert.data.keyed_random import generator, survivors, uniform
+from mmbert.data.keyed_random import draw_kept_names, generator, uniform
 
 
 def test_uniform_is_stable():
@@ -26,7 +26,7 @@ def test_generators_differ_by_key_alone():
 
 
 def test_survivors_are_never_none():
-    drawn = [survivors(["text", "photo", "table"], 0.7, row) for row in range(2000)]
+    drawn = [draw_kept_names(["text", "photo", "table"], 0.7, row) for row in range(2000)]
     assert all(drawn)
     share = np.mean(["photo" in names for names in drawn])
     # kept by its own draw, or as the last one where all three were to go
@@ -34,13 +34,13 @@ def test_survivors_are_never_none():
 
 
 def test_survivors_at_the_ends():
-    assert survivors("ab", 0.0, 5) == {"a", "b"}
-    assert len(survivors("ab", 1.0, 5)) == 1
-    assert survivors([], 0.5, 5) == set()
+    assert draw_kept_names("ab", 0.0, 5) == {"a", "b"}
+    assert len(draw_kept_names("ab", 1.0, 5)) == 1
+    assert draw_kept_names([], 0.5, 5) == set()
 
 
 def test_survivors_with_a_rate_each():
-    drawn = [survivors("abc", {"a": 0.9, "b": 0.2}, row) for row in range(2000)]
+    drawn = [draw_kept_names("abc", {"a": 0.9, "b": 0.2}, row) for row in range(2000)]
     share = {name: sum(name in left for left in drawn) / len(drawn) for name in "abc"}
     assert share["a"] == pytest.approx(0.1, abs=0.03)
     assert share["b"] == pytest.approx(0.8, abs=0.03)
@@ -49,7 +49,7 @@ def test_survivors_with_a_rate_each():
 
 def test_another_name_changes_no_other_fate():
     for row in range(200):
-        few, many = survivors(["a", "b"], 0.5, row), survivors(["c", "b", "a"], 0.5, row)
+        few, many = draw_kept_names(["a", "b"], 0.5, row), draw_kept_names(["c", "b", "a"], 0.5, row)
         if many != {"c"} and len(few) == 2:
             assert few <= many
         if len(many & {"a", "b"}):

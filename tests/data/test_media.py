@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmbert.data.columns import media_path
+from mmbert.data.columns import resolve_media_path
 from mmbert.errors import SampleError
 
 
@@ -19,28 +19,30 @@ def test_paths_inside(root):
     expected = str(root / "deep" / "a.png")
     (root / "link.png").symlink_to(root / "deep" / "a.png")
     for path in ("deep/a.png", "./deep/../deep/a.png", expected, "link.png"):
-        assert media_path(path, root) == expected
+        assert resolve_media_path(path, root) == expected
 
 
 def test_root_may_be_a_link(root, tmp_path):
     (tmp_path / "alias").symlink_to(root)
-    assert media_path("deep/a.png", tmp_path / "alias") == str(root / "deep" / "a.png")
-    assert media_path(str(tmp_path / "alias" / "deep" / "a.png"), tmp_path / "alias") == str(root / "deep" / "a.png")
+    assert resolve_media_path("deep/a.png", tmp_path / "alias") == str(root / "deep" / "a.png")
+    assert resolve_media_path(str(tmp_path / "alias" / "deep" / "a.png"), tmp_path / "alias") == str(
+        root / "deep" / "a.png"
+    )
 
 
 def test_paths_outside(root):
     (root / "link").symlink_to(root.parent / "media-other")
     for path in ("../media-other/secret", str(root.parent / "media-other" / "secret"), "link/secret", "/etc/passwd"):
         with pytest.raises(SampleError, match="leads out of"):
-            media_path(path, root)
+            resolve_media_path(path, root)
 
 
 @pytest.mark.parametrize("path", ["b.png", "deep/a.png/b", "a\0b", "deep", "../nothing", "x" * 5000, ""])
 def test_what_is_no_file(root, path):
     with pytest.raises(SampleError, match=r"there is no file|is not the path of a file|is not a file"):
-        media_path(path, root)
+        resolve_media_path(path, root)
 
 
 def test_no_root():
     with pytest.raises(SampleError, match="Set 'media'"):
-        media_path("a.png", None)
+        resolve_media_path("a.png", None)

@@ -51,7 +51,7 @@ def test_long_runs_have_the_shares_exactly(case, expected):
         drawn += counts(found, epoch)
         assert drawn.sum() == SIZE * (epoch + 1)
         assert np.abs(drawn - SIZE * (epoch + 1) * np.array(expected)).max() < 1
-    assert found.shares(7) == pytest.approx(expected)
+    assert found.proportions(7) == pytest.approx(expected)
 
 
 def test_equal_shares_are_equal_after_as_many_epochs_as_groups():
@@ -63,11 +63,11 @@ def test_equal_shares_are_equal_after_as_many_epochs_as_groups():
 def test_annealing_goes_from_the_first_value_to_the_last_and_stays():
     found = mixture("annealed")
     for epoch, alpha in [(0, 1.0), (1, 0.84), (5, 0.2), (6, 0.2), (99, 0.2)]:
-        assert found.shares(epoch) == pytest.approx(SIZES**alpha / (SIZES**alpha).sum())
-    rising = [found.shares(epoch)[2] for epoch in range(6)]
+        assert found.proportions(epoch) == pytest.approx(SIZES**alpha / (SIZES**alpha).sum())
+    rising = [found.proportions(epoch)[2] for epoch in range(6)]
     assert all(one < other for one, other in pairwise(rising))
     single = Mixture(3, GROUPS, NAMES, alpha=(1.0, 0.0), epochs=1)
-    assert single.shares(0) == pytest.approx([1 / 3] * 3)  # a run of one epoch has the end value
+    assert single.proportions(0) == pytest.approx([1 / 3] * 3)  # a run of one epoch has the end value
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -123,7 +123,7 @@ def test_the_mixed_plan_is_stable():
 def test_a_rare_group_waits_for_its_turn():
     found = Mixture(0, GROUPS, NAMES, weights={"large": 1e6, "middle": 1, "small": 500})
     drawn = np.cumsum([counts(found, epoch) for epoch in range(50)], 0)
-    assert np.abs(drawn[-1] - 5000 * found.shares(0)).max() < 1
+    assert np.abs(drawn[-1] - 5000 * found.proportions(0)).max() < 1
     assert (np.diff(drawn, axis=0) >= 0).all()
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mmbert.data.splits import FRACTIONS, SPLITS, Split, by_column, by_hash, rows_in
+from mmbert.data.splits import FRACTIONS, SPLITS, Split, rows_of_split, split_by_column, split_by_hash
 from mmbert.errors import DataError, RecipeError
 
 GROUPS = [f"group {number}" for number in range(4000)]
@@ -19,7 +19,7 @@ def names(parts):
 
 def test_hash_split_is_stable():
     """Golden: the split of a group never changes."""
-    assert names(by_hash(["1", "5", "14", "64-17-5", "水"], FRACTIONS, 0)) == [
+    assert names(split_by_hash(["1", "5", "14", "64-17-5", "水"], FRACTIONS, 0)) == [
         "train",
         "validation",
         "test",
@@ -29,21 +29,21 @@ def test_hash_split_is_stable():
 
 
 def test_hash_split_has_the_fractions():
-    shares = np.bincount(by_hash(GROUPS, FRACTIONS, 0), minlength=3) / len(GROUPS)
+    shares = np.bincount(split_by_hash(GROUPS, FRACTIONS, 0), minlength=3) / len(GROUPS)
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.02)
 
 
 def test_hash_split_depends_on_seed_and_group_alone():
-    parts = by_hash(GROUPS, FRACTIONS, 0)
-    np.testing.assert_array_equal(by_hash(GROUPS[::-1], FRACTIONS, 0), parts[::-1])
+    parts = split_by_hash(GROUPS, FRACTIONS, 0)
+    np.testing.assert_array_equal(split_by_hash(GROUPS[::-1], FRACTIONS, 0), parts[::-1])
     reordered = {name: FRACTIONS[name] for name in reversed(FRACTIONS)}
-    np.testing.assert_array_equal(by_hash(GROUPS, reordered, 0), parts)
-    assert (by_hash(GROUPS, FRACTIONS, 1) != parts).any()
+    np.testing.assert_array_equal(split_by_hash(GROUPS, reordered, 0), parts)
+    assert (split_by_hash(GROUPS, FRACTIONS, 1) != parts).any()
 
 
 @pytest.mark.parametrize("fractions", [{"train": 0.8, "test": 0.2}, {"train": 0.8, "validation": 0.0, "test": 0.2}])
 def test_validation_is_always_made(fractions):
-    shares = np.bincount(by_hash(GROUPS, fractions, 0), minlength=3) / len(GROUPS)
+    shares = np.bincount(split_by_hash(GROUPS, fractions, 0), minlength=3) / len(GROUPS)
     np.testing.assert_allclose(shares, [0.72, 0.08, 0.2], atol=0.02)
 
 
@@ -57,41 +57,41 @@ def test_validation_is_always_made(fractions):
 )
 def test_wrong_fractions(fractions, message):
     with pytest.raises(RecipeError, match=message):
-        by_hash(GROUPS, fractions, 0)
+        split_by_hash(GROUPS, fractions, 0)
 
 
 def test_column_spellings():
     values = ["train", "Training", " VAL ", "valid", "dev", "development", "validation", "test", "testing"]
     keys = [str(row) for row in range(len(values))]
-    assert names(by_column(values, keys, 0, place)) == ["train"] * 2 + ["validation"] * 5 + ["test"] * 2
+    assert names(split_by_column(values, keys, 0, place)) == ["train"] * 2 + ["validation"] * 5 + ["test"] * 2
 
 
 def test_column_without_validation_holds_out_training_groups():
     values = ["train"] * 3000 + ["test"] * 1000
-    parts = by_column(values, GROUPS, 0, place)
+    parts = split_by_column(values, GROUPS, 0, place)
     assert (parts[3000:] == 2).all()
     np.testing.assert_allclose(np.bincount(parts[:3000], minlength=2) / 3000, [0.9, 0.1], atol=0.02)
-    held = by_column(["train"] * 100, [str(row % 10) for row in range(100)], 2, place)
+    held = split_by_column(["train"] * 100, [str(row % 10) for row in range(100)], 2, place)
     assert all(len({*held[group::10]}) == 1 for group in range(10))
 
 
 def test_unknown_split_names_the_row():
     with pytest.raises(DataError, match=r"a.csv row 2: no split is called 'tarin'. Did you mean 'train'"):
-        by_column(["train", "tarin"], ["a", "b"], 0, place)
+        split_by_column(["train", "tarin"], ["a", "b"], 0, place)
     with pytest.raises(DataError, match=r"a.csv row 1: no split is called None"):
-        by_column([None], ["a"], 0, place)
+        split_by_column([None], ["a"], 0, place)
 
 
 def test_group_in_two_splits_names_both_rows():
     with pytest.raises(DataError, match=r"'x' is in train \(a.csv row 1\) and in test \(a.csv row 3\)"):
-        by_column(["train", "test", "test"], ["x", "y", "x"], 0, place)
+        split_by_column(["train", "test", "test"], ["x", "y", "x"], 0, place)
 
 
 def test_rows_in():
     parts = np.array([0, 2, 0, 1])
-    assert rows_in("train", parts).tolist() == [0, 2]
+    assert rows_of_split("train", parts).tolist() == [0, 2]
     with pytest.raises(DataError, match=r"no split is called 'valid'. Did you mean 'validation'"):
-        rows_in("valid", parts)
+        rows_of_split("valid", parts)
 
 
 def test_split_is_a_sequence():

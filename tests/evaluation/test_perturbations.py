@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import torch
 
-from mmbert.data.keyed_random import survivors
+from mmbert.data.keyed_random import draw_kept_names
 from mmbert.evaluation.perturbations import NONE, RATES, exchanged, missing, whole
 
 ROWS = 1000
@@ -30,7 +30,7 @@ def test_what_is_missing_is_what_training_would_drop():
     for row in range(50):
         names = [name for name, own in SOME.items() if own[row]]
         left = {name for name in names if view[name][row] == row}
-        assert left == survivors(names, 0.6, 1, int(IDS[row]), "missing")
+        assert left == draw_kept_names(names, 0.6, 1, int(IDS[row]), "missing")
         assert all(view[name][row] == NONE for name in SOME if name not in left)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mmbert.errors import DataError, IntegrityError
-from mmbert.io.download import INDEX, Package, cache_folder, fetch, members, open_member
+from mmbert.io.download import INDEX, Package, archive_members, cache_folder, fetch, open_member
 
 KINDS = {
     "wheel": "tiny_set-1.0-py3-none-any.whl",
@@ -209,8 +209,8 @@ def test_the_cache_is_where_the_platform_keeps_caches(monkeypatch, tmp_path):
 @pytest.mark.parametrize("kind", ARCHIVES)
 def test_archives_of_every_kind_read_alike(kind, tmp_path):
     path = archive(kind, tmp_path, FILES)
-    assert {name: read() for name, read in members(path)} == FILES
-    assert [name for name, _ in members(path)] == list(FILES)
+    assert {name: read() for name, read in archive_members(path)} == FILES
+    assert [name for name, _ in archive_members(path)] == list(FILES)
     assert open_member(path, "tiny/a.txt").read() == b"first"
     with pytest.raises(IntegrityError, match=r"no member 'tiny/c.txt'.*tiny/a.txt"):
         open_member(path, "tiny/c.txt")
@@ -222,7 +222,7 @@ def test_a_member_that_leaves_the_archive_is_refused(kind, name, tmp_path):
     path = archive(kind, tmp_path, {"tiny/a.txt": b"first", name: b"harm"})
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(IntegrityError, match="it is not read"):
-        list(members(path))
+        list(archive_members(path))
     with pytest.raises(IntegrityError, match="it is not read"):
         open_member(path, name)
     assert sorted(tmp_path.rglob("*")) == before
@@ -234,7 +234,7 @@ def test_a_member_that_leaves_the_archive_is_refused(kind, name, tmp_path):
 def test_a_link_or_device_in_an_archive_is_refused(kind, mode, tmp_path):
     path = archive(kind, tmp_path, {"tiny/a.txt": b"first", "tiny/odd": b""}, mode)
     with pytest.raises(IntegrityError, match="a link or a device"):
-        list(members(path))
+        list(archive_members(path))
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.BLKTYPE, tarfile.CHRTYPE])
@@ -244,7 +244,7 @@ def test_a_hard_link_pipe_or_device_in_a_tar_is_refused(kind, tmp_path):
     path = tmp_path / KINDS["sdist"]
     path.write_bytes(gzip.compress(tar([(tarfile.TarInfo("tiny/a.txt"), b"first"), (odd, b"")])))
     with pytest.raises(IntegrityError, match="holds 'tiny/odd', a path that leaves it, a link or a device"):
-        list(members(path))
+        list(archive_members(path))
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
@@ -254,7 +254,7 @@ def test_a_truncated_archive_is_named(kind, share, tmp_path):
     contents = path.read_bytes()
     path.write_bytes(contents[: int(share * len(contents))])
     with pytest.raises(IntegrityError, match=KINDS[kind]):
-        [read() for _, read in members(path)]
+        [read() for _, read in archive_members(path)]
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
@@ -264,4 +264,4 @@ def test_a_flipped_bit_is_noticed(kind, tmp_path):
     contents[-400] ^= 1  # in the contents of the last file, in each kind
     path.write_bytes(contents)
     with pytest.raises(IntegrityError, match="truncated or damaged"):
-        [read() for _, read in members(path)]
+        [read() for _, read in archive_members(path)]

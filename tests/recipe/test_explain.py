@@ -8,8 +8,8 @@ from encoders import ENCODERS
 from mmbert.errors import RecipeError
 from mmbert.recipe.explain import recipe_schema, show_part, show_recipe
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.options import option_model
-from mmbert.recipe.yaml_reader import read
+from mmbert.recipe.options import make_option_model
+from mmbert.recipe.yaml_reader import read_yaml
 from tasks import TASKS
 
 
@@ -22,7 +22,7 @@ def test_show_recipe_tells_where_each_value_was_written(write):
     assert lines["side: 32"] == "recipe.yaml:5"
     assert lines["workers: 0"] == lines["clip: 1.0"] == "default"
     assert len({line.index("#") for line in shown.splitlines() if "#" in line}) == 1  # aligned
-    assert read(shown, "shown").plain() == loaded.resolved
+    assert read_yaml(shown, "shown").plain() == loaded.resolved
 
 
 def test_show_part_lists_options_of_the_part_and_its_processor():
@@ -46,9 +46,9 @@ def test_two_classes_cannot_share_an_option():
         def __init__(self, *, rows: int = 2): ...
 
     with pytest.raises(RecipeError, match="Two cannot have the option 'rows'"):
-        option_model("both", [One, Two])
+        make_option_model("both", [One, Two])
     with pytest.raises(RecipeError, match="One cannot have the option 'rows'"):
-        option_model("one", [One], taken=["rows"])
+        make_option_model("one", [One], taken=["rows"])
 
 
 def test_the_json_schema_knows_the_options_of_each_type():

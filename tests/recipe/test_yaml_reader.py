@@ -6,7 +6,7 @@ import pytest
 
 from mmbert.errors import RecipeError
 from mmbert.recipe.serialize import to_yaml
-from mmbert.recipe.yaml_reader import MAX_VALUES, read
+from mmbert.recipe.yaml_reader import MAX_VALUES, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ from mmbert.recipe.yaml_reader import MAX_VALUES, read
     ],
 )
 def test_plain_scalars_follow_the_core_schema(written, value):
-    found = read(f"key: {written}", "a.yaml").plain()["key"]
+    found = read_yaml(f"key: {written}", "a.yaml").plain()["key"]
     assert found == value
     assert type(found) is type(value)
 
 
 def test_every_value_knows_its_line():
-    tree = read("a: 1\nb:\n  c: {d: 2}\n  e:\n    - 3\n    - 4\n", "x.yaml")
+    tree = read_yaml("a: 1\nb:\n  c: {d: 2}\n  e:\n    - 3\n    - 4\n", "x.yaml")
     assert dict(tree.origins()) == {
         "": "x.yaml:1",
         "a": "x.yaml:1",
@@ -53,7 +53,7 @@ def test_every_value_knows_its_line():
 
 
 def test_an_alias_stands_for_its_value():
-    assert read("a: &x {k: [1, 2]}\nb: *x\n", "x").plain() == {"a": {"k": [1, 2]}, "b": {"k": [1, 2]}}
+    assert read_yaml("a: &x {k: [1, 2]}\nb: *x\n", "x").plain() == {"a": {"k": [1, 2]}, "b": {"k": [1, 2]}}
 
 
 def bomb(levels: int = 9) -> str:
@@ -93,7 +93,7 @@ def test_refused_with_place_and_reason(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     start = time.perf_counter()
     with pytest.raises(RecipeError) as caught:
-        read(text, "x.yaml")
+        read_yaml(text, "x.yaml")
     assert time.perf_counter() - start < 3
     assert message in str(caught.value)
     assert str(caught.value).startswith("the recipe is not valid:\n  - ")
@@ -126,4 +126,4 @@ def test_what_is_written_reads_back():
         "empty": [[], {}],
         "nested": {"a": {"b": {}}},
     }
-    assert read(to_yaml(content), "x").plain() == content
+    assert read_yaml(to_yaml(content), "x").plain() == content

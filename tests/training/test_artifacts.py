@@ -10,7 +10,7 @@ import torch
 
 from mmbert import api
 from mmbert.ablation.by_example import by_example
-from mmbert.data.collate import row_of
+from mmbert.data.collate import describe_row
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, load_predictions
 from mmbert.tracking.run_folder import RunFolder, read_log
 from mmbert.training import artifacts
@@ -64,7 +64,7 @@ def test_an_example_is_a_row_of_the_test_split_beside_its_prediction(run, opened
     assert any("text" not in sample.inputs for sample in samples.values())  # absent: 0.2
     for line in found:
         sample = samples[line["id"]]
-        assert line["row"] == row_of(sample)
+        assert line["row"] == describe_row(sample)
         text = sample.inputs.get("text", "")
         assert line["text"] == (text if isinstance(text, str) else " ".join(text))[:200]
         assert line["group"] == sample.attributes.get("group")

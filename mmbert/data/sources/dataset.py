@@ -10,12 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from mmbert.contracts import Builder, Field, Source
-from mmbert.data.arrow import Rows, write_rows
-from mmbert.data.columns import known
+from mmbert.data.arrow import ArrowRows, write_rows
+from mmbert.data.columns import check_column_exists
 from mmbert.data.splits import Split
 from mmbert.errors import DataError
 from mmbert.io import download
-from mmbert.io.cache import made_once, progress
+from mmbert.io.cache import make_once, progress
 
 LAYOUT = 1  # raise it when what is kept in the cache changes
 
@@ -38,10 +38,10 @@ def prepare(builder: Builder) -> Path:
         with progress(f"preparing {title}") as tell:
             frame = builder.build(folder, tell)
         for column in {*builder.columns, builder.key, *filter(None, [builder.group])}:
-            known(title, column, list(frame.columns), "its builder")
+            check_column_exists(title, column, list(frame.columns), "its builder")
         write_rows(folder, [("", _table(title, frame))])
 
-    return made_once(download.cache_folder() / "datasets" / f"{title}-{digest}", make)
+    return make_once(download.cache_folder() / "datasets" / f"{title}-{digest}", make)
 
 
 class DatasetSource(Source):
@@ -77,10 +77,10 @@ class DatasetSource(Source):
         return self._rows.split(name)
 
     @cached_property
-    def _rows(self) -> Rows:
+    def _rows(self) -> ArrowRows:
         folder = prepare(self._builder)
         key = self._builder.key
-        return Rows(self._name, folder, *self._fields, key=key, group=self._group, media=folder, **self._options)
+        return ArrowRows(self._name, folder, *self._fields, key=key, group=self._group, media=folder, **self._options)
 
 
 def _table(title: str, frame: pd.DataFrame) -> pa.Table:

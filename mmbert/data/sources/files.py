@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 from mmbert.contracts import Field, Source
-from mmbert.data.arrow import Rows, write_rows
+from mmbert.data.arrow import ArrowRows, write_rows
 from mmbert.data.readers import FORMATS, read_tables
 from mmbert.data.sources.hub import HUB, hub_rows
 from mmbert.data.splits import Split
 from mmbert.errors import DataError, nearest
 from mmbert.io import download
-from mmbert.io.cache import made_once
+from mmbert.io.cache import make_once
 
 LAYOUT = 1  # raise it when what is kept in the cache changes
 
@@ -69,7 +69,7 @@ class FilesSource(Source):
         return self._rows.split(name)
 
     @cached_property
-    def _rows(self) -> Rows:
+    def _rows(self) -> ArrowRows:
         if not all(self._paths) or not self._paths:
             raise DataError(f"{self._name}: 'path' must name a file or {HUB}OWNER/NAME, however it is empty")
         media = self._media
@@ -79,7 +79,7 @@ class FilesSource(Source):
             folder = self._read()
             media = media or Path(self._paths[0]).expanduser().parent
         media = None if media is None else Path(media).expanduser()
-        return Rows(self._name, folder, *self._fields, media=media, **self._options)
+        return ArrowRows(self._name, folder, *self._fields, media=media, **self._options)
 
     def _read(self) -> Path:
         names = {Path(path).expanduser(): path for path in self._paths}
@@ -94,6 +94,6 @@ class FilesSource(Source):
         ]
         state = hashlib.blake2b(json.dumps([LAYOUT, states]).encode(), digest_size=16).hexdigest()
         folder = download.cache_folder() / "files" / state
-        return made_once(
+        return make_once(
             folder, lambda folder: write_rows(folder, ((names[file], table) for file, table in read_tables([*names])))
         )

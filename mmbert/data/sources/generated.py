@@ -7,8 +7,8 @@ import numpy as np
 from annotated_types import Ge, Lt
 
 from mmbert.contracts import Field, Source
-from mmbert.data.keyed_random import generator, survivors, uniform
-from mmbert.data.splits import FRACTIONS, Split, by_hash, rows_in
+from mmbert.data.keyed_random import draw_kept_names, generator, uniform
+from mmbert.data.splits import FRACTIONS, Split, rows_of_split, split_by_hash
 from mmbert.types import Sample, sample_id
 
 
@@ -33,21 +33,21 @@ class GeneratedSource(Source):
     ):
         self._name, self._inputs, self._targets = name, inputs, targets
         self._seed, self._absent = seed, absent
-        self._splits = by_hash([str(row + 1) for row in range(rows)], FRACTIONS, seed)
+        self._splits = split_by_hash([str(row + 1) for row in range(rows)], FRACTIONS, seed)
 
     @property
     def fields(self) -> frozenset[str]:
         return frozenset({*self._inputs, *self._targets})
 
     def split(self, name: str) -> Split:
-        return Split(self.sample, rows_in(name, self._splits), self._samples)
+        return Split(self.sample, rows_of_split(name, self._splits), self._samples)
 
     def _samples(self, rows: np.ndarray, names: Collection[str] | None) -> Iterator[Sample]:
         return (self.sample(row, names) for row in rows.tolist())
 
     def sample(self, row: int, names: Collection[str] | None = None) -> Sample:
         """The sample of a row, counted from 0, with the inputs and targets in ``names``, by default all."""
-        inputs = survivors(self._inputs, self._absent, self._seed, row, "inputs")
+        inputs = draw_kept_names(self._inputs, self._absent, self._seed, row, "inputs")
         targets = {name for name in self._targets if uniform(self._seed, row, "targets", name) >= self._absent}
         if names is not None:
             inputs, targets = inputs & {*names}, targets & {*names}

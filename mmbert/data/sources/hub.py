@@ -11,7 +11,7 @@ from mmbert.data.arrow import write_rows
 from mmbert.data.splits import SPELLINGS
 from mmbert.errors import DataError, nearest
 from mmbert.io import download
-from mmbert.io.cache import made_once
+from mmbert.io.cache import make_once
 
 HUB = "hub:"
 
@@ -34,7 +34,7 @@ def hub_rows(path: str) -> Path:
         raise DataError(f"'{path}' has no split for training, validation or test. {nearest('train', map(str, found))}")
     state = [path, *(f"{split} {rows._fingerprint}" for split, rows in splits.items())]
     folder = download.cache_folder() / "files" / hashlib.blake2b("\n".join(state).encode(), digest_size=16).hexdigest()
-    return made_once(folder, lambda folder: write_rows(folder, _tables(path, splits)))
+    return make_once(folder, lambda folder: write_rows(folder, _tables(path, splits)))
 
 
 def _tables(path: str, splits: dict[str, Any]) -> Iterator[tuple[str, pa.Table]]:

@@ -8,7 +8,7 @@ from annotated_types import Ge, Le
 
 from mmbert.contracts import Field, Source
 from mmbert.data.keyed_random import generator, uniform
-from mmbert.data.splits import FRACTIONS, Split, by_hash, rows_in
+from mmbert.data.splits import FRACTIONS, Split, rows_of_split, split_by_hash
 from mmbert.errors import DataError, nearest
 from mmbert.types import Sample, sample_id
 
@@ -54,7 +54,7 @@ class OracleSource(Source):
         self._seed = seed
         self._carries = carries or dict.fromkeys(inputs, "a")
         self._flip = flip if isinstance(flip, dict) else dict.fromkeys(self._carries, flip)
-        self._splits = by_hash([str(row + 1) for row in range(rows)], FRACTIONS, seed)
+        self._splits = split_by_hash([str(row + 1) for row in range(rows)], FRACTIONS, seed)
         for asked, by in ((inputs, "the recipe"), (self._flip, "'flip'")):
             for other in asked.keys() - self._carries.keys():
                 close = nearest(other, self._carries)
@@ -70,7 +70,7 @@ class OracleSource(Source):
         return frozenset({*self._inputs, *self._targets})
 
     def split(self, name: str) -> Split:
-        return Split(self.sample, rows_in(name, self._splits), self._samples)
+        return Split(self.sample, rows_of_split(name, self._splits), self._samples)
 
     def _samples(self, rows: np.ndarray, names: Collection[str] | None) -> Iterator[Sample]:
         return (self.sample(row, names) for row in rows.tolist())

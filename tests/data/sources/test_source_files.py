@@ -12,7 +12,7 @@ from data_parts import Anything, Letters, Number, Photo, all_samples, fields
 
 from mmbert.contracts import Field
 from mmbert.data.sources.files import FilesSource
-from mmbert.data.splits import FRACTIONS, by_hash, rows_in
+from mmbert.data.splits import FRACTIONS, rows_of_split, split_by_hash
 from mmbert.errors import DataError, SampleError
 from mmbert.types import sample_id
 
@@ -51,8 +51,8 @@ def source(path, inputs=INPUTS, targets=None, **options):
 def test_formats_agree(tmp_path, suffix, split):
     """The same rows give the same samples whatever the format; what is missing is an absent key."""
     found = source(saved(tmp_path / f"a{suffix}"), targets=fields(Anything, "label"), split_seed=1).split(split)
-    parts = by_hash(list(FRAME["id"]), FRACTIONS, 1)
-    assert [sample.attributes["row"] - 1 for sample in found] == rows_in(split, parts).tolist()
+    parts = split_by_hash(list(FRAME["id"]), FRACTIONS, 1)
+    assert [sample.attributes["row"] - 1 for sample in found] == rows_of_split(split, parts).tolist()
     for sample in found:
         row = sample.attributes["row"] - 1
         assert sample.id == sample_id("molecules", f"m{row}")
