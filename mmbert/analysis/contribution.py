@@ -8,28 +8,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from accelerate import Accelerator
 
-from mmbert.analysis.encoded_rows import encode, reader
+from mmbert.analysis.encoded_rows import encode_rows, model_for_encoded_rows
+from mmbert.analysis.outputs import TaskOutputs, labelled_outputs
 from mmbert.analysis.probe import (
     Probe,
-    Said,
-    additive,
-    areas,
-    contributions,
-    errors_of_gain,
-    of_constant,
-    of_exchanged,
-    of_labelled,
-    of_missing,
-    of_subsets,
-    score,
+    compare_to_additive,
+    predict_constant,
+    retained_by_task,
+    score_predictions,
+    score_subsets,
+    score_with_corrupted,
+    score_with_missing,
+    shapley_contributions,
+    standard_errors_of_gain,
 )
 from mmbert.analysis.tables import tell
 from mmbert.data.keyed_random import uniform
 from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
-from mmbert.evaluation.calibration import RANGE, best_temperature, calibration
+from mmbert.evaluation.calibration import TEMPERATURES, best_temperature, calibration
 from mmbert.evaluation.perturbations import RATES
-from mmbert.evaluation.results import primary
+from mmbert.evaluation.results import primary_metric
 from mmbert.experiment.build import Built
 from mmbert.inference.predict import open_run
 from mmbert.tracking.console import Console
@@ -74,9 +73,9 @@ def measure_contributions(run: str | Path, *, split: str = "test", rows: int | N
     model = built.model.to(device)
     console.say(f"reading at most {rows} rows of the {split} split ...")
     chosen = _chosen(built, split, rows)
-    encoded = encode(model, _batches(built, split, chosen), device=device)
+    encoded = encode_rows(model, _batches(built, split, chosen), device=device)
     groups = {row.sample.id: row.sample.attributes["group"] for row in chosen if "group" in row.sample.attributes}
-    probe = Probe(reader(model), encoded, groups, built.recipe.train.seed, device)
+    probe = Probe(model_for_encoded_rows(model), encoded, groups, built.recipe.train.seed, device)
     made = _measured(built, probe, split, rows, console)
     made = {"split": split, "rows": len(encoded.ids), "of": len(built.items(split)), "seed": probe.seed, **made}
     tell(made, console)
@@ -91,37 +90,37 @@ def _measured(built: Built, probe: Probe, split: str, rows: int, console: Consol
     found = probe.evaluate()
     if not found.scores:
         raise DataError(f"expected labels in the rows of the {split} split, found none")
-    said = of_constant(probe, found)
-    chance = score(probe, found, said)
+    said = predict_constant(probe, found)
+    chance = score_predictions(probe, found, said)
     tasks = {
-        name: {"metric": primary(scores), "rows": len(found.targets[name]),
-               "lower_is_better": primary(scores) in probe.task(name).lower_is_better}
+        name: {"metric": primary_metric(scores), "rows": len(found.targets[name]),
+               "lower_is_better": primary_metric(scores) in probe.task(name).lower_is_better}
         for name, scores in found.scores.items()
     }  # fmt: skip
     made: dict[str, Any] = {"inputs": inputs, "tasks": tasks, "constant": chance, "subsets": [], "contributions": {}}
     if len(inputs) <= MOST_INPUTS:
         console.say(f"scores of {2 ** len(inputs)} subsets of the inputs ...")
-        values = of_subsets(probe, found, chance)
+        values = score_subsets(probe, found, chance)
         made["subsets"] = [{"inputs": sorted(subset), "scores": scores} for subset, scores in values.items()]
-        made["contributions"] = contributions(probe, values)
+        made["contributions"] = shapley_contributions(probe, values)
     else:
         notes.append(f"{len(inputs)} inputs have {2 ** len(inputs)} subsets, more than the {2**MOST_INPUTS} that are "
                      "scored: subsets and contributions are left out.")  # fmt: skip
     console.say("scores with inputs absent, or corrupted ...")
-    errors = errors_of_gain(probe, found, said)
-    curves = {f"{name} corrupted": of_exchanged(probe, name) for name in inputs}
+    errors = standard_errors_of_gain(probe, found, said)
+    curves = {f"{name} corrupted": score_with_corrupted(probe, name) for name in inputs}
     if len(inputs) > 1:
-        curves = {"absent at random": of_missing(probe), **curves}
+        curves = {"absent at random": score_with_missing(probe), **curves}
     else:
         notes.append("The only input is never absent: there is no curve of that.")
     made["rates"], made["curves"], refused = [0.0, *RATES], {}, {}
     for name, points in curves.items():
         curve = [found.scores, *points]
-        area, refused = areas(probe, curve, chance, errors)
+        area, refused = retained_by_task(probe, curve, chance, errors)
         made["curves"][name] = {"scores": curve, "areas": area}
     notes += refused.values()
     console.say("the additive projection ...")
-    made["additive"] = additive(probe, found, most=ADDITIVE_ROWS, batch=size)
+    made["additive"] = compare_to_additive(probe, found, most=ADDITIVE_ROWS, batch=size)
     made["calibration"] = _calibrated(built, probe, split, rows)
     return {**made, "notes": notes}
 
@@ -162,10 +161,10 @@ def _calibrated(built: Built, probe: Probe, split: str, rows: int) -> dict[str, 
     """
     kinds = {name: kind for name, task in probe.model.tasks.items()
              if (kind := getattr(task, "baseline", None)) in ("classification", "multilabel")}  # fmt: skip
-    found = of_labelled(probe.model, probe.encoded.batches(), kinds, device=probe.device)
+    found = labelled_outputs(probe.model, probe.encoded.batches(), kinds, device=probe.device)
     fitted = {}
     if kinds and split != "validation":
-        fitted = of_labelled(
+        fitted = labelled_outputs(
             built.model, _batches(built, "validation", _chosen(built, "validation", rows)), kinds, device=probe.device
         )
     made = {}
@@ -175,12 +174,12 @@ def _calibrated(built: Built, probe: Probe, split: str, rows: int) -> dict[str, 
             temperature = best_temperature(*_arrays(fitted[name]))
             after = calibration(*_arrays(said), temperature=temperature)._asdict()
             made[name] |= {"temperature": temperature, "after": after}
-            if not RANGE[0] * 1.01 < temperature < RANGE[1] / 1.01:
+            if not TEMPERATURES[0] * 1.01 < temperature < TEMPERATURES[1] / 1.01:
                 made[name]["at_bound"] = True
     return made
 
 
-def _arrays(said: Said) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def _arrays(said: TaskOutputs) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Logits, what is true and, of labels, what is known."""
     known = said.targets.get("known")
     return said.outputs.numpy(), said.targets["target"].numpy(), None if known is None else known.numpy()

@@ -1,7 +1,7 @@
-"""The rows of a split, each encoded once, and batches put together of them anew: an input absent, or another row's.
+"""Rows that are encoded once, and batches made of them: with inputs absent, or taken from other rows.
 
-What is absent in such a batch is an absent key, or a row that is not in ``Present.rows``: the model reads it as it
-reads a row that never had the input.
+An input that is absent in such a batch is an absent key, or a row that is not in ``Present.rows``: the model reads it
+as it reads a row that never had the input.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,57 +12,75 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Layer, Trunk
-from mmbert.evaluation.perturbations import NONE, View, whole
+from mmbert.evaluation.perturbations import NONE, View, unchanged_view
 from mmbert.io.bounded_cache import BoundedCache
 from mmbert.layers.masked import join, pad
 from mmbert.model import MMBert
 from mmbert.types import Batch, Present, Tokens
 
-TEXT = ("tokens", "mask", "unit")  # of a text before the trunk: its ids in the place of values
+TEXT = ("tokens", "mask", "unit")  # of a text before the trunk: token ids in the place of values
+MAX_BYTES = 800_000_000  # of cached texts: half a million tokens at a width of 384
+
+Key = tuple[tuple[str, bytes, bytes], ...]  # of each text of a row: its name, tokens and units
 
 
 @dataclass(frozen=True)
-class Column:
-    """One input of all rows, on the CPU: their tokens one behind the other, padding left out.
+class EncodedColumn:
+    """One input of all rows, on the CPU: the tokens of the rows one after another, without padding.
 
-    A row's are the ``length`` tokens from ``start`` on; behind the last row's stands one of padding.
+    The tokens of a row are the ``length`` ones from ``start``; after the last row comes one token of padding.
+
+    Attributes:
+        has: which rows have the input, bool [rows].
+        start: int64 [rows].
+        length: int64 [rows].
+        tokens: [tokens of all rows, ...].
     """
 
-    has: Tensor  # [rows] bool
-    start: Tensor  # [rows] int64
-    length: Tensor  # [rows] int64
-    tokens: Tokens  # [tokens of all rows, ...]
+    has: Tensor
+    start: Tensor
+    length: Tensor
+    tokens: Tokens
 
     def take(self, sources: Tensor) -> tuple[Tensor, Tokens] | None:
-        """The tokens [present, length, ...] of rows ``sources`` [any], and their places in it; None for none at all."""
-        places = ((sources != NONE) & self.has[sources.clamp(min=0)]).nonzero().squeeze(1)
-        if not len(places):
+        """The input of some rows.
+
+        Args:
+            sources: row numbers, int64 [any]; -1 for none.
+
+        Returns:
+            The positions in ``sources`` of rows that have the input, and their tokens [present, length, ...]; None
+            where no row has it.
+        """
+        positions = ((sources != NONE) & self.has[sources.clamp(min=0)]).nonzero().squeeze(1)
+        if not len(positions):
             return None
-        own = sources[places]
-        step = torch.arange(max(int(self.length[own].max()), 1))
-        at = torch.where(step < self.length[own, None], self.start[own, None] + step, len(self.tokens.mask) - 1)
-        return places, Tokens(*(part[at] for part in self.tokens))
+        rows = sources[positions]
+        step = torch.arange(max(int(self.length[rows].max()), 1))
+        index = torch.where(step < self.length[rows, None], self.start[rows, None] + step, len(self.tokens.mask) - 1)
+        return positions, Tokens(*(part[index] for part in self.tokens))
 
 
 @dataclass
-class _Parts:
-    """A column in the making."""
+class _ColumnBuilder:
+    """Collects the batches of one input."""
 
     rows: list[Tensor] = field(default_factory=list)
     lengths: list[Tensor] = field(default_factory=list)
     tokens: list[Tokens] = field(default_factory=list)
 
     def add(self, rows: Tensor, tokens: Tokens) -> None:
-        """Tokens [present, length, ...] of some rows; what is behind the last real one is left out."""
+        """Add tokens [present, length, ...] of some rows, cut after the last real token of each row."""
         step = torch.arange(tokens.mask.shape[1])
         ends = torch.where(tokens.mask, step + 1, 0)
         length = torch.cat([torch.zeros(len(rows), 1, dtype=torch.int64), ends], 1).amax(1)
-        kept = step < length[:, None]
+        inside = step < length[:, None]
         self.rows.append(rows)
         self.lengths.append(length)
-        self.tokens.append(Tokens(*(part[kept] for part in tokens)))
+        self.tokens.append(Tokens(*(part[inside] for part in tokens)))
 
-    def column(self, size: int) -> Column:
+    def column(self, size: int) -> EncodedColumn:
+        """The column of ``size`` rows."""
         rows, lengths = torch.cat(self.rows), torch.cat(self.lengths)
         start, length = torch.zeros(size, dtype=torch.int64), torch.zeros(size, dtype=torch.int64)
         start[rows], length[rows] = lengths.cumsum(0) - lengths, lengths
@@ -74,15 +92,21 @@ class _Parts:
         )
         has = torch.zeros(size, dtype=torch.bool)
         has[rows] = True
-        return Column(has, start, length, padded)
+        return EncodedColumn(has, start, length, padded)
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Rows in the order in which they were read. Batches are for what ``reader`` makes of the model."""
+class EncodedRows:
+    """Encoded rows in the order in which they were read. Their batches are for the model of ``model_for_encoded_rows``.
 
-    columns: Mapping[str, Column]  # by input
-    bare: list[Batch]  # the batches as they were read, without inputs
+    Attributes:
+        columns: by input.
+        bare: the batches as they were read, without inputs.
+        texts: the inputs that are text.
+    """
+
+    columns: Mapping[str, EncodedColumn]
+    bare: list[Batch]
     texts: frozenset[str]
 
     @property
@@ -96,18 +120,22 @@ class Encoded:
         return {name: column.has for name, column in self.columns.items()}
 
     def inputs(self, view: View) -> dict[str, Present]:
-        """The inputs of a batch with a row for each place of the view."""
-        made = {}
+        """The inputs of a batch, one row for each position of the view."""
+        inputs = {}
         for name, sources in view.items():
             if (taken := self.columns[name].take(sources)) is not None:
                 rows, tokens = taken
                 names = TEXT if name in self.texts else Tokens._fields
-                made[name] = Present(rows, dict(zip(names, tokens, strict=True)))
-        return made
+                inputs[name] = Present(rows, dict(zip(names, tokens, strict=True)))
+        return inputs
 
     def batches(self, view: View | None = None) -> Iterator[Batch]:
-        """The rows with their targets, in batches as they were read; ``view`` says what each is shown."""
-        view, start = whole(self.has) if view is None else view, 0
+        """All rows with their targets, in batches as they were read.
+
+        Args:
+            view: which row's values each row is shown; by default its own.
+        """
+        view, start = unchanged_view(self.has) if view is None else view, 0
         for bare in self.bare:
             end = start + len(bare)
             inputs = self.inputs({name: sources[start:end] for name, sources in view.items()})
@@ -116,12 +144,18 @@ class Encoded:
 
 
 @torch.no_grad()
-def encode(model: MMBert, batches: Iterable[Batch], *, device: torch.device | str = "cpu") -> Encoded:
-    """Run each encoder once over all rows, in evaluation mode; texts are kept as they are."""
+def encode_rows(model: MMBert, batches: Iterable[Batch], *, device: torch.device | str = "cpu") -> EncodedRows:
+    """Run each encoder once over all rows, in evaluation mode; texts stay token ids.
+
+    Args:
+        model: whose encoders run.
+        batches: all rows.
+        device: of the model.
+    """
     training = model.training
     model.eval()
     dtype = next(model.parameters()).dtype
-    parts: dict[str, _Parts] = {}
+    columns: dict[str, _ColumnBuilder] = {}
     bare: list[Batch] = []
     size = 0
     for batch in batches:
@@ -132,66 +166,64 @@ def encode(model: MMBert, batches: Iterable[Batch], *, device: torch.device | st
                 rows = present.rows.unique()
                 tokens = Tokens(*(part.cpu() for part in joined)).at(rows)
             else:
-                rows, tokens = present.rows, Tokens(*(present.tensors[one] for one in TEXT))
-            parts.setdefault(name, _Parts()).add(rows + size, tokens)
+                rows, tokens = present.rows, Tokens(*(present.tensors[key] for key in TEXT))
+            columns.setdefault(name, _ColumnBuilder()).add(rows + size, tokens)
         bare.append(Batch(batch.ids, {}, batch.targets, batch.attributes))
         size += len(batch)
     model.train(training)
-    texts = frozenset(name for name in parts if name not in model.encoders)
-    return Encoded({name: parts[name].column(size) for name in sorted(parts)}, bare, texts)
+    texts = frozenset(name for name in columns if name not in model.encoders)
+    return EncodedRows({name: columns[name].column(size) for name in sorted(columns)}, bare, texts)
 
 
-def reader(model: MMBert) -> MMBert:
-    """The same model for batches of ``Encoded``, sharing all its parts but the encoders.
+def model_for_encoded_rows(model: MMBert) -> MMBert:
+    """The same model for batches of ``EncodedRows``: it shares all parts but the encoders.
 
-    Where the trunk reads the text alone it reads each text once, however often it comes.
+    Where the trunk reads the text alone, it reads each distinct text once.
     """
-    other = copy(model)
-    encoders = nn.ModuleDict({name: Recall() for name in model.encoders})
-    other._modules = {**model._modules, "encoders": encoders}
+    reader = copy(model)
+    encoders = nn.ModuleDict({name: StoredTokens() for name in model.encoders})
+    reader._modules = {**model._modules, "encoders": encoders}
     if model.fusion.reads_text_alone:
-        other._modules["trunk"] = ReadOnce(model.trunk)
-    return other
+        reader._modules["trunk"] = CachedTrunk(model.trunk)
+    return reader
 
 
-class Recall(Encoder):
-    """Hands on tokens that were encoded before."""
+class StoredTokens(Encoder):
+    """An encoder that returns tokens that were encoded before."""
 
     def forward(self, values: Tensor, mask: Tensor, unit: Tensor) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
         return Tokens(values, mask, unit)
 
 
-MAX_BYTES = 800_000_000  # of texts that were read: half a million tokens at a width of 384
+class CachedTrunk(Trunk):
+    """A trunk that reads each distinct text once: all layers run in ``embed``, and ``forward`` does nothing.
 
-Key = tuple[tuple[str, bytes, bytes], ...]  # of each text of a row: its name, tokens and units
+    For evaluation only: cached tokens have no gradient and are outdated once the trunk learns.
 
-
-class ReadOnce(Trunk):
-    """Reads in ``embed``, where texts are still texts, so that ``forward`` has nothing left to do.
-
-    For evaluation alone: what it remembers has no gradient, and goes stale where the trunk learns.
+    Args:
+        trunk: that reads the texts.
     """
 
     def __init__(self, trunk: Trunk):
         super().__init__()
         self.trunk = trunk
         self.dim = trunk.dim
-        self._read = BoundedCache[Tokens](MAX_BYTES)
+        self._cache = BoundedCache[Tokens](MAX_BYTES)
 
     @property
     def layers(self) -> Sequence[Layer]:
         return ()
 
     def embed(self, texts: Mapping[str, Present], size: int) -> Tokens:
-        keys = _keys(texts, size)
-        texts_read = {key: tokens for key in keys if (tokens := self._read.get(key)) is not None}
-        if new := {key: row for row, key in enumerate(keys) if key not in texts_read}:
+        keys = _text_keys(texts, size)
+        known = {key: tokens for key in keys if (tokens := self._cache.get(key)) is not None}
+        if new := {key: row for row, key in enumerate(keys) if key not in known}:
             rows = torch.tensor(list(new.values()), device=next(self.trunk.parameters()).device)
-            read = self.trunk(self.trunk.embed(texts, size).at(rows))
-            for key, row, mask in zip(new, zip(*read, strict=True), read.mask, strict=True):
-                texts_read[key] = Tokens(*(part[mask] for part in row))
-                self._read.add(key, texts_read[key], size=sum(part.nbytes for part in texts_read[key]))
-        values, mask, unit = zip(*(texts_read[key] for key in keys), strict=True)
+            tokens = self.trunk(self.trunk.embed(texts, size).at(rows))
+            for key, row, mask in zip(new, zip(*tokens, strict=True), tokens.mask, strict=True):
+                known[key] = Tokens(*(part[mask] for part in row))
+                self._cache.add(key, known[key], size=sum(part.nbytes for part in known[key]))
+        values, mask, unit = zip(*(known[key] for key in keys), strict=True)
         return Tokens(pad(values), pad(mask, False), pad(unit, -1))
 
     def forward(self, tokens: Tokens) -> Tokens:
@@ -201,12 +233,12 @@ class ReadOnce(Trunk):
         return self.trunk.split(tokens)
 
 
-def _keys(texts: Mapping[str, Present], size: int) -> list[Key]:
+def _text_keys(texts: Mapping[str, Present], size: int) -> list[Key]:
     keys: list[list[tuple[str, bytes, bytes]]] = [[] for _ in range(size)]
     for name, present in sorted(texts.items()):
-        parts = (present.rows, *(present.tensors[one] for one in ("tokens", "unit", "mask")))
+        parts = (present.rows, *(present.tensors[key] for key in ("tokens", "unit", "mask")))
         rows, tokens, unit, mask = (part.cpu().numpy() for part in parts)
-        for place, row in enumerate(rows.tolist()):
-            real = mask[place]
-            keys[row].append((name, tokens[place][real].tobytes(), unit[place][real].tobytes()))
+        for position, row in enumerate(rows.tolist()):
+            real = mask[position]
+            keys[row].append((name, tokens[position][real].tobytes(), unit[position][real].tobytes()))
     return [tuple(key) for key in keys]

@@ -1,48 +1,56 @@
-"""Crude features of raw inputs for the baselines: TF-IDF of texts, standardised Processor.features of the rest."""
+"""Crude features of raw inputs for the baselines: TF-IDF of texts, standardised ``Processor.features`` of the rest."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import make_union
-from sklearn.utils.extmath import randomized_svd
 
 from mmbert.contracts import Processor
 
-TERMS = 40_000  # of words, and of letters; the most frequent
-COMPONENTS = 64  # of a text, for trees
-FAR = 10.0  # standard deviations at which a feature is cut off: one broken value must not rule a linear model
+if TYPE_CHECKING:  # scipy.sparse and scikit-learn take seconds to import: only where baselines run
+    from scipy import sparse
 
-Matrix = np.ndarray | sparse.csr_array
+MAX_TERMS = 40_000  # of words, and of letters; the most frequent ones
+COMPONENTS = 64  # singular vectors of a text, for trees
+CLIP = 10.0  # standard deviations; a single broken value must not dominate a linear model
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The features of one input in every split, row by row; a row without the input is zero and says so in a column."""
+    """The features of one input in every split, row by row. A row without the input is zero; a column marks it.
 
-    linear: dict[str, list[Matrix]]  # split -> blocks [rows, features]; a row's norm is about 1 a block
-    trees: dict[str, np.ndarray]  # split -> [rows, features]
-
-
-def of_texts(values: Mapping[str, Sequence[Any]]) -> Features:
-    """TF-IDF of words (1-2) and of letters within words (2-5), learnt on "train"; 64 singular vectors for trees.
-
-    ``values`` maps each split to the texts of its rows: strings, lists of strings, None where there is none.
+    Attributes:
+        linear: split -> blocks [rows, features]; the norm of a row is about 1 in each block.
+        trees: split -> [rows, features].
     """
-    texts = {split: [_joined(value) for value in rows] for split, rows in values.items()}
-    absent = {split: _column([value is None for value in rows]) for split, rows in values.items()}
+
+    linear: "dict[str, list[np.ndarray | sparse.csr_array]]"
+    trees: dict[str, np.ndarray]
+
+
+def text_features(values: Mapping[str, Sequence[Any]]) -> Features:
+    """TF-IDF of words (1-2) and of letters within words (2-5), fitted on "train"; 64 singular vectors for trees.
+
+    Args:
+        values: split -> the texts of its rows: strings, lists of strings, None where a row has none.
+    """
+    from scipy import sparse
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+    from sklearn.utils.extmath import randomized_svd
+
+    texts = {split: [_join_texts(value) for value in rows] for split, rows in values.items()}
+    absent = {split: _as_column([value is None for value in rows]) for split, rows in values.items()}
     if not any(texts["train"]):
         empty = {split: np.zeros((len(rows), 0), np.float32) for split, rows in texts.items()}
-        return Features({split: [part] for split, part in empty.items()}, empty)
-    shared = {"sublinear_tf": True, "max_features": TERMS, "dtype": np.float32}
-    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", **shared)
-    letters = TfidfVectorizer(ngram_range=(2, 5), analyzer="char_wb", **shared)
-    vectorise = make_union(words, letters).fit(texts["train"])
-    wide = {split: sparse.csr_array(vectorise.transform(rows)) * np.float32(0.5**0.5) for split, rows in texts.items()}
-    components = min(COMPONENTS, len(texts["train"]) - 1, len(vectorise.get_feature_names_out()) - 1)
+        return Features({split: [block] for split, block in empty.items()}, empty)
+    options = {"sublinear_tf": True, "max_features": MAX_TERMS, "dtype": np.float32}
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", **options)
+    letters = TfidfVectorizer(ngram_range=(2, 5), analyzer="char_wb", **options)
+    vectorizer = make_union(words, letters).fit(texts["train"])
+    wide = {split: sparse.csr_array(vectorizer.transform(rows)) * np.float32(0.5**0.5) for split, rows in texts.items()}
+    components = min(COMPONENTS, len(texts["train"]) - 1, len(vectorizer.get_feature_names_out()) - 1)
     if components > 0:
         directions = randomized_svd(wide["train"], components, random_state=0)[2]
         narrow = {split: matrix @ directions.T for split, matrix in wide.items()}
@@ -52,43 +60,57 @@ def of_texts(values: Mapping[str, Sequence[Any]]) -> Features:
     return Features({split: [wide[split], absent[split]] for split in texts}, trees)
 
 
-def of_values(values: Mapping[str, Sequence[Any]], processor: Processor) -> Features | None:
-    """``Processor.features``, standardised by "train", without columns that never vary; None if no row has any."""
+def value_features(values: Mapping[str, Sequence[Any]], processor: Processor) -> Features | None:
+    """``Processor.features``, standardised by the training split, without constant columns.
+
+    Args:
+        values: split -> the raw values of its rows, None where a row has none.
+        processor: fitted on the training split.
+
+    Returns:
+        The features; None where no training row has any.
+    """
     vectors = {split: [_vector(value, processor) for value in rows] for split, rows in values.items()}
     present = [vector for vector in vectors["train"] if vector is not None]
     if not present:
         return None
     raw = {split: _stack(rows, len(present[0])) for split, rows in vectors.items()}
-    known = np.stack(present).astype(np.float64)
-    known[~np.isfinite(known)] = np.nan
-    varies = np.nanmax(known, 0, initial=-np.inf) > np.nanmin(known, 0, initial=np.inf)
-    mean, std = np.nanmean(known[:, varies], 0), np.nanstd(known[:, varies], 0)
+    finite = np.stack(present).astype(np.float64)
+    finite[~np.isfinite(finite)] = np.nan
+    varies = np.nanmax(finite, 0, initial=-np.inf) > np.nanmin(finite, 0, initial=np.inf)
+    mean, std = np.nanmean(finite[:, varies], 0), np.nanstd(finite[:, varies], 0)
     blocks = {}
     for split, rows in raw.items():
-        scaled = np.clip((rows[:, varies] - mean) / std, -FAR, FAR)
-        absent = _column([vector is None for vector in vectors[split]])
+        scaled = np.clip((rows[:, varies] - mean) / std, -CLIP, CLIP)
+        absent = _as_column([vector is None for vector in vectors[split]])
         blocks[split] = [np.where(np.isfinite(scaled), scaled, 0).astype(np.float32), absent]
     norm = np.float32(max(varies.sum(), 1) ** 0.5)
-    linear: dict[str, list[Matrix]] = {split: [scaled / norm, absent] for split, (scaled, absent) in blocks.items()}
+    linear: dict[str, list[Any]] = {split: [scaled / norm, absent] for split, (scaled, absent) in blocks.items()}
     return Features(linear, {split: np.hstack(parts) for split, parts in blocks.items()})
 
 
-def of_inputs(
+def extract_features(
     values: Mapping[str, Mapping[str, Sequence[Any]]],
     processors: Mapping[str, Processor],
     texts: Collection[str],
 ) -> dict[str, Features]:
-    """The features of each input (input -> split -> raw values); inputs that offer none are left out."""
-    result = {}
+    """The features of each input; inputs that offer none are left out.
+
+    Args:
+        values: input -> split -> the raw values of its rows.
+        processors: input -> fitted processor; not needed for texts.
+        texts: the inputs that are text.
+    """
+    features = {}
     for name, rows in sorted(values.items()):
-        features = of_texts(rows) if name in texts else of_values(rows, processors[name])
-        if features is not None:
-            result[name] = features
-    return result
+        extracted = text_features(rows) if name in texts else value_features(rows, processors[name])
+        if extracted is not None:
+            features[name] = extracted
+    return features
 
 
-def _joined(text: Any) -> str:
-    return "" if text is None else text if isinstance(text, str) else " ".join(_joined(part) for part in text)
+def _join_texts(text: Any) -> str:
+    return "" if text is None else text if isinstance(text, str) else " ".join(_join_texts(part) for part in text)
 
 
 def _vector(value: Any, processor: Processor) -> np.ndarray | None:
@@ -97,12 +119,12 @@ def _vector(value: Any, processor: Processor) -> np.ndarray | None:
 
 
 def _stack(vectors: Sequence[np.ndarray | None], size: int) -> np.ndarray:
-    result = np.full((len(vectors), size), np.nan)
+    matrix = np.full((len(vectors), size), np.nan)
     for row, vector in enumerate(vectors):
         if vector is not None:
-            result[row] = vector
-    return result
+            matrix[row] = vector
+    return matrix
 
 
-def _column(values: Sequence[bool]) -> np.ndarray:
+def _as_column(values: Sequence[bool]) -> np.ndarray:
     return np.array(values, np.float32)[:, None]

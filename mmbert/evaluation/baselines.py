@@ -1,7 +1,7 @@
-"""The cheap models that a neural one has to beat: constant, linear, gradient boosting; on crude features.
+"""Cheap baselines that a neural model has to beat: constant, linear, gradient boosting; on crude features.
 
-They give outputs as a task's head does, so ``Task.loss`` and ``Task.score`` judge both by the same numbers. Which
-models suit a task is said by its class attribute ``baseline``, which also says what its label's tensors hold:
+Their outputs have the form of a task head's outputs, so ``Task.loss`` and ``Task.score`` judge both by the same
+numbers. The class attribute ``baseline`` of a task says which models suit it and what the tensors of its labels hold:
 
 ==================  =========================================================  ==================================
 ``baseline``        ``targets``                                                output
@@ -19,13 +19,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from torch import Tensor
 
 from mmbert.contracts import Processor, Task
 from mmbert.errors import DataError
-from mmbert.evaluation.baseline_features import Features, of_inputs
+from mmbert.evaluation.baseline_features import Features, extract_features
 from mmbert.types import Fused, Sample, Tokens
 
 PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of the linear model, strongest first
@@ -34,24 +32,40 @@ Targets = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class BaselineResult:
-    """What one baseline reached in one task on one split."""
+    """The result of one baseline in one task on one split.
+
+    Attributes:
+        task: the name of the task.
+        baseline: constant, linear or boosting.
+        inputs: the inputs that it reads.
+        split: validation or test.
+        metrics: as ``Task.score`` gives them.
+        predictions: sample id -> a row of ``Task.predict``, as the paired bootstrap needs them.
+    """
 
     task: str
-    baseline: str  # constant, linear or boosting
-    inputs: tuple[str, ...]  # that it read
+    baseline: str
+    inputs: tuple[str, ...]
     split: str
-    metrics: dict[str, float]  # Task.score
-    predictions: dict[int, Tensor]  # sample id -> a row of Task.predict, as paired_bootstrap needs them
+    metrics: dict[str, float]
+    predictions: dict[int, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """The rows of one split that have a label of one task."""
+class LabelledRows:
+    """The rows of one split that have a label of one task.
 
-    rows: np.ndarray  # their places in the split
+    Attributes:
+        rows: their positions in the split.
+        ids: their sample ids.
+        items: the target tensors of each row.
+        targets: the target tensors of all rows, collated.
+    """
+
+    rows: np.ndarray
     ids: list[int]
-    items: list[Targets]  # one a row
-    targets: Targets  # all together
+    items: list[Targets]
+    targets: Targets
 
 
 def run_baselines(
@@ -62,11 +76,21 @@ def run_baselines(
     labels: Mapping[str, Processor],
     models: Collection[str] = ("linear", "boosting"),
 ) -> Iterator[BaselineResult]:
-    """Each baseline of each task, for all inputs together and for each alone; a row as soon as it is ready.
+    """Fit and score each baseline of each task, on all inputs together and on each input alone.
 
-    ``splits`` has "train", "validation" (which chooses the penalty and stops boosting) and those to evaluate besides.
-    ``processors`` maps inputs, ``labels`` tasks to fitted processors; ``texts`` names the inputs that are text; tasks
-    are on the CPU. Raises ``DataError`` where a task has no label in one of the splits.
+    Args:
+        splits: "train", "validation" (which chooses the penalty and stops boosting) and the other splits to score.
+        processors: input -> fitted processor.
+        texts: the inputs that are text.
+        tasks: on the CPU.
+        labels: task -> fitted processor of its labels.
+        models: linear, boosting or both; the constant predictor is always scored.
+
+    Yields:
+        A result as soon as it is ready.
+
+    Raises:
+        DataError: where a task has no label in one of the splits.
     """
     samples = {split: list(rows) for split, rows in splits.items()}
     names = {name for rows in samples.values() for sample in rows for name in sample.inputs}
@@ -74,25 +98,36 @@ def run_baselines(
     values = {
         name: {split: [sample.inputs.get(name) for sample in rows] for split, rows in samples.items()} for name in names
     }
-    features = of_inputs(values, processors, texts)
+    features = extract_features(values, processors, texts)
     groups = [tuple(features)] if features else []
     if len(features) > 1:
         groups += [(name,) for name in features]
     for name, task in tasks.items():
-        known = {split: _labelled(name, rows, split, labels[name]) for split, rows in samples.items()}
-        yield from _rows(name, task, "constant", (), known, constant(task, known, {*names, "text"}))
+        labelled = {split: _labelled_rows(name, rows, split, labels[name]) for split, rows in samples.items()}
+        outputs = constant_outputs(task, labelled, {*names, "text"})
+        yield from _score(name, task, "constant", (), labelled, outputs)
         if getattr(task, "baseline", None) is None:
             continue
         for group in groups:
-            parts = [features[one] for one in group]
+            inputs = [features[key] for key in group]
             for baseline in models:
-                yield from _rows(name, task, baseline, group, known, MODELS[baseline](task, known, parts))
+                outputs = MODELS[baseline](task, labelled, inputs)
+                yield from _score(name, task, baseline, group, labelled, outputs)
 
 
-def constant(task: Task, known: Mapping[str, Labelled], streams: Collection[str]) -> dict[str, Tensor]:
-    """Each split's output of the best predictor that ignores the input; labels of units say how many of these are."""
+def constant_outputs(task: Task, labelled: Mapping[str, LabelledRows], streams: Collection[str]) -> dict[str, Tensor]:
+    """The outputs of the best predictor that ignores the input.
+
+    Args:
+        task: whose constant predictor it is.
+        labelled: split -> labelled rows; where labels are of units, they also give the number of units of a row.
+        streams: the streams that the task may read.
+
+    Returns:
+        Split -> outputs [rows, ...].
+    """
     outputs = {}
-    for split, part in known.items():
+    for split, part in labelled.items():
         units = [max([len(tensor) for tensor in item.values() if tensor.ndim], default=1) for item in part.items]
         mask = torch.arange(max(units)) < torch.tensor(units)[:, None]
         tokens = Tokens(torch.zeros(*mask.shape, 1), mask, torch.arange(max(units)).expand(mask.shape))
@@ -100,19 +135,30 @@ def constant(task: Task, known: Mapping[str, Labelled], streams: Collection[str]
     return outputs
 
 
-def linear(task: Task, known: Mapping[str, Labelled], features: Sequence[Features]) -> dict[str, Tensor]:
-    """Each split's output of a linear model that minimises the task's own loss + penalty / 2 * squared weights.
+def fit_linear(task: Task, labelled: Mapping[str, LabelledRows], features: Sequence[Features]) -> dict[str, Tensor]:
+    """Fit a linear model that minimises the task's own loss + penalty / 2 * squared weights.
 
     That is ridge regression for squares and logistic regression for (binary or multinomial) cross-entropy. The penalty
-    goes from strong to weak, each fit starting from the last, until the validation loss rises.
+    goes from strong to weak, each fit starting from the last one, until the validation loss rises.
+
+    Args:
+        task: whose loss is minimised.
+        labelled: split -> labelled rows; "train" is fitted, "validation" chooses the penalty.
+        features: of each input that the model reads.
+
+    Returns:
+        Split -> outputs [rows, ...].
     """
+    from scipy.optimize import minimize  # slow to import
+
     blocks: dict[str, list[Any]] = {
-        split: [block[part.rows] for one in features for block in one.linear[split]] for split, part in known.items()
+        split: [block[part.rows] for feature_set in features for block in feature_set.linear[split]]
+        for split, part in labelled.items()
     }
     start = task.constant(Fused(torch.zeros(1, 1), {}))[0].double()
     shape, outputs = start.shape, start.numel()
     ends = np.cumsum([block.shape[1] for block in blocks["train"]])
-    train = known["train"].targets
+    train = labelled["train"].targets
 
     def output(split: str, solution: np.ndarray) -> Tensor:
         table = solution.reshape(-1, outputs)
@@ -128,82 +174,96 @@ def linear(task: Task, known: Mapping[str, Labelled], features: Sequence[Feature
         gradient = np.concatenate([*parts, slope.sum(0, keepdims=True)]).ravel().astype(np.float64)
         weights = solution[: -outputs or None]
         gradient[: len(weights)] += penalty * weights
-        scale = 1 / len(slope)  # the optimiser's tolerance is for numbers about 1
+        scale = 1 / len(slope)  # the tolerances of the optimiser are for numbers about 1
         return scale * (loss.item() + penalty / 2 * float(weights @ weights)), scale * gradient
 
     solution = np.concatenate([np.zeros(int(ends[-1]) * outputs), start.reshape(-1).numpy()])
-    best, least = solution, np.inf
+    best_solution, best_loss = solution, np.inf
     for penalty in PENALTIES:
         options = {"maxiter": 100, "maxcor": 5, "ftol": 1e-6, "gtol": 1e-6}
         solution = minimize(objective, solution, (penalty,), method="L-BFGS-B", jac=True, options=options).x
-        loss = task.loss(output("validation", solution), known["validation"].targets).item()
-        if loss >= least:
+        loss = task.loss(output("validation", solution), labelled["validation"].targets).item()
+        if loss >= best_loss:
             break
-        best, least = solution, loss
-    return {split: output(split, best) for split in known}
+        best_solution, best_loss = solution, loss
+    return {split: output(split, best_solution) for split in labelled}
 
 
-def boosting(task: Task, known: Mapping[str, Labelled], features: Sequence[Features]) -> dict[str, Tensor]:
-    """Each split's output of histogram gradient boosting, stopped early by the validation split; one model a label."""
-    table = {split: np.hstack([one.trees[split][part.rows] for one in features]) for split, part in known.items()}
-    target = {split: part.targets["target"].numpy() for split, part in known.items()}
+def fit_boosting(task: Task, labelled: Mapping[str, LabelledRows], features: Sequence[Features]) -> dict[str, Tensor]:
+    """Fit histogram gradient boosting, one model per label.
+
+    Args:
+        task: whose ``baseline`` says which model fits it.
+        labelled: split -> labelled rows; "train" is fitted, "validation" stops early.
+        features: of each input that the model reads.
+
+    Returns:
+        Split -> outputs [rows, ...].
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor  # slow to import
+
+    table = {
+        split: np.hstack([feature_set.trees[split][part.rows] for feature_set in features])
+        for split, part in labelled.items()
+    }
+    target = {split: part.targets["target"].numpy() for split, part in labelled.items()}
     kind = getattr(task, "baseline", None)
     if kind == "multilabel":
-        start = constant(task, known, ())
+        start = constant_outputs(task, labelled, ())
         labels = []
         for label in range(target["train"].shape[1]):
-            mask = {split: part.targets["known"][:, label].numpy() for split, part in known.items()}
+            mask = {split: part.targets["known"][:, label].numpy() for split, part in labelled.items()}
             true = {split: target[split][mask[split], label] for split in ("train", "validation")}
             if len(np.unique(true["train"])) < 2 or len(true["validation"]) == 0:  # nothing to learn, or to stop by
                 labels.append({split: output[:, label].double() for split, output in start.items()})
                 continue
             model = _fit(HistGradientBoostingClassifier, {split: table[split][mask[split]] for split in true}, true)
-            labels.append({split: torch.from_numpy(model.decision_function(part)) for split, part in table.items()})
-        return {split: torch.stack([label[split] for label in labels], 1) for split in known}
+            labels.append({split: torch.from_numpy(model.decision_function(rows)) for split, rows in table.items()})
+        return {split: torch.stack([label[split] for label in labels], 1) for split in labelled}
     if kind == "regression":
         model = _fit(HistGradientBoostingRegressor, table, target)
-        return {split: torch.from_numpy(model.predict(part)) for split, part in table.items()}
+        return {split: torch.from_numpy(model.predict(rows)) for split, rows in table.items()}
     model = _fit(HistGradientBoostingClassifier, table, target)
     outputs = {}
-    for split, part in constant(task, known, ()).items():
-        outputs[split] = part.double().clone()  # a class of no training row keeps its constant
+    for split, constant in constant_outputs(task, labelled, ()).items():
+        outputs[split] = constant.double().clone()  # a class without training rows has its constant
         probabilities = np.clip(model.predict_proba(table[split]), 1e-12, None)
         outputs[split][:, model.classes_] = torch.from_numpy(np.log(probabilities))
     return outputs
 
 
-MODELS = {"linear": linear, "boosting": boosting}
+MODELS = {"linear": fit_linear, "boosting": fit_boosting}
 
 
 def _fit(model: type, table: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray]) -> Any:
     boosted = model(max_iter=300, early_stopping=True, n_iter_no_change=10, random_state=0)
-    held = {"X_val": table["validation"], "y_val": target["validation"]}
-    return boosted.fit(table["train"], target["train"], **held)
+    validation = {"X_val": table["validation"], "y_val": target["validation"]}
+    return boosted.fit(table["train"], target["train"], **validation)
 
 
-def _labelled(task: str, samples: Sequence[Sample], split: str, label: Processor) -> Labelled:
-    places, items = [], []
-    for place, sample in enumerate(samples):
+def _labelled_rows(task: str, samples: Sequence[Sample], split: str, label: Processor) -> LabelledRows:
+    rows, items = [], []
+    for row, sample in enumerate(samples):
         item = label(sample.targets[task]) if task in sample.targets else {}
         if item:
-            places.append(place)
+            rows.append(row)
             items.append(item)
     if not items:
         raise DataError(f"expected labels of the task '{task}' in the split '{split}', found none")
-    return Labelled(np.array(places), [samples[place].id for place in places], items, label.collate(items))
+    return LabelledRows(np.array(rows), [samples[row].id for row in rows], items, label.collate(items))
 
 
-def _rows(
+def _score(
     name: str,
     task: Task,
     baseline: str,
     inputs: tuple[str, ...],
-    known: Mapping[str, Labelled],
+    labelled: Mapping[str, LabelledRows],
     outputs: Mapping[str, Tensor],
 ) -> Iterator[BaselineResult]:
-    for split, part in known.items():
+    for split, part in labelled.items():
         if split != "train":
             predictions = list(task.predict(outputs[split]))
             metrics = task.score(predictions, part.items)
-            kept = dict(zip(part.ids, predictions, strict=True))
-            yield BaselineResult(name, baseline, inputs, split, metrics, kept)
+            by_id = dict(zip(part.ids, predictions, strict=True))
+            yield BaselineResult(name, baseline, inputs, split, metrics, by_id)

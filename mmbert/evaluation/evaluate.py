@@ -1,4 +1,4 @@
-"""Exact evaluation: every row of a split once, whatever the number of processes."""
+"""Exact evaluation: each row of a split counts once, whatever the number of processes."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -17,15 +17,19 @@ from mmbert.model import MMBert
 from mmbert.types import Batch, Fused, Tokens
 
 
-class ByRow(Mapping[int, Any]):
-    """Sample id -> a row of a tensor, or of each tensor of a dict, in the order of the ids.
+class RowsById(Mapping[int, Any]):
+    """Rows of tensors by sample id, in the order of the ids.
 
-    A tensor object of its own for each row would take a hundred times the memory of the number in it: a row is cut out
-    when it is asked for. ``blocks`` are pairs of ids [rows] and tensors [rows, ...].
+    Rows are sliced on access: a tensor object per row would take a hundred times the memory of a number.
 
-    >>> rows = ByRow([(torch.tensor([7, 3]), torch.tensor([0.7, 0.3])), (torch.tensor([5]), torch.tensor([0.5]))])
-    >>> list(rows), rows[7].item()
-    ([3, 5, 7], 0.699999988079071)
+    Args:
+        blocks: pairs of ids [rows] and a tensor [rows, ...], or a dict of such tensors.
+
+    Example:
+        >>> blocks = [(torch.tensor([7, 3]), torch.tensor([0.7, 0.3])), (torch.tensor([5]), torch.tensor([0.5]))]
+        >>> rows = RowsById(blocks)
+        >>> list(rows), rows[7].item()
+        ([3, 5, 7], 0.699999988079071)
     """
 
     def __init__(self, blocks: Sequence[tuple[Tensor, Any]]):
@@ -34,24 +38,24 @@ class ByRow(Mapping[int, Any]):
         order = np.argsort(ids, kind="stable")
         self._ids = ids[order]
         self._block = np.repeat(np.arange(len(blocks)), sizes)[order]
-        self._place = np.concatenate([np.arange(size) for size in sizes] or [ids])[order]
+        self._row_of_block = np.concatenate([np.arange(size) for size in sizes] or [ids])[order]
         self._blocks = list(blocks)
 
     @property
     def blocks(self) -> list[tuple[Tensor, Any]]:
-        """The blocks that it was made of, in their order."""
+        """The blocks in the order in which they were passed."""
         return self._blocks
 
     @property
     def distinct(self) -> bool:
-        """Whether no id is there twice."""
+        """Whether each id occurs once."""
         return bool((self._ids[1:] != self._ids[:-1]).all())
 
     def __getitem__(self, sample: int) -> Any:
-        at = int(np.searchsorted(self._ids, sample))
-        if at == len(self) or self._ids[at] != sample:
+        position = int(np.searchsorted(self._ids, sample))
+        if position == len(self) or self._ids[position] != sample:
             raise KeyError(sample)
-        return self._row(at)
+        return self._row(position)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._ids.tolist())
@@ -61,78 +65,107 @@ class ByRow(Mapping[int, Any]):
 
     def rows(self) -> list[Any]:
         """The rows in the order of the ids."""
-        return [self._row(at) for at in range(len(self))]
+        return [self._row(position) for position in range(len(self))]
 
-    def _row(self, at: int) -> Any:
-        place = int(self._place[at])
-        values = self._blocks[self._block[at]][1]
+    def _row(self, position: int) -> Any:
+        row = int(self._row_of_block[position])
+        values = self._blocks[self._block[position]][1]
         if isinstance(values, Tensor):
-            return values[place]
-        return {name: tensor[place] for name, tensor in values.items()}
+            return values[row]
+        return {name: tensor[row] for name, tensor in values.items()}
 
 
 class Moments(NamedTuple):
-    """Sums over the rows that have an input, of their vectors and the squares of these, in float64 on the CPU."""
+    """Sums over the vectors of one input, of the rows that have it, in float64 on the CPU.
+
+    Attributes:
+        name: of the input.
+        rows: number of rows that have it.
+        vectors: sum of the vectors, [dim].
+        squares: sum of their squared norms.
+    """
 
     name: str
     rows: int
-    vectors: Tensor  # [dim]
+    vectors: Tensor
     squares: float
 
 
 def moments(name: str, token: Tokens) -> Moments:
-    """Of the rows [batch, 1, dim] that are not masked."""
+    """The moments of the rows that are not masked.
+
+    Args:
+        name: of the input.
+        token: one token a row, [batch, 1, dim].
+    """
     vectors = token.values[token.mask].double().cpu()
     return Moments(name, len(vectors), vectors.sum(0), float(vectors.square().sum()))
 
 
 def spread(parts: Iterable[Moments]) -> dict[str, float]:
-    """The standard deviation of each input's vectors over their root mean square; none where two rows do not have it.
+    """The standard deviation of each input's vectors, divided by their root mean square.
 
-    0 where all are the same, or zero; 1 where their mean is zero.
+    0 where all vectors are the same, or zero; 1 where their mean is zero.
 
-    >>> same, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]])
-    >>> real = torch.ones(2, 1, dtype=torch.bool)
-    >>> def of(*rows): return [moments("x", Tokens(torch.stack(rows), real, real.long()))]
-    >>> spread(of(same, same)), spread(of(same, other))
-    ({'x': 0.0}, {'x': 1.0})
+    Args:
+        parts: moments of batches, of any inputs.
+
+    Returns:
+        Input -> spread, for inputs that at least two rows have.
+
+    Example:
+        >>> right, left = torch.tensor([[1.0, 0.0]]), torch.tensor([[-1.0, 0.0]])
+        >>> real = torch.ones(2, 1, dtype=torch.bool)
+        >>> def of(*rows): return [moments("x", Tokens(torch.stack(rows), real, real.long()))]
+        >>> spread(of(right, right)), spread(of(right, left))
+        ({'x': 0.0}, {'x': 1.0})
     """
-    found: dict[str, Moments] = {}
-    for one in parts:
-        before = found.get(one.name, Moments(one.name, 0, torch.zeros_like(one.vectors), 0.0))
-        sums = before.rows + one.rows, before.vectors + one.vectors, before.squares + one.squares
-        found[one.name] = Moments(one.name, *sums)
-    return {name: _spread(one) for name, one in sorted(found.items()) if one.rows > 1}
+    totals: dict[str, Moments] = {}
+    for part in parts:
+        total = totals.get(part.name, Moments(part.name, 0, torch.zeros_like(part.vectors), 0.0))
+        sums = total.rows + part.rows, total.vectors + part.vectors, total.squares + part.squares
+        totals[part.name] = Moments(part.name, *sums)
+    return {name: _relative_deviation(total) for name, total in sorted(totals.items()) if total.rows > 1}
 
 
-def _spread(one: Moments) -> float:
-    size = one.squares / one.rows
-    variance = size - float((one.vectors / one.rows).square().sum())
-    return 0.0 if size == 0 or variance < 0 else (variance / size) ** 0.5  # rounding can make it negative
+def _relative_deviation(total: Moments) -> float:
+    mean_square = total.squares / total.rows
+    variance = mean_square - float((total.vectors / total.rows).square().sum())
+    return 0.0 if mean_square == 0 or variance < 0 else (variance / mean_square) ** 0.5  # rounding: variance < 0
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result on one split; a task without a label in it has no entry."""
+    """The result on one split; a task without labels in the split has no entry.
 
-    loss: dict[str, float]  # mean over labelled units
-    skill: dict[str, float]  # 1 - loss / loss of the best constant predictor; 0 is no better, 1 is perfect
-    scores: dict[str, dict[str, float]]  # task -> metric -> value
-    predictions: dict[str, ByRow]  # task -> sample id -> prediction, for labelled rows
-    targets: dict[str, ByRow]  # task -> sample id -> target tensors by name, for the same rows
-    spread: dict[str, float] = field(default_factory=dict)  # stream -> how much its vectors differ between rows
+    Attributes:
+        loss: task -> mean over labelled units.
+        skill: task -> 1 - loss / loss of the best constant predictor: 0 is no better than that, 1 is perfect.
+        scores: task -> metric -> value.
+        predictions: task -> sample id -> prediction, for labelled rows.
+        targets: task -> sample id -> target tensors by name, for the same rows.
+        spread: stream -> how much its vectors differ between rows, see ``spread``.
+    """
+
+    loss: dict[str, float]
+    skill: dict[str, float]
+    scores: dict[str, dict[str, float]]
+    predictions: dict[str, RowsById]
+    targets: dict[str, RowsById]
+    spread: dict[str, float] = field(default_factory=dict)
 
     @property
     def mean_skill(self) -> float:
+        """The mean over tasks."""
         return sum(self.skill.values()) / len(self.skill)
 
 
-class _Part(NamedTuple):
-    """What one batch says of one task, on the CPU."""
+class _TaskPart(NamedTuple):
+    """The sums and rows of one task in one batch, on the CPU."""
 
     task: str
     loss: float
-    constant: float
+    constant: float  # loss of the constant predictor
     units: int  # labelled
     ids: Tensor  # [rows] int64
     prediction: Tensor  # [rows, ...]
@@ -148,27 +181,31 @@ def evaluate(
     without: Collection[str] = (),
     asked: Callable[[], str] = str,
 ) -> Evaluation:
-    """Evaluate a model, not wrapped for distribution, on this process's share of a split; all processes get the whole.
+    """Evaluate a model on a split; each process reads its share and returns the result of the whole split.
 
     Args:
-        model: put into evaluation mode, and back into the mode it had.
-        batches: this process's share; no row may be in two shares.
-        without: inputs taken away from every row, as if they were absent.
-        asked: gives the reason why this process has to stop, if it has to.
+        model: not wrapped for distribution. Put into evaluation mode, then back into the mode it had.
+        batches: the share of this process; no row may be in two shares.
+        device: of the model.
+        without: inputs that are removed from every row, as if they were absent.
+        asked: returns the reason why this process has to stop; empty where it does not.
 
-    Raises ``Preempted`` on all processes where one is told to stop, and what reading a batch raises.
+    Raises:
+        Preempted: on all processes, where one has to stop.
+        IntegrityError: where a row was read twice.
+        Exception: any error of reading a batch, on all processes.
     """
     training = model.training
     model.eval()
     dtype = next(model.parameters()).dtype
-    parts: list[_Part | Moments] = []
+    parts: list[_TaskPart | Moments] = []
     try:
         for batch in _in_step(iter(batches), asked):
             batch = batch.to(device, dtype)
-            kept = {name: present for name, present in batch.inputs.items() if name not in without}
-            batch = Batch(batch.ids, kept, batch.targets, batch.attributes)
+            inputs = {name: present for name, present in batch.inputs.items() if name not in without}
+            batch = Batch(batch.ids, inputs, batch.targets, batch.attributes)
             fused = model.fuse(batch)
-            parts += _parts(model, batch, fused)
+            parts += _task_parts(model, batch, fused)
             parts += _moments(model, batch, fused)
     finally:
         model.train(training)
@@ -189,41 +226,42 @@ def _in_step(batches: Iterator[Batch], asked: Callable[[], str]) -> Iterator[Bat
             yield batch
 
 
-def _parts(model: MMBert, batch: Batch, fused: Fused) -> list[_Part]:
+def _task_parts(model: MMBert, batch: Batch, fused: Fused) -> list[_TaskPart]:
     parts = []
     for name, target in batch.targets.items():
         task = model.tasks[name]
-        at = fused.at(target.rows)
-        output = model.output(name, at)
+        labelled = fused.at(target.rows)
+        output = model.output(name, labelled)
         labels = {key: tensor.cpu() for key, tensor in target.tensors.items()}
         rows = batch.ids[target.rows].cpu(), task.predict(output).cpu(), labels
-        loss, constant = task.loss(output, target.tensors), task.loss(task.constant(at), target.tensors)
-        parts.append(_Part(name, float(loss), float(constant), int(task.count(target.tensors)), *rows))
+        loss, constant = task.loss(output, target.tensors), task.loss(task.constant(labelled), target.tensors)
+        parts.append(_TaskPart(name, float(loss), float(constant), int(task.count(target.tensors)), *rows))
     return parts
 
 
 def _moments(model: MMBert, batch: Batch, fused: Fused) -> list[Moments]:
     alone = dict(fused.alone)
-    if "text" not in alone:  # the trunk reads it beside others
+    if "text" not in alone:  # the trunk reads it together with other streams
         has = model.present(batch)["text"]
         alone["text"] = mean_token(fused.streams["text"])._replace(mask=has[:, None])
     return [moments(name, token) for name, token in alone.items()]
 
 
-def _summarise(model: MMBert, parts: list[_Part | Moments]) -> Evaluation:
+def _summarise(model: MMBert, parts: list[_TaskPart | Moments]) -> Evaluation:
     result = Evaluation({}, {}, {}, {}, {}, spread(part for part in parts if isinstance(part, Moments)))
     for name, task in model.tasks.items():
-        own = [part for part in parts if isinstance(part, _Part) and part.task == name]
-        count = sum(part.units for part in own)
+        task_parts = [part for part in parts if isinstance(part, _TaskPart) and part.task == name]
+        count = sum(part.units for part in task_parts)
         if not count:
             continue
-        loss, constant = math.fsum(part.loss for part in own), math.fsum(part.constant for part in own)
+        loss = math.fsum(part.loss for part in task_parts)
+        constant = math.fsum(part.constant for part in task_parts)
         result.loss[name] = loss / count
         result.skill[name] = 1 - loss / constant if constant else 0.0
-        predictions = ByRow([(part.ids, part.prediction) for part in own])
-        targets = ByRow([(part.ids, part.target) for part in own])
+        predictions = RowsById([(part.ids, part.prediction) for part in task_parts])
+        targets = RowsById([(part.ids, part.target) for part in task_parts])
         result.scores[name] = task.score(predictions.rows(), targets.rows())
         result.predictions[name], result.targets[name] = predictions, targets
         if not predictions.distinct:
-            raise IntegrityError(f"task '{name}': {len(predictions)} rows were evaluated, of which some twice")
+            raise IntegrityError(f"task '{name}': {len(predictions)} rows were evaluated, some of them twice")
     return result

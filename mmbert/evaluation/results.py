@@ -1,4 +1,4 @@
-"""A run's results beside the cheap baselines': rows for the table, the result file and the ledger."""
+"""Results of models and of the cheap baselines on the test split, and the comparison of two."""
 
 import hashlib
 import json
@@ -22,15 +22,27 @@ from mmbert.version import CODE_EPOCH
 
 @dataclass(frozen=True)
 class Result:
-    """One line of the result table."""
+    """One row of the result table.
+
+    Attributes:
+        arm: the name of the model in tables.
+        scores: task -> metric -> value.
+        predictions: task -> sample id -> prediction.
+    """
 
     arm: str
-    scores: dict[str, dict[str, float]]  # task -> metric -> value
-    predictions: Mapping[str, Mapping[int, Tensor]]  # task -> sample id -> prediction
+    scores: dict[str, dict[str, float]]
+    predictions: Mapping[str, Mapping[int, Tensor]]
 
 
-def from_evaluation(arm: str, found: Evaluation) -> Result:
-    return Result(arm, found.scores, found.predictions)
+def from_evaluation(arm: str, evaluation: Evaluation) -> Result:
+    """The result row of an evaluation.
+
+    Args:
+        arm: the name of the model in tables.
+        evaluation: of the model.
+    """
+    return Result(arm, evaluation.scores, evaluation.predictions)
 
 
 def cached_baselines(
@@ -46,78 +58,108 @@ def cached_baselines(
 ) -> list[Result]:
     """The baselines on the test split, constant first; computed once for the same data.
 
-    ``data`` is the fingerprint of the splits, ``options`` are those of all inputs and tasks, in JSON. The cache also
-    depends on what the processors have learned.
+    The key of the cache also covers what the processors have learned.
+
+    Args:
+        cache: the folder of the cache.
+        splits: as for ``run_baselines``.
+        processors: input -> fitted processor.
+        texts: the inputs that are text.
+        tasks: on the CPU.
+        labels: task -> fitted processor of its labels.
+        data: the fingerprint of the splits.
+        options: the options of all inputs and tasks, as JSON values.
     """
     states = {name: processor.__getstate__() for name, processor in {**processors, **labels}.items()}
     content = f"{CODE_EPOCH}{data}{json.dumps(options, sort_keys=True)}{states}"
     key = hashlib.blake2b(content.encode("utf-8", "replace"), digest_size=12).hexdigest()
     path = cache / f"{key}.json"
     if not path.exists():
-        rows = [row for row in run_baselines(splits, processors, list(texts), tasks, labels) if row.split == "test"]
-        write_atomically(path, json.dumps([_plain(row) for row in rows]))
+        results = run_baselines(splits, processors, list(texts), tasks, labels)
+        write_atomically(path, json.dumps([_as_json(result) for result in results if result.split == "test"]))
     by_arm: dict[str, Result] = {}
     predictions: dict[str, dict[str, dict[int, Tensor]]] = {}
-    for row in json.loads(path.read_text()):
-        own = predictions.setdefault(row["arm"], {})
-        one = by_arm.setdefault(row["arm"], Result(row["arm"], {}, own))
-        one.scores[row["task"]] = row["metrics"]
-        own[row["task"]] = {int(key): torch.tensor(value) for key, value in row["predictions"].items()}
+    for entry in json.loads(path.read_text()):
+        arm, task = entry["arm"], entry["task"]
+        by_task = predictions.setdefault(arm, {})
+        result = by_arm.setdefault(arm, Result(arm, {}, by_task))
+        result.scores[task] = entry["metrics"]
+        by_task[task] = {int(sample): torch.tensor(value) for sample, value in entry["predictions"].items()}
     return list(by_arm.values())
 
 
-def _arm_of(row: BaselineResult) -> str:
-    """What tables call a baseline: linear (all inputs)."""
-    inputs = "all inputs" if len(row.inputs) > 1 else "".join(row.inputs)
-    return f"{row.baseline} ({inputs})" if inputs else row.baseline
+def _arm_name(result: BaselineResult) -> str:
+    """The name of a baseline in tables: linear (all inputs)."""
+    inputs = "all inputs" if len(result.inputs) > 1 else "".join(result.inputs)
+    return f"{result.baseline} ({inputs})" if inputs else result.baseline
 
 
-def _plain(row: BaselineResult) -> dict[str, Any]:
-    predictions = {str(sample): prediction.tolist() for sample, prediction in row.predictions.items()}
-    return {"arm": _arm_of(row), "task": row.task, "metrics": row.metrics, "predictions": predictions}
+def _as_json(result: BaselineResult) -> dict[str, Any]:
+    predictions = {str(sample): prediction.tolist() for sample, prediction in result.predictions.items()}
+    return {"arm": _arm_name(result), "task": result.task, "metrics": result.metrics, "predictions": predictions}
 
 
 def fingerprint(splits: Mapping[str, Iterable[Sample]], files: Collection[str] = ()) -> str:
-    """A hash of all raw values of all splits; of the inputs in ``files`` a path counts by its file's name and size."""
-    seen = Fingerprint(files)
+    """A hash of all raw values of all splits.
+
+    Args:
+        splits: split -> samples.
+        files: the inputs whose values are paths: of these, name and size of the file are hashed.
+    """
+    digest = Fingerprint(files)
     for split, samples in splits.items():
         for sample in samples:
-            seen.add(split, sample)
-    return seen.hexdigest()
+            digest.add(split, sample)
+    return digest.hexdigest()
 
 
 def compare(
     ours: Result,
-    other: Result,
+    theirs: Result,
     name: str,
     task: Task,
     targets: Mapping[int, dict[str, Tensor]],
     groups: Mapping[int, str],
 ) -> Difference:
-    """Our primary metric of one task minus another's, by paired bootstrap over the rows of ``targets``.
+    """Our primary metric of one task minus theirs, by paired bootstrap over the same rows.
 
-    ``groups`` are those of the samples, by their ids: rows of one group are drawn together.
+    Args:
+        ours: the first result.
+        theirs: the second result.
+        name: the name of the task.
+        task: the task, which scores.
+        targets: sample id -> target tensors, of the rows that count.
+        groups: sample id -> group; rows of one group are drawn together.
     """
     ids = sorted(targets)
-    metric = primary(ours.scores[name])
+    metric = primary_metric(ours.scores[name])
     return paired_bootstrap(
         lambda predictions, true: task.score(predictions, true)[metric],
         [targets[sample] for sample in ids],
         [ours.predictions[name][sample] for sample in ids],
-        [other.predictions[name][sample] for sample in ids],
+        [theirs.predictions[name][sample] for sample in ids],
         [groups.get(sample, str(sample)) for sample in ids],
         samples=1000,
     )
 
 
-def best(results: Iterable[Result], name: str, task: Task) -> Result:
-    """The result with the best primary metric of one task."""
-    having = [result for result in results if name in result.scores]
-    metric = primary(having[0].scores[name])
+def best_result(results: Iterable[Result], name: str, task: Task) -> Result:
+    """The result with the best primary metric of one task.
+
+    Args:
+        results: results without the task are skipped.
+        name: the name of the task.
+        task: the task, which says whether lower is better.
+    """
+    candidates = [result for result in results if name in result.scores]
+    metric = primary_metric(candidates[0].scores[name])
     choose = min if metric in task.lower_is_better else max
-    return choose(having, key=lambda result: result.scores[name][metric])
+    return choose(candidates, key=lambda result: result.scores[name][metric])
 
 
-def primary(scores: Mapping[str, float]) -> str:
-    """The name of the first metric."""
+def primary_metric(scores: Mapping[str, float]) -> str:
+    """The name of the first metric of a task's scores."""
     return next(iter(scores))
+
+
+best, primary = best_result, primary_metric  # until all callers use the new names

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from mmbert.ablation.by_example import by_example, mcnemar
 from mmbert.errors import DataError, IntegrityError, RecipeError
-from mmbert.evaluation.evaluate import ByRow, Evaluation
+from mmbert.evaluation.evaluate import Evaluation, RowsById
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions, load_predictions
 from tasks.classification import Classification, ClassificationLabel
 from tasks.regression import Regression, RegressionLabel
@@ -33,8 +33,8 @@ def folder(path, task, labels, predictions, *, ids=None, groups=None, name="y"):
     parts = [slice(half), slice(half, None)]
     found = Evaluation(
         {}, {}, {},
-        {name: ByRow([(torch.tensor(ids[part]), torch.as_tensor(predictions[part])) for part in parts])},
-        {name: ByRow([(torch.tensor(ids[part]), {"target": torch.tensor(true[part])}) for part in parts])},
+        {name: RowsById([(torch.tensor(ids[part]), torch.as_tensor(predictions[part])) for part in parts])},
+        {name: RowsById([(torch.tensor(ids[part]), {"target": torch.tensor(true[part])}) for part in parts])},
     )  # fmt: skip
     (path / PREDICTIONS_FILE).write_bytes(dump_predictions(found, groups))
     lines = [json.dumps({"id": id, "true": {name: label}}) + "\n" for id, label in zip(ids, labels, strict=True)]

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from mmbert.analysis import encoded_rows
-from mmbert.analysis.encoded_rows import ReadOnce, encode, reader
-from mmbert.analysis.probe import of_rows
+from mmbert.analysis.encoded_rows import CachedTrunk, encode_rows, model_for_encoded_rows
+from mmbert.analysis.outputs import row_outputs
 from mmbert.data.collate import collate
 from mmbert.data.loader import evaluation_batches
-from mmbert.evaluation.attribution import effects, project
+from mmbert.evaluation.attribution import project_to_additive, unimodal_means
 from mmbert.evaluation.evaluate import evaluate
-from mmbert.evaluation.perturbations import NONE, missing, whole
+from mmbert.evaluation.perturbations import NONE, drop_at_random, unchanged_view
 from mmbert.experiment.build import build
 from mmbert.recipe.load import load_recipe
 from mmbert.types import Batch, Present
@@ -43,8 +43,8 @@ def made(request):
         for parameter in model.parameters():  # gates open, heads and tokens that are not zero
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     items = built.items("train")
-    encoded = encode(model, evaluation_batches(items, 11))
-    return built, encoded, reader(model), [items[position, None] for position in range(len(items))]
+    encoded = encode_rows(model, evaluation_batches(items, 11))
+    return built, encoded, model_for_encoded_rows(model), [items[position, None] for position in range(len(items))]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(made, plain, names
     _, encoded, read, _ = made
     expected = truly(made, lambda item: {name: one for name, one in item.inputs.items() if name not in names})
     same(evaluate(read, encoded.batches(), without=names), expected)
-    view = {**whole(encoded.has), **dict.fromkeys(names, torch.full_like(encoded.ids, NONE))}
+    view = {**unchanged_view(encoded.has), **dict.fromkeys(names, torch.full_like(encoded.ids, NONE))}
     same(evaluate(read, encoded.batches(view)), expected)
     assert all(not {*names} & batch.inputs.keys() for batch in encoded.batches(view))
     assert expected.loss != plain.loss
@@ -95,7 +95,7 @@ def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(made, plain, names
 
 def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(made, plain):
     _, encoded, read, _ = made
-    view = missing(encoded.has, encoded.ids, 0.6, seed=0)
+    view = drop_at_random(encoded.has, encoded.ids, 0.6, seed=0)
     places = {sample: place for place, sample in enumerate(encoded.ids.tolist())}
     expected = truly(
         made, lambda item: {name: one for name, one in item.inputs.items() if view[name][places[item.id]] != NONE}
@@ -107,7 +107,7 @@ def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(made, pla
 @pytest.mark.parametrize("names", [["text"], INPUTS])
 def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, plain, names):
     _, encoded, read, items = made
-    view, inputs = whole(encoded.has), {item.id: dict(item.inputs) for item in items}
+    view, inputs = unchanged_view(encoded.has), {item.id: dict(item.inputs) for item in items}
     for shift, name in enumerate(names, start=1):
         rows = encoded.has[name].nonzero().squeeze(1)
         view[name][rows] = rows.roll(shift)
@@ -140,11 +140,14 @@ def test_what_only_adds_up_is_its_own_projection(made):
     def outputs(view):
         own = {name: chosen[places] for name, places in view.items()}
         sources = {"cells": own["cells"], "graph": own["graph"], "text": own["written"], "title": own["written"]}
-        return of_rows(read, Batch(own["written"], encoded.inputs(sources), {}), ["kind"])
+        return row_outputs(read, Batch(own["written"], encoded.inputs(sources), {}), ["kind"])
 
     assert not all(encoded.has[name][chosen].all() for name in ("cells", "graph"))
     rows = torch.arange(10)
-    own, projected = outputs(dict.fromkeys(inputs, rows)), project(effects(outputs, inputs, 10, batch=100)["kind"])
+    own, projected = (
+        outputs(dict.fromkeys(inputs, rows)),
+        project_to_additive(unimodal_means(outputs, inputs, 10, batch=100)["kind"]),
+    )
     additive = (projected - own["kind"]).abs().max() < EXACT
     assert additive == (not built.model.fusion.joins)
 
@@ -154,16 +157,16 @@ def test_the_model_stays_as_it_was(made):
     assert built.model.encoders.keys() == read.encoders.keys() == {"cells", "graph"}
     assert read.encoders["cells"] is not built.model.encoders["cells"]
     assert read.tasks is built.model.tasks
-    assert not isinstance(built.model.trunk, ReadOnce)
-    assert isinstance(read.trunk, ReadOnce) is built.model.fusion.reads_text_alone
+    assert not isinstance(built.model.trunk, CachedTrunk)
+    assert isinstance(read.trunk, CachedTrunk) is built.model.fusion.reads_text_alone
     built.model.train()
-    encode(built.model, [])
+    encode_rows(built.model, [])
     assert built.model.training
     built.model.eval()
 
 
 def test_a_split_without_rows_has_no_columns(made):
-    encoded = encode(made[0].model, [])
+    encoded = encode_rows(made[0].model, [])
     assert encoded.inputs({}) == {}
     assert list(encoded.batches()) == []
     assert encoded.ids.shape == (0,)
@@ -188,7 +191,7 @@ def trunk(made):
 
 @torch.no_grad()
 def test_a_text_is_read_once_and_given_as_often_as_it_comes(trunk, monkeypatch):
-    once, asked = ReadOnce(trunk), []
+    once, asked = CachedTrunk(trunk), []
     forward = type(trunk).forward
     monkeypatch.setattr(trunk, "forward", lambda tokens: asked.append(len(tokens.mask)) or forward(trunk, tokens))
     texts = {"text": words([0, 1, 2, 4], [[7, 8], [9], [7, 8], [9, 9, 9]]), "title": words([1], [[5]])}
@@ -204,7 +207,7 @@ def test_a_text_is_read_once_and_given_as_often_as_it_comes(trunk, monkeypatch):
 
 @torch.no_grad()
 def test_a_text_cut_into_other_words_is_another(trunk):
-    once = ReadOnce(trunk)
+    once = CachedTrunk(trunk)
     text = words([0], [[7, 8]])
     joined = replace(text, tensors={**text.tensors, "unit": torch.zeros(1, 2, dtype=torch.int64)})
     assert once.embed({"text": text}, 1).unit[0].tolist() != once.embed({"text": joined}, 1).unit[0].tolist()
@@ -212,12 +215,12 @@ def test_a_text_cut_into_other_words_is_another(trunk):
 
 @torch.no_grad()
 def test_texts_that_do_not_fit_are_read_again(trunk, monkeypatch):
-    size = sum(part.nbytes for part in ReadOnce(trunk).embed({"text": words([0], [[7]])}, 1))
+    size = sum(part.nbytes for part in CachedTrunk(trunk).embed({"text": words([0], [[7]])}, 1))
     monkeypatch.setattr(encoded_rows, "MAX_BYTES", 2 * size)
-    once = ReadOnce(trunk)
+    once = CachedTrunk(trunk)
     first = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
     other = once.embed({"text": words([0], [[9]])}, 1)
-    assert len(once._read) == 2
+    assert len(once._cache) == 2
     again = once.embed({"text": words([0, 1, 2], [[7], [9], [8]])}, 3)
     expected = torch.stack([first.values[0], other.values[0], first.values[1]])
     torch.testing.assert_close(again.values, expected, rtol=EXACT, atol=EXACT)

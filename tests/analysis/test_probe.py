@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from mmbert.analysis import probe as module
-from mmbert.analysis.encoded_rows import Encoded, encode, reader
+from mmbert.analysis.encoded_rows import EncodedRows, encode_rows, model_for_encoded_rows
 from mmbert.analysis.probe import (
     Probe,
-    additive,
-    areas,
-    contributions,
-    errors_of_gain,
-    of_constant,
-    of_exchanged,
-    of_missing,
-    of_subsets,
-    score,
+    compare_to_additive,
+    predict_constant,
+    retained_by_task,
+    score_predictions,
+    score_subsets,
+    score_with_corrupted,
+    score_with_missing,
+    shapley_contributions,
+    standard_errors_of_gain,
 )
 from mmbert.contracts import Encoder, Fusion
 from mmbert.model import MMBert
@@ -78,7 +78,7 @@ class Plain(Classification):
     def forward(self, fused):
         return fused.summary
 
-    def score(self, predictions, targets):
+    def score_predictions(self, predictions, targets):
         probabilities, true = torch.stack(tuple(predictions)), torch.stack([item["target"] for item in targets])
         of_true = probabilities.gather(1, true[:, None])
         hits = probabilities.argmax(1) == true
@@ -99,13 +99,13 @@ def probe(function, label, *, inputs=("a", "b", "noise"), seed=0, groups=None):
         batches.append(Batch(rows + 1000, present, targets))
     model = MMBert(Trunkless(), {name: Bits() for name in inputs}, Of(function), {"label": Plain(2, processor)})
     model = model.double().eval()
-    return Probe(reader(model), encode(model, batches), groups or {}, seed)
+    return Probe(model_for_encoded_rows(model), encode_rows(model, batches), groups or {}, seed)
 
 
 def measured(one):
     found = one.evaluate()
-    said = of_constant(one, found)
-    return found, said, score(one, found, said)
+    said = predict_constant(one, found)
+    return found, said, score_predictions(one, found, said)
 
 
 def xor(a, b, noise=None):
@@ -119,11 +119,11 @@ SUM = (lambda a, b, noise: 2 * a + b, lambda a, b, noise: a)
 def test_of_xor_the_two_inputs_share_what_only_both_have():
     one = probe(*XOR)
     found, _, chance = measured(one)
-    values = of_subsets(one, found, chance)
+    values = score_subsets(one, found, chance)
     accuracy = {"".join(sorted(subset)): scores["label"]["accuracy"] for subset, scores in values.items()}
     # a logit of 0 is a guess at the first class
     assert accuracy == {**dict.fromkeys(["", "a", "b", "noise", "anoise", "bnoise"], 0.5), "ab": 1.0, "abnoise": 1.0}
-    worth = contributions(one, values)["label"]
+    worth = shapley_contributions(one, values)["label"]
     assert worth["accuracy"] == {"a": 0.25, "b": 0.25, "noise": 0.0}
     loss = chance["label"]["log_loss"] - found.scores["label"]["log_loss"]
     assert worth["log_loss"]["a"] == pytest.approx(loss / 2)  # of an error too, above 0 is better
@@ -131,10 +131,10 @@ def test_of_xor_the_two_inputs_share_what_only_both_have():
 
 
 def test_of_xor_the_additive_projection_is_at_chance(monkeypatch):
-    monkeypatch.setattr(module, "PAIRS", ROWS**2)  # all rows, in which bits are even
+    monkeypatch.setattr(module, "MAX_PAIRS", ROWS**2)  # all rows, in which bits are even
     monkeypatch.setitem(module.DRAWS, "interval", 100)
     one = probe(*XOR, inputs=("a", "b"))
-    made = additive(one, measured(one)[0], most=ROWS, batch=5000)
+    made = compare_to_additive(one, measured(one)[0], most=ROWS, batch=5000)
     told = made["tasks"]["label"]
     assert (made["rows"], told["rows"]) == (ROWS, ROWS)
     assert told["model"]["accuracy"] == 1
@@ -147,46 +147,46 @@ def test_of_xor_the_additive_projection_is_at_chance(monkeypatch):
 @pytest.mark.parametrize("inputs", [("a", "b"), ("a", "b", "noise")])
 def test_an_additive_model_is_its_own_projection(inputs):
     one = probe(*SUM, inputs=inputs)
-    made = additive(one, measured(one)[0], most=32, batch=50)["tasks"]["label"]
+    made = compare_to_additive(one, measured(one)[0], most=32, batch=50)["tasks"]["label"]
     assert made["additive"] == pytest.approx(made["model"], abs=1e-12)
     assert made["difference"]["difference"] == made["difference"]["low"] == made["difference"]["high"] == 0
 
 
 def test_of_one_input_there_is_no_projection():
     one = probe(*SUM, inputs=("a",))
-    assert additive(one, measured(one)[0], most=32, batch=50) == {}
+    assert compare_to_additive(one, measured(one)[0], most=32, batch=50) == {}
 
 
 def test_curves_fall_to_chance_by_as_much_as_is_absent_or_exchanged():
     one = probe(*XOR, inputs=("a", "b"))
     found, said, chance = measured(one)
-    absent = [found.scores, *of_missing(one)]
+    absent = [found.scores, *score_with_missing(one)]
     accuracy = [scores["label"]["accuracy"] for scores in absent]
     assert accuracy[0] == 1
     # both are there in (1 - r)^2 of the rows, else the guess is right in half of them
     for rate, value in zip((0, 0.2, 0.4, 0.6, 0.8, 1), accuracy, strict=True):
         assert value == pytest.approx(0.5 + (1 - rate) ** 2 / 2, abs=0.09)
-    moved = [found.scores, *of_exchanged(one, "a")]
+    moved = [found.scores, *score_with_corrupted(one, "a")]
     for rate, scores in zip((0, 0.2, 0.4, 0.6, 0.8, 1), moved, strict=True):
         assert scores["label"]["accuracy"] == pytest.approx(1 - rate / 2, abs=0.09)  # half of the values are the same
-    errors = errors_of_gain(one, found, said)
-    assert areas(one, absent, chance, errors)[0]["label"] == pytest.approx(0.24, abs=0.08)
-    assert areas(one, moved, chance, errors)[0]["label"] == pytest.approx(0.4, abs=0.08)
+    errors = standard_errors_of_gain(one, found, said)
+    assert retained_by_task(one, absent, chance, errors)[0]["label"] == pytest.approx(0.24, abs=0.08)
+    assert retained_by_task(one, moved, chance, errors)[0]["label"] == pytest.approx(0.4, abs=0.08)
 
 
 def test_an_input_that_is_not_read_loses_nothing():
     one = probe(*XOR)
     found, said, chance = measured(one)
-    moved = [found.scores, *of_exchanged(one, "noise")]
-    assert areas(one, moved, chance, errors_of_gain(one, found, said)) == ({"label": 1.0}, {})
+    moved = [found.scores, *score_with_corrupted(one, "noise")]
+    assert retained_by_task(one, moved, chance, standard_errors_of_gain(one, found, said)) == ({"label": 1.0}, {})
 
 
 def test_of_a_model_that_is_no_better_than_chance_there_is_no_area():
     one = probe(lambda a, b, noise: 9 * noise, xor)
     found, said, chance = measured(one)
-    errors = errors_of_gain(one, found, said)
+    errors = standard_errors_of_gain(one, found, said)
     assert errors["label"] == pytest.approx(0.05, abs=0.015)  # of a difference between two guesses in 200 rows
-    area, refused = areas(one, [found.scores, *of_missing(one)], chance, errors)
+    area, refused = retained_by_task(one, [found.scores, *score_with_missing(one)], chance, errors)
     assert area == {}
     assert refused["label"].startswith("label: accuracy 0.5 without any change is not better than chance")
 
@@ -195,24 +195,24 @@ def test_rows_of_one_group_are_drawn_together():
     alone = probe(*XOR)
     groups = {1000 + row: row // 40 for row in range(ROWS)}
     together = probe(*XOR, groups=groups)
-    first, second = (errors_of_gain(one, *measured(one)[:2])["label"] for one in (alone, together))
+    first, second = (standard_errors_of_gain(one, *measured(one)[:2])["label"] for one in (alone, together))
     assert first == pytest.approx(0.035, abs=0.01)
     assert second < first / 3  # each group has the same share of labels
 
 
 def test_another_seed_gives_others():  # that the same gives the same is seen in test_worth.py
     one, other = (probe(*XOR, inputs=("a", "b"), seed=seed) for seed in (0, 1))
-    assert of_missing(one) != of_missing(other)
-    assert of_exchanged(one, "a") != of_exchanged(other, "a")
+    assert score_with_missing(one) != score_with_missing(other)
+    assert score_with_corrupted(one, "a") != score_with_corrupted(other, "a")
 
 
 def test_the_projection_keeps_to_its_budget_of_pairs(monkeypatch):
-    monkeypatch.setattr(module, "PAIRS", 75)
+    monkeypatch.setattr(module, "MAX_PAIRS", 75)
     for inputs, rows in ((("a", "b"), 8), (("a", "b", "noise"), 5)):  # 8^2 and 3 * 5^2
         one = probe(*XOR, inputs=inputs)
-        assert additive(one, measured(one)[0], most=64, batch=50)["rows"] == rows
+        assert compare_to_additive(one, measured(one)[0], most=64, batch=50)["rows"] == rows
 
 
 def test_a_sample_without_a_group_is_its_own():
-    one = Probe(SimpleNamespace(), Encoded({}, [], frozenset()), {1: "x", 2: "x"}, 0)
-    assert one.of_groups([1, 2, 3]) == ["x", "x", "3 alone"]
+    one = Probe(SimpleNamespace(), EncodedRows({}, [], frozenset()), {1: "x", 2: "x"}, 0)
+    assert one.group_names([1, 2, 3]) == ["x", "x", "3 alone"]

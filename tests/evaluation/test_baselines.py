@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from mmbert.contracts import Processor
 from mmbert.errors import DataError
 from mmbert.evaluation import baselines
-from mmbert.evaluation.baseline_features import Features, of_texts, of_values
-from mmbert.evaluation.baselines import Labelled, linear, run_baselines
+from mmbert.evaluation.baseline_features import Features, text_features, value_features
+from mmbert.evaluation.baselines import LabelledRows, fit_linear, run_baselines
 from mmbert.types import Sample
 from tasks.classification import Classification, ClassificationLabel
 from tasks.multilabel import Multilabel, MultilabelLabel
@@ -163,7 +163,7 @@ def problem(label, targets, rng):
     """The same random features in every split, so that scikit-learn's fit is the one to be chosen."""
     features = rng.normal(size=(80, 6)).astype(np.float32)
     items = [label(target) for target in targets(features)]
-    part = Labelled(np.arange(80), list(range(80)), items, label.collate(items))
+    part = LabelledRows(np.arange(80), list(range(80)), items, label.collate(items))
     return features, {"train": part, "validation": part}
 
 
@@ -172,7 +172,7 @@ def test_linear_is_ridge_regression(monkeypatch):
     label, rng = RegressionLabel(), np.random.default_rng(0)
     label.fit(rng.normal(size=50))
     features, known = problem(label, lambda x: x[:, 0] - x[:, 3] + rng.normal(size=80), rng)
-    output = linear(Regression(4, label), known, [dense({"train": features, "validation": features})])["train"]
+    output = fit_linear(Regression(4, label), known, [dense({"train": features, "validation": features})])["train"]
     expected = Ridge(alpha=1.5).fit(features, known["train"].targets["target"])  # half the penalty
     np.testing.assert_allclose(output.numpy(), expected.predict(features), atol=5e-3)
 
@@ -183,7 +183,7 @@ def test_linear_is_multinomial_logistic_regression(monkeypatch):
     label.fit("abc")
     features, known = problem(label, lambda x: ["abc"[k] for k in (x[:, :3] + rng.normal(size=(80, 3))).argmax(1)], rng)
     task = Classification(4, label)
-    output = linear(task, known, [dense({"train": features, "validation": features})])["train"]
+    output = fit_linear(task, known, [dense({"train": features, "validation": features})])["train"]
     # the loss is divided by log 3, so the penalty weighs log 3 as much
     expected = LogisticRegression(C=1 / (3.0 * math.log(3)), tol=1e-8).fit(features, known["train"].targets["target"])
     np.testing.assert_allclose(task.predict(output).numpy(), expected.predict_proba(features), atol=5e-3)
@@ -203,7 +203,7 @@ def test_linear_is_one_against_the_rest_on_the_known_labels(monkeypatch):
 
     features, known = problem(label, targets, rng)
     task = Multilabel(4, label)
-    output = linear(task, known, [dense({"train": features, "validation": features})])["train"]
+    output = fit_linear(task, known, [dense({"train": features, "validation": features})])["train"]
     target, mask = known["train"].targets["target"].numpy(), known["train"].targets["known"].numpy()
     assert not mask.all()
     for column in range(2):
@@ -218,10 +218,10 @@ def test_the_penalty_is_chosen_on_validation():
     label = RegressionLabel()
     label.fit(rng.normal(size=50))
     features, known = problem(label, lambda x: x[:, 0], rng)
-    noise = Labelled(known["train"].rows, known["train"].ids, [], {"target": torch.from_numpy(rng.normal(size=80))})
+    noise = LabelledRows(known["train"].rows, known["train"].ids, [], {"target": torch.from_numpy(rng.normal(size=80))})
     block = [dense({"train": features, "validation": features})]
     spread = {
-        name: float(linear(Regression(4, label), {**known, "validation": part}, block)["train"].std())
+        name: float(fit_linear(Regression(4, label), {**known, "validation": part}, block)["train"].std())
         for name, part in (("signal", known["validation"]), ("noise", noise))
     }
     # ridge with the strongest penalty shrinks 80 rows of unit variance by 160 / (160 + 30), with the weakest hardly
@@ -230,7 +230,7 @@ def test_the_penalty_is_chosen_on_validation():
 
 def test_text_features_learn_from_training_only_and_say_what_is_absent():
     texts = {"train": ["red apple", "green pear", None, ["red", "pear"]], "test": ["violet plum", None, "red pear"]}
-    features = of_texts(texts)
+    features = text_features(texts)
     wide, absent = features.linear["test"]
     assert absent.ravel().tolist() == [0, 1, 0]
     assert wide.shape[1] == features.linear["train"][0].shape[1]
@@ -243,7 +243,7 @@ def test_text_features_learn_from_training_only_and_say_what_is_absent():
 
 @pytest.mark.parametrize("texts", [[None, ""], ["!", "?!"], ["one"] * 3, ["a"], [" ", "\0"]])
 def test_degenerate_texts_give_finite_features(texts):
-    features = of_texts({"train": texts, "test": ["new", None]})
+    features = text_features({"train": texts, "test": ["new", None]})
     assert all(np.isfinite(part).all() for part in features.trees.values())
     assert len(features.trees["test"]) == 2
 
@@ -251,7 +251,7 @@ def test_degenerate_texts_give_finite_features(texts):
 def test_value_features_are_standardised_by_training_and_constant_columns_left_out():
     rng = np.random.default_rng(0)
     train = [[*row, 7.0] for row in rng.normal(5, 3, size=(50, 2))] + [None, []]
-    features = of_values({"train": train, "test": [[5.0, 1e9, 8.0], [float("nan"), 5.0, 7.0], None]}, Vector())
+    features = value_features({"train": train, "test": [[5.0, 1e9, 8.0], [float("nan"), 5.0, 7.0], None]}, Vector())
     assert features is not None
     assert features.trees["train"].shape == (52, 3)  # two that vary, and the one that says what is absent
     assert features.trees["train"][:50, :2].mean(0) == pytest.approx([0, 0], abs=1e-6)

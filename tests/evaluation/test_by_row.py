@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from mmbert.evaluation.evaluate import ByRow
+from mmbert.evaluation.evaluate import RowsById
 
 BLOCKS = [
     (torch.tensor([9, 2**62]), torch.tensor([[0.9, 1.0], [0.1, 2.0]])),
@@ -14,7 +14,7 @@ BLOCKS = [
 
 
 def test_each_row_is_found_under_its_id_in_the_order_of_the_ids():
-    rows = ByRow(BLOCKS)
+    rows = RowsById(BLOCKS)
     expected = {4: [0.4], 9: [0.9, 1.0], 2**62: [0.1, 2.0]}
     assert [*rows] == [*expected]
     for found in (rows, pickle.loads(pickle.dumps(rows))):
@@ -25,13 +25,13 @@ def test_each_row_is_found_under_its_id_in_the_order_of_the_ids():
 
 
 def test_targets_are_rows_of_each_tensor():
-    rows = ByRow([(torch.tensor([3, 1]), {"target": torch.tensor([30, 10]), "known": torch.tensor([True, False])})])
+    rows = RowsById([(torch.tensor([3, 1]), {"target": torch.tensor([30, 10]), "known": torch.tensor([True, False])})])
     assert {name: tensor.item() for name, tensor in rows[1].items()} == {"target": 10, "known": False}
 
 
 def test_what_is_not_there_and_what_is_there_twice():
-    assert 5 not in ByRow(BLOCKS)
-    assert 2**62 + 1 not in ByRow(BLOCKS)
-    assert ByRow(BLOCKS).distinct
-    assert not ByRow([*BLOCKS, (torch.tensor([9]), torch.tensor([[0.0, 0.0]]))]).distinct
-    assert len(ByRow([])) == 0
+    assert 5 not in RowsById(BLOCKS)
+    assert 2**62 + 1 not in RowsById(BLOCKS)
+    assert RowsById(BLOCKS).distinct
+    assert not RowsById([*BLOCKS, (torch.tensor([9]), torch.tensor([[0.0, 0.0]]))]).distinct
+    assert len(RowsById([])) == 0

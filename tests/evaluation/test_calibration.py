@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, logit, softmax
 from sklearn.metrics import brier_score_loss, log_loss
 
-from mmbert.evaluation.calibration import RANGE, best_temperature, ece, of_classes, of_labels
+from mmbert.evaluation.calibration import TEMPERATURES, best_temperature, class_calibration, ece, label_calibration
 
 
 def drawn(rows=4000, classes=3, seed=0):
@@ -36,40 +36,44 @@ def test_bins_are_closed_above():
 
 def test_classes_agree_with_scikit_learn():
     logits, target = drawn(200)
-    found = of_classes(logits, target)
+    found = class_calibration(logits, target)
     assert found.nll == pytest.approx(log_loss(target, softmax(logits, 1)))
     assert found.brier == pytest.approx(np.square(softmax(logits, 1) - np.eye(3)[target]).sum(1).mean())
     logits, target = drawn(200, classes=2)
-    assert of_classes(logits, target).brier == pytest.approx(2 * brier_score_loss(target, softmax(logits, 1)[:, 1]))
+    assert class_calibration(logits, target).brier == pytest.approx(
+        2 * brier_score_loss(target, softmax(logits, 1)[:, 1])
+    )
 
 
 def test_labels_agree_with_scikit_learn_over_what_is_known():
     rng = np.random.default_rng(1)
     logits, target = rng.normal(size=(50, 4)), (rng.random((50, 4)) < 0.5).astype(np.float32)
     known = rng.random((50, 4)) < 0.7
-    found, probability = of_labels(logits, target, known), 1 / (1 + np.exp(-logits[known]))
+    found, probability = label_calibration(logits, target, known), 1 / (1 + np.exp(-logits[known]))
     assert found.nll == pytest.approx(log_loss(target[known], probability))
     assert found.brier == pytest.approx(brier_score_loss(target[known], probability))
     assert found.ece == pytest.approx(ece(probability, target[known] > 0.5))
     target[~known], logits[~known] = 1, np.nan
-    assert of_labels(logits, target, known) == found
+    assert label_calibration(logits, target, known) == found
 
 
 def test_a_sure_and_right_predictor_has_0_throughout():
     logits = np.eye(3) * 1000
-    assert of_classes(logits, np.arange(3)) == (0, 0, 0)
-    assert of_labels(logits * 2 - 1000, np.eye(3), np.ones((3, 3), bool)) == (0, 0, 0)
+    assert class_calibration(logits, np.arange(3)) == (0, 0, 0)
+    assert label_calibration(logits * 2 - 1000, np.eye(3), np.ones((3, 3), bool)) == (0, 0, 0)
 
 
 def test_a_sure_and_wrong_predictor_has_a_finite_loss():
-    assert of_classes(np.array([[1000.0, 0.0]]), np.array([1])) == (1, 2, 1000)
+    assert class_calibration(np.array([[1000.0, 0.0]]), np.array([1])) == (1, 2, 1000)
 
 
 def test_a_temperature_of_1_changes_nothing():
     logits, target = drawn(100)
     known = np.ones_like(logits, dtype=bool)
-    assert of_classes(logits, target, 1.0) == of_classes(logits, target)
-    assert of_labels(logits, np.eye(3)[target], known, 1.0) == of_labels(logits, np.eye(3)[target], known)
+    assert class_calibration(logits, target, 1.0) == class_calibration(logits, target)
+    assert label_calibration(logits, np.eye(3)[target], known, 1.0) == label_calibration(
+        logits, np.eye(3)[target], known
+    )
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
@@ -78,7 +82,7 @@ def test_the_temperature_undoes_a_factor_of_the_logits(factor):
     own = best_temperature(logits, target)
     assert own == pytest.approx(1, abs=0.1)
     assert best_temperature(logits * factor, target) == pytest.approx(own * factor, rel=1e-4)
-    before, after = of_classes(logits * factor, target), of_classes(logits * factor, target, own * factor)
+    before, after = class_calibration(logits * factor, target), class_calibration(logits * factor, target, own * factor)
     assert after.nll <= before.nll + 1e-12
     assert after.ece < 0.03
 
@@ -99,4 +103,4 @@ def test_labels_have_one_temperature():
 
 
 def test_where_all_is_right_the_temperature_is_the_lowest():
-    assert best_temperature(np.eye(3), np.arange(3)) == pytest.approx(RANGE[0], rel=1e-3)
+    assert best_temperature(np.eye(3), np.arange(3)) == pytest.approx(TEMPERATURES[0], rel=1e-3)

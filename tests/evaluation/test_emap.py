@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mmbert.evaluation.attribution import effects, project
+from mmbert.evaluation.attribution import project_to_additive, unimodal_means
 
 SIZE = 12
 NAMES = ("a", "b", "c")
@@ -15,7 +15,7 @@ def values(seed=0, inputs=NAMES, size=SIZE):
 
 
 def projected(function, inputs, size=SIZE, batch=7):
-    return project(effects(lambda view: {"task": function(view)}, inputs, size, batch=batch)["task"])
+    return project_to_additive(unimodal_means(lambda view: {"task": function(view)}, inputs, size, batch=batch)["task"])
 
 
 @pytest.mark.parametrize("count", [2, 3])

@@ -113,7 +113,7 @@ def test_skill_is_one_minus_the_share_of_the_constants_loss(built, monkeypatch):
 
 def test_a_row_in_two_shares_is_refused(built):
     twice = [*batches(built), batches(built)[1]]
-    with pytest.raises(IntegrityError, match=r"^task 'amount': \d+ rows were evaluated, of which some twice$"):
+    with pytest.raises(IntegrityError, match=r"^task 'amount': \d+ rows were evaluated, some of them twice$"):
         evaluate(built.model, twice)
 
 

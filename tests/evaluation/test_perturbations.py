@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 
 from mmbert.data.keyed_random import draw_kept_names
-from mmbert.evaluation.perturbations import NONE, RATES, exchanged, missing, whole
+from mmbert.evaluation.perturbations import NONE, RATES, corrupt_input, drop_at_random, unchanged_view
 
 ROWS = 1000
 IDS = torch.arange(ROWS) * 7 + 3
@@ -18,15 +18,15 @@ def there(view):
 
 
 def test_at_rate_0_every_row_is_as_it_is():
-    for view in (missing(SOME, IDS, 0.0, 1), exchanged(SOME, IDS, "text", 0.0, 1)):
-        for name, sources in whole(SOME).items():
+    for view in (drop_at_random(SOME, IDS, 0.0, 1), corrupt_input(SOME, IDS, "text", 0.0, 1)):
+        for name, sources in unchanged_view(SOME).items():
             assert view[name].equal(sources)
             assert (sources != NONE).equal(SOME[name])
             assert sources[SOME[name]].equal(torch.arange(ROWS)[SOME[name]])
 
 
 def test_what_is_missing_is_what_training_would_drop():
-    view = missing(SOME, IDS, 0.6, 1)
+    view = drop_at_random(SOME, IDS, 0.6, 1)
     for row in range(50):
         names = [name for name, own in SOME.items() if own[row]]
         left = {name for name in names if view[name][row] == row}
@@ -36,8 +36,8 @@ def test_what_is_missing_is_what_training_would_drop():
 
 def test_no_row_loses_all_and_at_rate_1_one_is_left_each_as_often():
     for rate in RATES:
-        assert there(missing(SOME, IDS, rate, 1)).any(0).all()
-    left = there(missing(ALL, IDS, 1.0, 1))
+        assert there(drop_at_random(SOME, IDS, rate, 1)).any(0).all()
+    left = there(drop_at_random(ALL, IDS, 1.0, 1))
     assert (left.sum(0) == 1).all()
     assert (left.double().mean(1) - 1 / 3).abs().max() < 0.05
 
@@ -46,45 +46,45 @@ def test_inputs_are_missing_at_the_rate_that_is_asked_for():
     # of three inputs one comes back where all three are drawn
     for rate in (0.2, 0.4):
         expected = rate - rate**3 / 3
-        assert (1 - there(missing(ALL, IDS, rate, 1)).double().mean(1) - expected).abs().max() < 0.05
+        assert (1 - there(drop_at_random(ALL, IDS, rate, 1)).double().mean(1) - expected).abs().max() < 0.05
 
 
 def test_what_is_missing_at_a_rate_is_missing_at_every_higher_one():
-    views = [there(missing(SOME, IDS, rate, 1)) for rate in (0.0, *RATES)]
+    views = [there(drop_at_random(SOME, IDS, rate, 1)) for rate in (0.0, *RATES)]
     assert all((more >= fewer).all() for more, fewer in pairwise(views))
 
 
 def test_neither_the_order_of_rows_nor_their_number_matters():
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))[:400]
-    turned = missing({name: own[order] for name, own in SOME.items()}, IDS[order], 0.4, 1)
-    assert there(turned).equal(there(missing(SOME, IDS, 0.4, 1))[:, order])
+    turned = drop_at_random({name: own[order] for name, own in SOME.items()}, IDS[order], 0.4, 1)
+    assert there(turned).equal(there(drop_at_random(SOME, IDS, 0.4, 1))[:, order])
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
-    turned = exchanged({name: own[order] for name, own in SOME.items()}, IDS[order], "text", 0.4, 1)
+    turned = corrupt_input({name: own[order] for name, own in SOME.items()}, IDS[order], "text", 0.4, 1)
     assert (
         order[turned["text"]]
         .where(turned["text"] != NONE, NONE)
-        .equal(exchanged(SOME, IDS, "text", 0.4, 1)["text"][order])
+        .equal(corrupt_input(SOME, IDS, "text", 0.4, 1)["text"][order])
     )
 
 
 def test_another_seed_chooses_others():
-    assert not there(missing(ALL, IDS, 0.4, 1)).equal(there(missing(ALL, IDS, 0.4, 2)))
-    assert not exchanged(ALL, IDS, "text", 1.0, 1)["text"].equal(exchanged(ALL, IDS, "text", 1.0, 2)["text"])
+    assert not there(drop_at_random(ALL, IDS, 0.4, 1)).equal(there(drop_at_random(ALL, IDS, 0.4, 2)))
+    assert not corrupt_input(ALL, IDS, "text", 1.0, 1)["text"].equal(corrupt_input(ALL, IDS, "text", 1.0, 2)["text"])
 
 
 def test_at_rate_1_all_values_of_an_input_change_places_among_the_rows_that_have_it():
-    view = exchanged(SOME, IDS, "image", 1.0, 1)
+    view = corrupt_input(SOME, IDS, "image", 1.0, 1)
     rows = SOME["image"].nonzero().squeeze(1)
     assert view["image"][rows].sort().values.equal(rows)
     assert (view["image"][rows] != rows).all()
     assert (view["image"][~SOME["image"]] == NONE).all()
-    assert all(view[name].equal(sources) for name, sources in whole(SOME).items() if name != "image")
+    assert all(view[name].equal(sources) for name, sources in unchanged_view(SOME).items() if name != "image")
 
 
 def test_exchanged_rows_are_nested_and_as_many_as_asked_for():
-    full, before = exchanged(ALL, IDS, "text", 1.0, 1)["text"], torch.zeros(ROWS, dtype=torch.bool)
+    full, before = corrupt_input(ALL, IDS, "text", 1.0, 1)["text"], torch.zeros(ROWS, dtype=torch.bool)
     for rate in RATES:
-        sources = exchanged(ALL, IDS, "text", rate, 1)["text"]
+        sources = corrupt_input(ALL, IDS, "text", rate, 1)["text"]
         changed = sources != torch.arange(ROWS)
         assert (changed >= before).all()
         assert abs(changed.double().mean() - rate) < 0.05
@@ -94,6 +94,6 @@ def test_exchanged_rows_are_nested_and_as_many_as_asked_for():
 
 def test_a_value_that_one_row_has_stays():
     has = {"text": torch.tensor([False, True, False])}
-    assert exchanged(has, torch.arange(3), "text", 1.0, 0)["text"].tolist() == [NONE, 1, NONE]
+    assert corrupt_input(has, torch.arange(3), "text", 1.0, 0)["text"].tolist() == [NONE, 1, NONE]
     none = {"text": torch.zeros(3, dtype=torch.bool)}
-    assert exchanged(none, torch.arange(3), "text", 1.0, 0)["text"].tolist() == [NONE] * 3
+    assert corrupt_input(none, torch.arange(3), "text", 1.0, 0)["text"].tolist() == [NONE] * 3

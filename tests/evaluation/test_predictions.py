@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmbert.errors import IntegrityError
-from mmbert.evaluation.evaluate import ByRow, Evaluation
+from mmbert.evaluation.evaluate import Evaluation, RowsById
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions, load_groups, load_predictions
 
 IDS = torch.tensor([2**62, 9]), torch.tensor([4]), torch.tensor([7])
@@ -28,8 +28,8 @@ def evaluation():
     shared = torch.tensor([0.1, float("nan")], dtype=torch.float64)
     return Evaluation(
         {}, {}, {},
-        {"words": ByRow([*zip(IDS, predictions, strict=True)]), "size": ByRow([(IDS[0], shared)])},
-        {"words": ByRow([*zip(IDS, targets, strict=True)]), "size": ByRow([(IDS[0], {"target": shared})])},
+        {"words": RowsById([*zip(IDS, predictions, strict=True)]), "size": RowsById([(IDS[0], shared)])},
+        {"words": RowsById([*zip(IDS, targets, strict=True)]), "size": RowsById([(IDS[0], {"target": shared})])},
     )  # fmt: skip
 
 
@@ -57,7 +57,9 @@ def test_what_was_kept_comes_back_as_it_was(path):
 def test_blocks_of_ten_and_more_keep_their_order(tmp_path):
     blocks = [(torch.tensor([row]), torch.tensor([float(row)])) for row in range(12)]
     true = [(ids, {"target": values}) for ids, values in blocks]
-    (tmp_path / "file").write_bytes(dump_predictions(Evaluation({}, {}, {}, {"y": ByRow(blocks)}, {"y": ByRow(true)})))
+    (tmp_path / "file").write_bytes(
+        dump_predictions(Evaluation({}, {}, {}, {"y": RowsById(blocks)}, {"y": RowsById(true)}))
+    )
     assert [int(ids) for ids, _ in load_predictions(tmp_path / "file")["y"].predictions.blocks] == [*range(12)]
 
 

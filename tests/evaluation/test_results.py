@@ -10,7 +10,15 @@ import torch
 from mmbert.evaluation import results
 from mmbert.evaluation.baselines import BaselineResult
 from mmbert.evaluation.evaluate import Evaluation
-from mmbert.evaluation.results import Result, best, cached_baselines, compare, fingerprint, from_evaluation, primary
+from mmbert.evaluation.results import (
+    Result,
+    best_result,
+    cached_baselines,
+    compare,
+    fingerprint,
+    from_evaluation,
+    primary_metric,
+)
 from mmbert.types import Sample
 from tasks.regression import Regression, RegressionLabel
 
@@ -98,15 +106,15 @@ def result(arm, **scores):
 
 
 def test_the_primary_metric_is_the_first():
-    assert primary({"rmse": 1.0, "mae": 0.5}) == "rmse"
-    assert primary({"mae": 0.5, "rmse": 1.0}) == "mae"
+    assert primary_metric({"rmse": 1.0, "mae": 0.5}) == "rmse"
+    assert primary_metric({"mae": 0.5, "rmse": 1.0}) == "mae"
 
 
 def test_the_best_is_the_lowest_error_or_the_highest_score(task):
     arms = [result("a", rmse=2.0, r2=0.9), result("b", rmse=1.0, r2=0.1), Result("c", {}, {}), result("d", rmse=3.0)]
-    assert best(arms, "amount", task).arm == "b"
+    assert best_result(arms, "amount", task).arm == "b"
     highs = [result("a", r2=0.1), result("b", r2=0.9)]
-    assert best(highs, "amount", task).arm == "b"
+    assert best_result(highs, "amount", task).arm == "b"
 
 
 def test_a_difference_is_ours_minus_the_other_over_the_same_rows(task):

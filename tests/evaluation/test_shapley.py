@@ -5,7 +5,7 @@ from itertools import permutations
 
 import pytest
 
-from mmbert.evaluation.attribution import shapley, subsets
+from mmbert.evaluation.attribution import shapley_values, subsets
 
 NAMES = ("graph", "image", "table", "text")
 
@@ -22,14 +22,14 @@ def test_it_is_the_mean_over_all_orders(seed):
     for order in orders:
         for place, name in enumerate(order):
             sums[name] += value[frozenset(order[: place + 1])] - value[frozenset(order[:place])]
-    assert shapley(value, NAMES) == {name: pytest.approx(total / len(orders)) for name, total in sums.items()}
+    assert shapley_values(value, NAMES) == {name: pytest.approx(total / len(orders)) for name, total in sums.items()}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_contributions_add_up_to_all_over_none(count):
     names = NAMES[:count]
     value = game(count, names)
-    assert sum(shapley(value, names).values()) == pytest.approx(value[frozenset(names)] - value[frozenset()])
+    assert sum(shapley_values(value, names).values()) == pytest.approx(value[frozenset(names)] - value[frozenset()])
 
 
 def test_inputs_that_add_the_same_have_the_same_and_one_that_adds_nothing_has_nothing():
@@ -37,7 +37,7 @@ def test_inputs_that_add_the_same_have_the_same_and_one_that_adds_nothing_has_no
     swapped = {frozenset({"image": "text", "text": "image"}[name] for name in one): one for one in base}
     even = {one: base[one] + base[other] for one, other in swapped.items()}
     value = {subset: even[subset - {"noise"}] for subset in subsets(("image", "noise", "text"))}
-    found = shapley(value, ("image", "noise", "text"))
+    found = shapley_values(value, ("image", "noise", "text"))
     assert found["image"] == pytest.approx(found["text"])
     assert found["noise"] == 0.0
 
@@ -45,20 +45,20 @@ def test_inputs_that_add_the_same_have_the_same_and_one_that_adds_nothing_has_no
 def test_it_is_linear():
     one, other = game(1), game(2)
     both = {subset: 2 * one[subset] - 3 * other[subset] for subset in one}
-    first, second = shapley(one, NAMES), shapley(other, NAMES)
-    assert shapley(both, NAMES) == {name: pytest.approx(2 * first[name] - 3 * second[name]) for name in NAMES}
+    first, second = shapley_values(one, NAMES), shapley_values(other, NAMES)
+    assert shapley_values(both, NAMES) == {name: pytest.approx(2 * first[name] - 3 * second[name]) for name in NAMES}
 
 
 def test_xor_shares_what_only_both_have():
     value = {frozenset(): 0.5, frozenset("a"): 0.5, frozenset("b"): 0.5, frozenset("ab"): 1.0}
-    assert shapley(value, "ab") == {"a": 0.25, "b": 0.25}
+    assert shapley_values(value, "ab") == {"a": 0.25, "b": 0.25}
 
 
 def test_redundant_inputs_share_what_either_has():
     value = {frozenset(): 0.5, frozenset("a"): 0.9, frozenset("b"): 0.9, frozenset("ab"): 0.9}
-    assert shapley(value, "ab") == {"a": pytest.approx(0.2), "b": pytest.approx(0.2)}
+    assert shapley_values(value, "ab") == {"a": pytest.approx(0.2), "b": pytest.approx(0.2)}
 
 
 def test_a_subset_without_a_value_is_refused():
     with pytest.raises(ValueError, match=r"all 4 subsets, found none of \['a', 'b'\]"):
-        shapley({frozenset(): 0.0, frozenset("a"): 1.0, frozenset("b"): 1.0}, "ab")
+        shapley_values({frozenset(): 0.0, frozenset("a"): 1.0, frozenset("b"): 1.0}, "ab")
