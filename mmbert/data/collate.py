@@ -1,4 +1,4 @@
-"""From samples to batches: the processors' work on one sample, and joining what they return."""
+"""From samples to batches: processors encode one sample, and their results are joined."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
@@ -13,6 +13,7 @@ from mmbert.errors import SampleError
 from mmbert.types import Batch, Present, Sample
 
 ProcessorsByName = Mapping[str, Processor]  # by the name of the input or task
+EpochKey = tuple[int, int] | None  # (seed, epoch) in training, None in evaluation
 
 
 class Item(NamedTuple):
@@ -27,54 +28,89 @@ def encode_sample(
     sample: Sample,
     processors: ProcessorsByName,
     labels: ProcessorsByName,
-    key: tuple[int, int] | None = None,
+    key: EpochKey = None,
     *,
     input_dropout: Rate = 0.0,
 ) -> Item:
-    """One sample through the processors of its inputs (``processors``) and targets (``labels``).
+    """Encode the inputs and targets of a sample.
 
-    ``key`` is (seed, epoch) in training and None in evaluation, where nothing is random. Each input draws under a key
-    of its own, so that neither another input nor the order of the recipe changes it. ``input_dropout`` is told at
-    ``drop_inputs``. A value in which a processor finds nothing is absent. Raises ``SampleError``, naming the source,
-    the row and the field.
+    Each input draws at random under a key of its own, so that no other input and no order of the recipe changes it.
+    A value in which a processor finds nothing is absent.
+
+    Args:
+        sample: raw values.
+        processors: of the inputs.
+        labels: processors of the targets.
+        key: (seed, epoch) in training; None in evaluation, where nothing is random.
+        input_dropout: see ``drop_inputs``.
+
+    Raises:
+        SampleError: on a bad value, with the source, the row and the field.
     """
     return drop_inputs(encode_all_inputs(sample, processors, labels, key)[0], key, input_dropout)
 
 
 def encode_all_inputs(
-    sample: Sample, processors: ProcessorsByName, labels: ProcessorsByName, key: tuple[int, int] | None
+    sample: Sample, processors: ProcessorsByName, labels: ProcessorsByName, key: EpochKey
 ) -> tuple[Item, bool]:
-    """The item before any input is dropped, and whether a processor drew at random: if none did, it is always this."""
-    inputs, one = _encoded(sample, "input", sample.inputs, processors, key)
-    targets, other = _encoded(sample, "task", sample.targets, labels, key)
-    return Item(sample.id, inputs, targets), one or other
+    """Encode a sample without dropping inputs.
+
+    Args:
+        sample: raw values.
+        processors: of the inputs.
+        labels: processors of the targets.
+        key: (seed, epoch), or None in evaluation.
+
+    Returns:
+        The item, and whether a processor drew at random; if none did, the item is the same in every epoch.
+    """
+    inputs, random_inputs = _encode(sample, "input", sample.inputs, processors, key)
+    targets, random_targets = _encode(sample, "task", sample.targets, labels, key)
+    return Item(sample.id, inputs, targets), random_inputs or random_targets
 
 
-def drop_inputs(item: Item, key: tuple[int, int] | None, rate: Rate) -> Item:
-    """In training, an item without the inputs that are dropped with probability ``rate``; never all of them are."""
+def drop_inputs(item: Item, key: EpochKey, rate: Rate) -> Item:
+    """Input dropout: remove inputs of an item at random in training, but never all of them.
+
+    Args:
+        item: the whole item.
+        key: (seed, epoch) in training; None in evaluation, where nothing is dropped.
+        rate: the probability to drop an input; one for all, or one for each by name.
+    """
     if key is None or not rate:
         return item
-    kept = draw_kept_names(item.inputs, rate, *key, item.id, "dropout")
-    return item._replace(inputs={name: tensors for name, tensors in item.inputs.items() if name in kept})
+    names = draw_kept_names(item.inputs, rate, *key, item.id, "dropout")
+    return item._replace(inputs={name: tensors for name, tensors in item.inputs.items() if name in names})
 
 
 def collate(items: Sequence[Item], processors: ProcessorsByName, labels: ProcessorsByName) -> Batch:
-    """Join items, in their order, into a batch.
+    """Join items into a batch, in their order.
 
-    **Shapes**: ``ids`` [batch]; for each input or target that any item has, ``rows`` [present] and whatever the
-    processor's ``collate`` returns, [present, ...].
+    Args:
+        items: at least one.
+        processors: of the inputs.
+        labels: processors of the targets.
+
+    Shape:
+        ``ids`` [batch]; for each input or target that an item has, ``rows`` [present] and what the processor's
+        ``collate`` returns, [present, ...].
     """
     return Batch(
         ids=torch.tensor([item.id for item in items], dtype=torch.int64),
-        inputs=_joined([item.inputs for item in items], processors),
-        targets=_joined([item.targets for item in items], labels),
+        inputs=_join([item.inputs for item in items], processors),
+        targets=_join([item.targets for item in items], labels),
     )
 
 
 def check_tag_counts(sample: Sample, tagged: Mapping[str, str]) -> None:
-    """Raise ``SampleError`` where a list of tags is not as long as the list of words that it labels.
+    """Check that a list of tags is as long as the list of words that it labels.
 
-    ``tagged`` maps tasks to the text inputs whose words they label.
+    Args:
+        sample: raw values.
+        tagged: task -> the text input whose words it labels.
+
+    Raises:
+        SampleError: where the lengths differ.
     """
     for task, text in tagged.items():
         words, tags = sample.inputs.get(text), sample.targets.get(task)
@@ -88,34 +124,35 @@ def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
 
 
 def describe_row(sample: Sample) -> str:
-    """The source and the row of a sample, as errors name it."""
+    """The source and the row of a sample, for messages."""
     return f"{sample.source} ({sample.attributes.get('where', f'id {sample.id}')})"
 
 
-def _encoded(
-    sample: Sample, kind: str, values: Mapping[str, Any], processors: ProcessorsByName, key: tuple[int, int] | None
+def _encode(
+    sample: Sample, kind: str, values: Mapping[str, Any], processors: ProcessorsByName, key: EpochKey
 ) -> tuple[dict[str, dict[str, Tensor]], bool]:
-    found, drawn = {}, False
+    """The tensors by name, and whether a processor drew at random."""
+    encoded, is_random = {}, False
     for name in sorted(values.keys() & processors.keys()):
         rng = None if key is None else generator(*key, sample.id, kind, name)
-        before = rng and rng.bit_generator.state
+        state = rng and rng.bit_generator.state
         place = describe_row(sample), f"{kind} '{name}'"
         try:
             tensors = processors[name](values[name], rng)
         except SampleError as error:
             raise error.at(*place) from error
-        except OSError as error:  # a file that was there when the row was read
+        except OSError as error:  # a file that existed when the row was read
             raise SampleError(f"cannot be read: {error}").at(*place) from error
         except Exception as error:
             error.add_note(f"while reading {', '.join(place)}")
             raise
-        drawn |= rng is not None and rng.bit_generator.state != before
+        is_random |= rng is not None and rng.bit_generator.state != state
         if tensors:
-            found[name] = tensors
-    return found, drawn
+            encoded[name] = tensors
+    return encoded, is_random
 
 
-def _joined(items: Sequence[dict[str, dict[str, Tensor]]], processors: ProcessorsByName) -> dict[str, Present]:
+def _join(items: Sequence[dict[str, dict[str, Tensor]]], processors: ProcessorsByName) -> dict[str, Present]:
     joined = {}
     for name in sorted(processors):
         rows = [row for row, item in enumerate(items) if name in item]

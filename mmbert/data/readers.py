@@ -1,7 +1,7 @@
-"""Files of rows (CSV, TSV, JSON Lines, Parquet, Arrow) turned into Arrow tables, of one type a column.
+"""Files of rows (CSV, TSV, JSON Lines, Parquet, Arrow) as Arrow tables with one type for each column.
 
-CSV carries no types: a column whose cells are all whole numbers, numbers or true/false is read as such, any other as
-text, always over the whole column. Numbers with leading zeros (``007``) are text. An empty cell is missing.
+CSV has no types: a column whose cells are all whole numbers, all numbers or all true/false gets that type, any other
+column is text. Numbers with leading zeros (``007``) are text. An empty cell is missing.
 """
 
 import json
@@ -23,15 +23,15 @@ FORMATS = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
     **dict.fromkeys((".arrow", ".feather"), "arrow"),
 }
-BLOCK = 1 << 24  # bytes of a CSV file, the longest row that can be read
-WHOLE = r"^-?(0|[1-9]\d{0,17})$"  # what fits into 64 bits
+BLOCK = 1 << 24  # bytes of a CSV file; a longer row cannot be read
+INTEGER = r"^-?(0|[1-9]\d{0,17})$"  # what fits into 64 bits
 NUMBER = r"^(?i:-?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|-?inf)$"
-TRUTH = r"^(?i:true|false)$"
+BOOLEAN = r"^(?i:true|false)$"
 KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
 def file_format(path: Path) -> str:
-    """The format that the file's name tells. Raises ``DataError`` where it tells none."""
+    """The format of a file by its name. Raises ``DataError`` on an unknown ending."""
     suffixes = "".join(path.suffixes[-2:]).lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if suffixes not in FORMATS:
         raise DataError(f"{path}: the format '{suffixes}' is not known. {nearest(suffixes, FORMATS)}")
@@ -39,65 +39,71 @@ def file_format(path: Path) -> str:
 
 
 def read_tables(paths: Sequence[Path]) -> Iterator[tuple[Path, pa.Table]]:
-    """One or more files as tables of one schema, each file in one piece or several, in order.
+    """Read files of one format into tables of one schema, in order; a file may come as several tables.
 
-    A column that only some files have is missing in the others' rows. CSV and JSON Lines are read into memory; Parquet
-    and Arrow piecewise. Raises ``DataError`` where a file cannot be read or the types of a column do not agree.
+    A column that only some files have is missing in the rows of the others. CSV and JSON Lines are read into memory,
+    Parquet and Arrow in pieces.
+
+    Args:
+        paths: files of one format.
+
+    Raises:
+        DataError: where a file cannot be read or the types of a column do not agree.
     """
     formats = {file_format(path) for path in paths}
     if len(formats) > 1:
         raise DataError(f"the files of a source must be of one format, however: {', '.join(sorted(formats))}")
     match formats.pop():
         case "csv":
-            yield from _csv(paths, ",")
+            yield from _read_csv(paths, ",")
         case "tsv":
-            yield from _csv(paths, "\t")
+            yield from _read_csv(paths, "\t")
         case "jsonl":
-            yield from _aligned(paths, [_guarded(path, _jsonl) for path in paths])
+            yield from _align(paths, [_read_file(path, _read_jsonl) for path in paths])
         case "parquet":
-            schema = _joined(paths, [_guarded(path, pq.read_schema) for path in paths])
+            schema = _join_schemas(paths, [_read_file(path, pq.read_schema) for path in paths])
             for path in paths:
-                for batch in _guarded(path, pq.ParquetFile).iter_batches():
+                for batch in _read_file(path, pq.ParquetFile).iter_batches():
                     yield path, _cast(pa.Table.from_batches([batch]), schema)
         case "arrow":
-            yield from _aligned(paths, [_guarded(path, _arrow) for path in paths])
+            yield from _align(paths, [_read_file(path, _read_arrow) for path in paths])
 
 
-def _csv(paths: Sequence[Path], delimiter: str) -> Iterator[tuple[Path, pa.Table]]:
-    tables = [_guarded(path, lambda path: _csv_as_text(path, delimiter)) for path in paths]
-    whole = pa.concat_tables(tables, promote_options="default")
-    schema = pa.schema([(name, _type(whole[name])) for name in whole.column_names])
+def _read_csv(paths: Sequence[Path], delimiter: str) -> Iterator[tuple[Path, pa.Table]]:
+    tables = [_read_file(path, lambda path: _read_csv_as_text(path, delimiter)) for path in paths]
+    joined = pa.concat_tables(tables, promote_options="default")
+    schema = pa.schema([(name, _infer_type(joined[name])) for name in joined.column_names])
     for path, table in zip(paths, tables, strict=True):
         yield path, _cast(table, schema)
 
 
-def _csv_as_text(path: Path, delimiter: str) -> pa.Table:
-    read = pa_csv.ReadOptions(use_threads=False, block_size=BLOCK)  # one thread tells the row in its errors
+def _read_csv_as_text(path: Path, delimiter: str) -> pa.Table:
+    read = pa_csv.ReadOptions(use_threads=False, block_size=BLOCK)  # with one thread, errors name the row
     parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     with pa_csv.open_csv(path, read_options=read, parse_options=parse) as reader:
         names = reader.schema.names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{path}: the column '{twice[0]}' is there twice")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"{path}: there are two columns '{repeated[0]}'")
     convert = pa_csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
     )
     return pa_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
 
 
-def _type(cells: pa.ChunkedArray) -> pa.DataType:
+def _infer_type(cells: pa.ChunkedArray) -> pa.DataType:
     cells = cells.drop_null()
-    for pattern, kind in ((WHOLE, pa.int64()), (NUMBER, pa.float64()), (TRUTH, pa.bool_())):
+    for pattern, kind in ((INTEGER, pa.int64()), (NUMBER, pa.float64()), (BOOLEAN, pa.bool_())):
         matches = pc.match_substring_regex(cells, pattern)  # pyright: ignore[reportAttributeAccessIssue]
         if len(cells) and matches.to_numpy().all():
             return kind
     return pa.string()
 
 
-def _jsonl(path: Path) -> pa.Table:
+def _read_jsonl(path: Path) -> pa.Table:
     rows: list[dict[str, Any]] = []
     names: dict[str, None] = {}  # in the order of their first use
     kinds: dict[str, str] = {}
-    # not Arrow's own reader: it turns text that looks like a date into a date, and does not tell the row in errors
+    # not Arrow's reader, which turns text that looks like a date into a date, and does not name the row in errors
     with pa.input_stream(path) as stream:
         for number, line in enumerate(stream.read().splitlines(), start=1):
             try:
@@ -114,17 +120,17 @@ def _jsonl(path: Path) -> pa.Table:
                     )
             rows.append(row)
             names.update(dict.fromkeys(row))
-    return pa.table({name: _column(path, name, [row.get(name) for row in rows]) for name in names})
+    return pa.table({name: _make_column(path, name, [row.get(name) for row in rows]) for name in names})
 
 
-def _column(path: Path, name: str, values: list[Any]) -> pa.Array:
+def _make_column(path: Path, name: str, values: list[Any]) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowException, ValueError, OverflowError) as error:  # a list of two types, half a surrogate pair
         raise DataError(f"{path}: the column '{name}' cannot be stored: {error}") from error
 
 
-def _arrow(path: Path) -> pa.Table:
+def _read_arrow(path: Path) -> pa.Table:
     source = pa.memory_map(str(path))
     try:
         return pa.ipc.open_file(source).read_all()
@@ -132,13 +138,13 @@ def _arrow(path: Path) -> pa.Table:
         return pa.ipc.open_stream(source).read_all()
 
 
-def _aligned(paths: Sequence[Path], tables: Sequence[pa.Table]) -> Iterator[tuple[Path, pa.Table]]:
-    schema = _joined(paths, [table.schema for table in tables])
+def _align(paths: Sequence[Path], tables: Sequence[pa.Table]) -> Iterator[tuple[Path, pa.Table]]:
+    schema = _join_schemas(paths, [table.schema for table in tables])
     for path, table in zip(paths, tables, strict=True):
         yield path, _cast(table, schema)
 
 
-def _joined(paths: Sequence[Path], schemas: Sequence[pa.Schema]) -> pa.Schema:
+def _join_schemas(paths: Sequence[Path], schemas: Sequence[pa.Schema]) -> pa.Schema:
     try:
         schemas = [schema.remove_metadata() for schema in schemas]
         return pa.unify_schemas(schemas, promote_options="permissive")
@@ -156,7 +162,7 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(columns, schema.names)
 
 
-def _guarded(path: Path, read: Any) -> Any:
+def _read_file(path: Path, read: Any) -> Any:
     try:
         return read(path)
     except (pa.ArrowException, OSError) as error:

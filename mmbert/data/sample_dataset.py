@@ -1,4 +1,4 @@
-"""The samples of one or more sources as the tensors that the processors make of them."""
+"""The samples of one or more sources, encoded by processors when they are read."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,22 +7,30 @@ from mmbert.data.keyed_random import Rate
 from mmbert.io.bounded_cache import BoundedCache
 from mmbert.types import Batch, Sample
 
-Draw = tuple[int, int | None]  # the position of a sample, and the epoch it is drawn in (None in evaluation)
+Draw = tuple[int, int | None]  # the position of a sample, and the epoch (None in evaluation)
 
-MAX_BYTES = 512_000_000  # of cached items, for each split and in each process that makes items
+MAX_BYTES = 512_000_000  # of cached items, for each split and process
 OVERHEAD = 500  # bytes of an item or a tensor without its values
 
 
 class SampleDataset:
-    """Random access to items, picklable for data workers.
+    """Random access to encoded samples, picklable for data workers.
 
-    ``splits`` are the samples of one or more sources, counted through: position 0 is the first sample of the first. An
-    item is a pure function of (seed, epoch, sample id); ``input_dropout`` is told at ``drop_inputs``, ``tagged`` at
-    ``check_tag_counts``. An item in which nothing is drawn at random is made once and kept, as far as there is room.
+    An item is a pure function of (seed, epoch, sample id). An item without random choices is cached, as far as there is
+    room.
 
-    >>> items = SampleDataset([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
-    >>> items[0, None]  # as evaluation sees the first sample; items[0, 2] is how the third epoch sees it, augmented
-    Item(id=7, inputs={}, targets={})
+    Args:
+        splits: the samples of one or more sources; position 0 is the first sample of the first source.
+        processors: of the inputs, by name.
+        labels: processors of the targets, by task.
+        seed: the key of all random choices.
+        input_dropout: see ``drop_inputs``.
+        tagged: see ``check_tag_counts``.
+
+    Example:
+        >>> dataset = SampleDataset([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
+        >>> dataset[0, None]  # the first sample in evaluation; dataset[0, 2] is the same, augmented, in the third epoch
+        Item(id=7, inputs={}, targets={})
     """
 
     def __init__(
@@ -37,18 +45,18 @@ class SampleDataset:
     ):
         self.splits, self.processors, self.labels = list(splits), dict(processors), dict(labels)
         self.seed, self.input_dropout, self.tagged = seed, input_dropout, dict(tagged or {})
-        self._cache = BoundedCache[Item](MAX_BYTES)  # of which a data worker's copy is empty
+        self._cache = BoundedCache[Item](MAX_BYTES)  # empty in the copy of a data worker
 
     def __len__(self) -> int:
         return sum(map(len, self.splits))
 
     def sample(self, position: int) -> Sample:
         """The sample at a position. Raises ``IndexError`` past the last one."""
-        left = position
+        row = position
         for split in self.splits:
-            if 0 <= left < len(split):
-                return split[left]
-            left -= len(split)
+            if 0 <= row < len(split):
+                return split[row]
+            row -= len(split)
         raise IndexError(f"there are {len(self)} samples, however: {position=}")
 
     def __getitem__(self, draw: Draw) -> Item:
@@ -58,17 +66,17 @@ class SampleDataset:
         if item is None:
             sample = self.sample(position)
             check_tag_counts(sample, self.tagged)
-            item, drawn = encode_all_inputs(sample, self.processors, self.labels, key)
-            if not drawn:
+            item, is_random = encode_all_inputs(sample, self.processors, self.labels, key)
+            if not is_random:
                 self._cache.add((position, key is None), item, size=item_bytes(item))
         return drop_inputs(item, key, self.input_dropout)
 
     def batch(self, draws: Sequence[Draw]) -> Batch:
-        """The items of some draws, joined in their order."""
+        """The batch of some draws, in their order."""
         return self.collate([self[draw] for draw in draws])
 
     def collate(self, items: Sequence[Item]) -> Batch:
-        """Some items as a batch, in their order."""
+        """Join items into a batch, in their order."""
         return collate(items, self.processors, self.labels)
 
 

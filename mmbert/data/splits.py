@@ -1,4 +1,4 @@
-"""Which split a row belongs to: by a stable hash of its group, or by a published column."""
+"""The split of each row: by a stable hash of its group, or by a published column."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,14 +18,20 @@ SPELLINGS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
-VALIDATION_FRACTION = 0.1  # of the training rows, for validation, where no validation split is given
+VALIDATION_FRACTION = 0.1  # of the training groups, where no validation split is given
 
 
 ReadSamples = Callable[[np.ndarray, Collection[str] | None], Iterator[Sample | SampleError]]
 
 
 class Split(Sequence[Sample]):
-    """Some rows of a source, each read by ``sample(row)`` when it is asked for, or one after another by ``samples``."""
+    """Some rows of a source, read when they are needed.
+
+    Args:
+        sample: reads the sample of a row.
+        rows: [rows] int64, ascending.
+        samples: reads many samples in order, faster than ``sample`` does one by one.
+    """
 
     def __init__(self, sample: Callable[[int], Sample], rows: np.ndarray, samples: ReadSamples | None = None):
         self._sample, self._rows, self._samples = sample, rows, samples
@@ -39,13 +45,15 @@ class Split(Sequence[Sample]):
     def __getitem__(self, index: slice | np.ndarray) -> "Split": ...
     def __getitem__(self, index: int | slice | np.ndarray) -> "Sample | Split":
         rows = self._rows[index]
-        many = isinstance(index, slice | np.ndarray)
-        return Split(self._sample, rows, self._samples) if many else self._sample(int(rows))
+        if isinstance(index, slice | np.ndarray):
+            return Split(self._sample, rows, self._samples)
+        return self._sample(int(rows))
 
     def read(self, names: Collection[str] | None = None) -> Iterator[Sample | SampleError]:
-        """Every sample in order, or the error in place of one that cannot be read, in constant memory.
+        """Read all samples in order, in constant memory; a sample that cannot be read is replaced by its error.
 
-        ``names`` are the inputs and targets that are needed; by default all. Others may be there besides.
+        Args:
+            names: the inputs and targets that are needed, by default all. A sample may have others too.
         """
         yield from self._one_by_one() if self._samples is None else self._samples(self._rows, names)
 
@@ -72,11 +80,21 @@ def rows_of_split(name: str, parts: np.ndarray) -> np.ndarray:
 
 
 def split_by_hash(groups: Iterable[str], fractions: Mapping[str, float], seed: int) -> np.ndarray:
-    """The split of each row [rows] as an index into ``SPLITS``: a pure function of (seed, the row's group).
+    """Split rows at random: a pure function of the seed and the row's group.
 
-    Rows of one group share a split, in every source and recipe. Without a validation fraction, a tenth of the training
-    groups are held out for it. ``groups`` are iterated twice. Raises ``RecipeError`` on an unknown name or fractions
-    that do not add up to 1.
+    Rows of one group are in one split, in every source and recipe. Without a validation fraction, a tenth of the
+    training groups becomes the validation split.
+
+    Args:
+        groups: the group of each row; iterated twice.
+        fractions: split -> its part of the groups; they add up to 1.
+        seed: another seed gives another split.
+
+    Returns:
+        [rows] the split of each row as an index into ``SPLITS``.
+
+    Raises:
+        RecipeError: on an unknown split, a negative fraction, or fractions that do not add up to 1.
     """
     for name, fraction in fractions.items():
         if name not in SPLITS:
@@ -87,37 +105,49 @@ def split_by_hash(groups: Iterable[str], fractions: Mapping[str, float], seed: i
         raise RecipeError(f"the fractions of the splits must add up to 1, however: {dict(fractions)}")
     edges = np.cumsum([fractions.get(name, 0.0) for name in SPLITS])[:-1]
     places = np.fromiter((uniform(seed, group) for group in groups), float)
-    return _held_out(np.searchsorted(edges, places, side="right"), groups, seed)
+    return _hold_out_validation(np.searchsorted(edges, places, side="right"), groups, seed)
 
 
 def split_by_column(values: Iterable[Any], groups: Iterable[str], seed: int, where: Callable[[int], str]) -> np.ndarray:
-    """The split of each row [rows] from what a column says; ``where`` names a row in errors.
+    """Split rows by a published column.
 
-    Accepted in any case: train, training; validation, valid, val, dev, development; test, testing. Without validation
-    rows, a tenth of the training groups are held out. ``groups`` are iterated several times. Raises ``DataError`` on
-    another value, or on a group in two splits.
+    Without validation rows, a tenth of the training groups becomes the validation split.
+
+    Args:
+        values: the cells of the column: a key of ``SPELLINGS``, in upper or lower case.
+        groups: the group of each row; iterated several times.
+        seed: of the validation split, where there is none.
+        where: describes a row in messages.
+
+    Returns:
+        [rows] the split of each row as an index into ``SPLITS``.
+
+    Raises:
+        DataError: on an unknown value, or a group in two splits.
     """
-    parts = np.fromiter((_part(value, row, where) for row, value in enumerate(values)), np.int64)
+    parts = np.fromiter((_parse_split(value, row, where) for row, value in enumerate(values)), np.int64)
     digests = np.fromiter((sample_id("", group) for group in groups), np.int64)
     first, inverse = np.unique(digests, return_index=True, return_inverse=True)[1:]  # the first row of each group
     if (wrong := np.flatnonzero(parts != parts[first[inverse]])).size:
         row, earlier = int(wrong[0]), int(first[inverse[wrong[0]]])
         group = next(islice(groups, row, None))
-        one, other = SPLITS[parts[earlier]], SPLITS[parts[row]]
-        raise DataError(f"'{group}' is in {one} ({where(earlier)}) and in {other} ({where(row)}): choose one")
-    return _held_out(parts, groups, seed)
+        raise DataError(
+            f"'{group}' is in {SPLITS[parts[earlier]]} ({where(earlier)}) and in {SPLITS[parts[row]]} ({where(row)}): "
+            "choose one"
+        )
+    return _hold_out_validation(parts, groups, seed)
 
 
-def _part(value: Any, row: int, where: Callable[[int], str]) -> int:
+def _parse_split(value: Any, row: int, where: Callable[[int], str]) -> int:
     split = SPELLINGS.get(str(value).strip().lower())
     if split is None:
         raise DataError(f"{where(row)}: no split is called {value!r}. {nearest(str(value), SPELLINGS)}")
     return SPLITS.index(split)
 
 
-def _held_out(parts: np.ndarray, groups: Iterable[str], seed: int) -> np.ndarray:
+def _hold_out_validation(parts: np.ndarray, groups: Iterable[str], seed: int) -> np.ndarray:
     if (parts == SPLITS.index("validation")).any() or not len(parts):
         return parts
-    # drawn under another key than that of split_by_hash, else the training rows would all lie on one side
+    # the key differs from that of split_by_hash: with the same key all training rows would be drawn alike
     chosen = np.fromiter((uniform(seed, "validation", group) < VALIDATION_FRACTION for group in groups), bool)
     return np.where(chosen & (parts == SPLITS.index("train")), SPLITS.index("validation"), parts)

@@ -1,4 +1,4 @@
-"""What a data worker makes in one go: a whole batch with the errors of its bad samples, or why there is none."""
+"""Batches made in data workers. Errors are returned as values, since DataLoader loses their types and notes."""
 
 import traceback
 from collections.abc import Sequence
@@ -18,43 +18,49 @@ from mmbert.types import Batch
 
 @dataclass(frozen=True, slots=True)
 class LoadedBatch:
-    """A batch; those of its samples that are bad are there without inputs and labels."""
+    """A batch, and the errors of its bad samples, which are in it without inputs and labels."""
 
     batch: Batch
     bad: list[SampleError]
 
     def pin_memory(self) -> "LoadedBatch":
+        """The same in page-locked memory; DataLoader calls this."""
         return LoadedBatch(self.batch.pin_memory(), self.bad)
 
 
 @dataclass(frozen=True, slots=True)
 class FailedBatch:
-    """Why there is no batch: an error, to be raised in the main process."""
+    """An error in place of a batch, to be raised in the main process."""
 
     error: Exception
-    resource: bool  # whether memory was the reason, not a sample
-    told: str = ""  # the worker's traceback, where a person cannot do without
+    out_of_memory: bool  # the reason was memory, not a sample
+    traceback: str = ""  # the worker's, for errors of a program
 
 
 class BatchDataset(Dataset):
-    """A batch for the draws of its samples. It never raises: what workers raise loses its type and its notes."""
+    """Batches by the draws of their samples. It never raises.
+
+    Args:
+        items: the samples.
+        tolerant: whether a bad sample is listed in ``LoadedBatch.bad``; if not, the batch fails.
+    """
 
     def __init__(self, items: SampleDataset, *, tolerant: bool):
         self.items, self.tolerant = items, tolerant
 
     def __getitem__(self, draws: Sequence[Draw]) -> LoadedBatch | FailedBatch:
         try:
-            made = self._made(draws)
+            loaded = self._load(draws)
         except Exception as error:
-            return _failure(error, resource=isinstance(error, MemoryError))
+            return _failed(error, out_of_memory=isinstance(error, MemoryError))
         if get_worker_info() is None:
-            return made
-        try:  # now, where a full /dev/shm can be told: the thread that sends batches would drop it and wait for ever
-            return LoadedBatch(tree_map_only(Tensor, Tensor.share_memory_, made.batch), made.bad)
+            return loaded
+        try:  # shared here, where a full /dev/shm raises; the thread that sends batches would hang without an error
+            return LoadedBatch(tree_map_only(Tensor, Tensor.share_memory_, loaded.batch), loaded.bad)
         except (RuntimeError, OSError) as error:
-            return _failure(error, resource=True)
+            return _failed(error, out_of_memory=True)
 
-    def _made(self, draws: Sequence[Draw]) -> LoadedBatch:
+    def _load(self, draws: Sequence[Draw]) -> LoadedBatch:
         items, bad = [], []
         for draw in draws:
             try:
@@ -69,21 +75,21 @@ class BatchDataset(Dataset):
     def _id(self, draw: Draw) -> int:
         try:
             return self.items.sample(draw[0]).id
-        except SampleError:  # not even a sample
+        except SampleError:  # the row cannot be read at all
             return -1
 
 
-def _failure(error: Exception, *, resource: bool) -> FailedBatch:
-    """What a worker can send of an error: its type and notes as they are, if they can be."""
+def _failed(error: Exception, *, out_of_memory: bool) -> FailedBatch:
+    """An error in a form that a worker can send: with its type and notes where it can be pickled."""
     if get_worker_info() is None:
-        return FailedBatch(error, resource)
+        return FailedBatch(error, out_of_memory)
     try:
-        pickler: Any = ForkingPickler  # as the queue to the main process uses it
+        pickler: Any = ForkingPickler  # the queue to the main process uses it
         pickler.loads(pickler.dumps(error))
-        sent = error
-    except Exception:  # it holds what cannot be sent
-        sent = RuntimeError(f"{type(error).__name__}: {error}")
+        sendable = error
+    except Exception:  # it holds something that cannot be pickled
+        sendable = RuntimeError(f"{type(error).__name__}: {error}")
         for note in getattr(error, "__notes__", ()):
-            sent.add_note(note)
-    told = "" if isinstance(error, MMBertError) else "".join(traceback.format_exception(error))
-    return FailedBatch(sent, resource, told)
+            sendable.add_note(note)
+    text = "" if isinstance(error, MMBertError) else "".join(traceback.format_exception(error))
+    return FailedBatch(sendable, out_of_memory, text)

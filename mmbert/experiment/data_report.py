@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mmbert.data.arrow import OWN
+from mmbert.data.arrow import RESERVED_ATTRIBUTES
 from mmbert.data.collate import check_tag_counts, describe_row
 from mmbert.data.fingerprint import Fingerprint
 from mmbert.errors import DataError, RecipeError, SampleError, nearest
@@ -101,7 +101,7 @@ class _Groups:
     def numbered(self) -> tuple[np.ndarray, list[str]]:
         """The group of each sample as an index into the names. Raises ``RecipeError`` on a key that no sample has."""
         if not self._known:
-            valid = {"source", "task", *self._keys} - {*OWN} | {"group"}
+            valid = {"source", "task", *self._keys} - {*RESERVED_ATTRIBUTES} | {"group"}
             keeps = "the option 'attributes' of a source keeps columns"
             raise RecipeError(
                 f"train.mixing.by: no row has the attribute '{self.by}'; {keeps}. {nearest(self.by, valid)}"

@@ -107,7 +107,7 @@ MOMENTS = {  # what is called when the signal comes -> the steps that are done b
     "a step": (Console, "step", 3, 3),
     "an evaluation": (evaluate, "_parts", 1, EVERY),
     "a save": (storage, "write_tensors", 3, EVERY),
-    "the wait for data": (loader._Share, "__iter__", 1, 0),
+    "the wait for data": (loader._MicroBatchDraws, "__iter__", 1, 0),
     "before step 1": (mmbert.training.trainer, "build", 1, 0),
     "the last evaluation": (mmbert.training.trainer, "from_evaluation", 1, STEPS),
     "at exit": (mmbert.training.trainer, "differences", 1, STEPS),

@@ -105,7 +105,7 @@ def test_parquet_in_pieces(tmp_path):
         ("a.csv", "x,y\n1,2\n1,2,3\n", "a.csv: cannot be read: .*Row #3: Expected 2 columns, got 3"),
         ("a.csv", "", "a.csv: cannot be read: Empty CSV file"),
         ("a.csv", b"x\n\xff\n", "a.csv: cannot be read: .*UTF8"),
-        ("a.csv", "x,y,x\n1,2,3\n", "the column 'x' is there twice"),
+        ("a.csv", "x,y,x\n1,2,3\n", "there are two columns 'x'"),
         ("a.jsonl", '{"x": 1}\n{"x": \n', "a.jsonl row 2: not valid JSON"),
         ("a.jsonl", "[1]\n", "a.jsonl row 1: must be an object"),
         (

@@ -79,7 +79,7 @@ def test_out_of_memory_on_one_rank_ends_both_with_advice(ended):
 def test_a_data_worker_that_is_killed_ends_both_with_the_samples_named(ended):
     ranks, _, _ = ended("worker")
     assert [(rank["kind"], rank["code"]) for rank in ranks] == [("Elsewhere", 5), ("ResourceError", 5)]
-    assert "The samples asked for last, by id: " in ranks[1]["error"]
+    assert "The samples requested last, by id: " in ranks[1]["error"]
     assert "train.workers=0" in ranks[1]["error"]
 
 

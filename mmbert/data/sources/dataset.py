@@ -10,33 +10,38 @@ import pandas as pd
 import pyarrow as pa
 
 from mmbert.contracts import Builder, Field, Source
-from mmbert.data.arrow import ArrowRows, write_rows
+from mmbert.data.arrow import ArrowRows, RowOptions, write_rows
 from mmbert.data.columns import check_column_exists
 from mmbert.data.splits import Split
 from mmbert.errors import DataError
 from mmbert.io import download
 from mmbert.io.cache import make_once, progress
 
-LAYOUT = 1  # raise it when what is kept in the cache changes
+LAYOUT = 1  # increase it when the format of the cached folder changes
 
 
 def prepare(builder: Builder) -> Path:
-    """Build the set unless it is in the cache; returns its folder there: ``rows.arrow`` and the media.
+    """Build a data set unless it is in the cache. One process builds, others wait.
 
-    The folder is named after the builder's class, version and options (its public attributes). One process builds while
-    others wait. Raises ``DataError`` where the builder's rows lack a column that it promises.
+    The folder is named after the builder's class, version and options (its public attributes).
+
+    Returns:
+        The folder in the cache, with ``rows.arrow`` and the media.
+
+    Raises:
+        DataError: where the builder's rows lack a column that it promises.
     """
     kind = type(builder)
-    chosen = {name: value for name, value in vars(builder).items() if not name.startswith("_")}
+    options = {name: value for name, value in vars(builder).items() if not name.startswith("_")}
     identity = json.dumps(
-        [LAYOUT, kind.__module__, kind.__qualname__, builder.version, chosen], sort_keys=True, default=str
+        [LAYOUT, kind.__module__, kind.__qualname__, builder.version, options], sort_keys=True, default=str
     )
     digest = hashlib.blake2b(identity.encode(), digest_size=6).hexdigest()
     title = kind.__name__.lower()
 
     def make(folder: Path) -> None:
-        with progress(f"preparing {title}") as tell:
-            frame = builder.build(folder, tell)
+        with progress(f"preparing {title}") as report:
+            frame = builder.build(folder, report)
         for column in {*builder.columns, builder.key, *filter(None, [builder.group])}:
             check_column_exists(title, column, list(frame.columns), "its builder")
         write_rows(folder, [("", _table(title, frame))])
@@ -47,8 +52,18 @@ def prepare(builder: Builder) -> Path:
 class DatasetSource(Source):
     """A data set by name: prepared on first use, then memory-mapped.
 
-    The builder tells the key and, by default, the group; a column ``split`` is obeyed where one is published. The
-    options are those of ``FilesSource``.
+    A published column ``split`` is used where the set has one.
+
+    Args:
+        name: the source's name in the recipe.
+        inputs: the recipe's inputs by name.
+        targets: the recipe's targets by the name of the task.
+        builder: prepares the set; it names the key and the default group.
+        columns: column of the set -> name in the recipe, where they differ.
+        split: the column with each row's split, or fractions of the groups; see ``FilesSource``.
+        split_seed: another seed gives another split by hash.
+        group: the column whose rows of one value all go into the same split; by default the builder's.
+        attributes: columns that each sample keeps beside its values.
     """
 
     def __init__(
@@ -65,9 +80,9 @@ class DatasetSource(Source):
         attributes: list[str] | None = None,
     ):
         self._name, self._fields, self._builder = name, (inputs, targets), builder
-        self._options = {"columns": columns or {}, "split": split, "split_seed": split_seed,
-                         "attributes": attributes or ()}  # fmt: skip
-        self._group = group or builder.group
+        self._options = RowOptions(
+            columns or {}, builder.key, group or builder.group, split, split_seed, attributes or ()
+        )
 
     @property
     def fields(self) -> frozenset[str]:
@@ -79,8 +94,7 @@ class DatasetSource(Source):
     @cached_property
     def _rows(self) -> ArrowRows:
         folder = prepare(self._builder)
-        key = self._builder.key
-        return ArrowRows(self._name, folder, *self._fields, key=key, group=self._group, media=folder, **self._options)
+        return ArrowRows(self._name, folder, *self._fields, media=folder, options=self._options)
 
 
 def _table(title: str, frame: pd.DataFrame) -> pa.Table:

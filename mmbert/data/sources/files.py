@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mmbert.contracts import Field, Source
-from mmbert.data.arrow import ArrowRows, write_rows
+from mmbert.data.arrow import ArrowRows, RowOptions, write_rows
 from mmbert.data.readers import FORMATS, read_tables
 from mmbert.data.sources.hub import HUB, hub_rows
 from mmbert.data.splits import Split
@@ -15,29 +15,32 @@ from mmbert.errors import DataError, nearest
 from mmbert.io import download
 from mmbert.io.cache import make_once
 
-LAYOUT = 1  # raise it when what is kept in the cache changes
+LAYOUT = 1  # increase it when the format of the cached folder changes
 
 
 class FilesSource(Source):
     """Rows of CSV, TSV, JSON Lines, Parquet or Arrow files, or of a hub set; read once, then memory-mapped.
 
     A missing value (null, NaN, an empty cell of a CSV file) is an absent key. A value that names a file is a path
-    inside the media root. What CSV cells become is told in ``mmbert.data.readers``.
+    inside the media folder. For the types of CSV cells see ``mmbert.data.readers``.
 
-    Options:
+    Args:
+        name: the source's name in the recipe.
+        inputs: the recipe's inputs by name.
+        targets: the recipe's targets by the name of the task.
         path: a file, several of one format, or ``hub:OWNER/NAME`` (``hub:OWNER/NAME:CONFIGURATION``).
         columns: column of the file -> name in the recipe, where they differ.
         key: the column that identifies a row; by default ``id`` where there is one, else the row's number.
-        split: the column that tells each row's split, or fractions of the groups, by a stable hash. By default the
-            column ``split`` where there is one, else .8 for training, .1 for validation, .1 for test. Without a
-            validation split, a tenth of the training groups are held out.
-        split_seed: another seed gives another hash split, the same in every source.
-        group: the column whose values never straddle two splits; by default the key.
-        attributes: columns that each sample keeps beside its values, such as a language: for ``train.mixing``.
+        split: the column with each row's split, or fractions of the groups, which are then split by a stable hash. By
+            default the column ``split`` where there is one, else .8 for training, .1 for validation, .1 for test.
+            Without a validation split, a tenth of the training groups becomes one.
+        split_seed: another seed gives another split by hash, the same in every source.
+        group: the column whose rows of one value all go into the same split; by default the key.
+        attributes: columns that each sample keeps beside its values, such as a language, for ``train.mixing``.
         media: the folder that paths in the rows are relative to; by default that of the (first) file.
 
-    Raises ``DataError`` where a file or column is missing,
-    where a key is there twice, and where a group is in two published splits.
+    Raises:
+        DataError: where a file or column does not exist, a key is not unique, or a group is in two published splits.
     """
 
     def __init__(
@@ -58,8 +61,7 @@ class FilesSource(Source):
         self._name, self._fields = name, (inputs, targets)
         self._paths = [path] if isinstance(path, str) else path
         self._media = media
-        self._options = {"columns": columns or {}, "key": key, "split": split, "split_seed": split_seed, "group": group,
-                         "attributes": attributes or ()}  # fmt: skip
+        self._options = RowOptions(columns or {}, key, group, split, split_seed, attributes or ())
 
     @property
     def fields(self) -> frozenset[str]:
@@ -79,16 +81,18 @@ class FilesSource(Source):
             folder = self._read()
             media = media or Path(self._paths[0]).expanduser().parent
         media = None if media is None else Path(media).expanduser()
-        return ArrowRows(self._name, folder, *self._fields, media=media, **self._options)
+        return ArrowRows(self._name, folder, *self._fields, media=media, options=self._options)
 
     def _read(self) -> Path:
         names = {Path(path).expanduser(): path for path in self._paths}
         for file, path in names.items():
             if not file.is_file():
-                beside = sorted(
-                    other.name for other in file.parent.glob("*") if other.name.lower().endswith((*FORMATS,))
+                neighbours = sorted(
+                    neighbour.name
+                    for neighbour in file.parent.glob("*")
+                    if neighbour.name.lower().endswith((*FORMATS,))
                 )
-                raise DataError(f"{self._name}: there is no file '{path}'. {nearest(file.name, beside)}")
+                raise DataError(f"{self._name}: there is no file '{path}'. {nearest(file.name, neighbours)}")
         states = [
             (path, str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file, path in names.items()
         ]

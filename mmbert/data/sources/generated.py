@@ -1,4 +1,4 @@
-"""The source that makes its samples up: for tests, dry runs and examples that need no data."""
+"""The source of random samples, for tests, dry runs and examples that need no data."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
@@ -15,10 +15,13 @@ from mmbert.types import Sample, sample_id
 class GeneratedSource(Source):
     """Samples from each processor's ``example``: raw values of the right form, whose targets nothing predicts.
 
-    Options:
-        rows: how many, over all splits.
+    Args:
+        name: the source's name in the recipe.
+        inputs: the recipe's inputs by name.
+        targets: the recipe's targets by the name of the task.
+        rows: the number of rows of all splits together.
         seed: another seed gives other values; each row is a pure function of (seed, row).
-        absent: the probability with which an input or a target of a row is absent; never all inputs of a row are.
+        absent: the probability that an input or a target of a row is absent; at least one input is always present.
     """
 
     def __init__(
@@ -46,7 +49,12 @@ class GeneratedSource(Source):
         return (self.sample(row, names) for row in rows.tolist())
 
     def sample(self, row: int, names: Collection[str] | None = None) -> Sample:
-        """The sample of a row, counted from 0, with the inputs and targets in ``names``, by default all."""
+        """The sample of a row.
+
+        Args:
+            row: counted from 0.
+            names: the inputs and targets that the sample has; None gives all.
+        """
         inputs = draw_kept_names(self._inputs, self._absent, self._seed, row, "inputs")
         targets = {name for name in self._targets if uniform(self._seed, row, "targets", name) >= self._absent}
         if names is not None:

@@ -17,21 +17,32 @@ HUB = "hub:"
 
 
 def hub_rows(path: str) -> Path:
-    """The folder of the rows of ``hub:OWNER/NAME`` or ``hub:OWNER/NAME:CONFIGURATION``, in the cache.
+    """Download a set of the hub into the cache.
 
-    The rows of its train, validation and test splits, with the column ``split``; rows of other splits (unlabelled ones)
-    are left out. Labels become their names, images and sounds the bytes of their files.
+    It keeps the rows of the train, validation and test splits, with a column ``split``; other splits (unlabelled ones)
+    are left out. Class labels become their names, images and sounds the bytes of their files.
+
+    Args:
+        path: ``hub:OWNER/NAME`` or ``hub:OWNER/NAME:CONFIGURATION``.
+
+    Returns:
+        The folder in the cache, for ``ArrowRows``.
+
+    Raises:
+        DataError: where the set cannot be downloaded or has none of the three splits.
     """
-    import datasets  # takes two seconds and is needed here only
+    import datasets  # slow to import (two seconds) and needed here only
 
     name, _, configuration = path.removeprefix(HUB).partition(":")
     try:
-        found = datasets.load_dataset(name, configuration or None, cache_dir=str(download.cache_folder() / "hub"))
+        dataset = datasets.load_dataset(name, configuration or None, cache_dir=str(download.cache_folder() / "hub"))
     except (OSError, ValueError, RuntimeError) as error:  # DatasetNotFoundError is an OSError
-        raise DataError(f"'{path}' cannot be had from the hub: {error}") from error
-    splits: dict[str, Any] = {str(split): rows for split, rows in found.items() if str(split).lower() in SPELLINGS}
+        raise DataError(f"'{path}' cannot be downloaded from the hub: {error}") from error
+    splits: dict[str, Any] = {str(split): rows for split, rows in dataset.items() if str(split).lower() in SPELLINGS}
     if not splits:
-        raise DataError(f"'{path}' has no split for training, validation or test. {nearest('train', map(str, found))}")
+        raise DataError(
+            f"'{path}' has no split for training, validation or test. {nearest('train', map(str, dataset))}"
+        )
     state = [path, *(f"{split} {rows._fingerprint}" for split, rows in splits.items())]
     folder = download.cache_folder() / "files" / hashlib.blake2b("\n".join(state).encode(), digest_size=16).hexdigest()
     return make_once(folder, lambda folder: write_rows(folder, _tables(path, splits)))
@@ -45,7 +56,7 @@ def _tables(path: str, splits: dict[str, Any]) -> Iterator[tuple[str, pa.Table]]
             columns = {"split": pa.array([split] * len(batch))}
             for name, feature in rows.features.items():
                 cells = batch[name].combine_chunks()
-                if isinstance(feature, datasets.ClassLabel):  # -1 says that there is no label
+                if isinstance(feature, datasets.ClassLabel):  # -1 means no label
                     labels = cells.to_pylist()
                     cells = pa.array(
                         [feature.names[label] if label not in (None, -1) else None for label in labels], pa.string()

@@ -62,5 +62,5 @@ def test_a_set_that_is_not_there(monkeypatch):
         raise FileNotFoundError(f"{name} {configuration}")
 
     monkeypatch.setattr(datasets, "load_dataset", missing)
-    with pytest.raises(DataError, match="'hub:o/n:c' cannot be had from the hub: o/n c"):
+    with pytest.raises(DataError, match="'hub:o/n:c' cannot be downloaded from the hub: o/n c"):
         FilesSource("s", fields(Anything, "text"), {}, path="hub:o/n:c").split("train")
