@@ -1,4 +1,4 @@
-"""Two arms of a study compared on the examples of the test split: paired bootstrap over seeds, and McNemar's test."""
+"""Two arms of a study compared on the examples of the test split: paired bootstrap over rows, and McNemar's test."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +18,16 @@ from mmbert.evaluation.predictions import PREDICTIONS_FILE, load_groups, load_pr
 
 
 @dataclass(frozen=True)
-class ByExample:
+class ExampleComparison:
     """How much an arm exceeds its reference on the same test rows, with the same seeds."""
 
     rows: int
-    groups: int  # drawn together
+    groups: int  # of rows that are resampled together
     difference: Difference  # of the metric's mean over seeds: arm minus reference
-    mcnemar: Mapping[int, float]  # seed -> p, two-sided; empty where the task is not a classification
+    mcnemar: Mapping[int, float]  # seed -> p, two-sided; empty if the task is no classification
 
 
-def by_example(
+def compare_by_example(
     arm: Mapping[int, Path],
     reference: Mapping[int, Path],
     task: str,
@@ -36,91 +36,117 @@ def by_example(
     *,
     samples: int = 1000,
     seed: int = 0,
-) -> ByExample:
-    """Compare the run folders of two arms, seed -> folder each, by one metric of one task.
+) -> ExampleComparison:
+    """Compare the runs of two arms by one metric of one task.
 
-    Each draw takes groups of test rows with replacement, the same ones for all runs, so that the interval says what
-    other test rows would change; what other seeds would change is not in it. Every run is scored by its own task, which
-    ``open_task`` gives for a run folder, as an arm may scale or number its labels in its own way.
+    Each bootstrap sample draws groups of test rows with replacement, the same ones for all runs. The interval shows
+    what other test rows could change; it does not include what other seeds could change. Every run is scored by its
+    own task, since an arm may scale or number its labels in its own way.
 
-    Raises ``RecipeError`` where the seeds differ or there is no such metric, ``DataError`` where the test rows or their
-    labels differ, ``IntegrityError`` where a folder holds no finished run or no such task.
+    Args:
+        arm: the run folder of each seed.
+        reference: the same for the other arm.
+        task: the name of the task.
+        metric: one of its metrics.
+        open_task: returns the task of a run folder.
+        samples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        RecipeError: if the seeds differ, or the task has no such metric.
+        DataError: if the test rows or their labels differ.
+        IntegrityError: if a folder holds no finished run, or no such task.
     """
     if not arm or arm.keys() != reference.keys():
         raise RecipeError(f"both arms must have the same seeds, at least one; found {[*arm]} and {[*reference]}")
     seeds = sorted(arm)
-    ours, theirs = ([_Run(folders[one], task, open_task) for one in seeds] for folders in (arm, reference))
-    ids = theirs[0].ids
-    for run in (*ours, *theirs):
-        _check_same(run, theirs[0], task)
-    for run in (*ours, *theirs):
-        if metric not in (found := run.scores(range(len(ids)))):
-            raise RecipeError(f"the task '{task}' has no metric '{metric}'. {nearest(metric, found)}")
+    arm_runs, reference_runs = (
+        [_Predictions(folders[seed], task, open_task) for seed in seeds] for folders in (arm, reference)
+    )
+    ids = reference_runs[0].ids
+    for run in (*arm_runs, *reference_runs):
+        _check_same(run, reference_runs[0], task)
+    for run in (*arm_runs, *reference_runs):
+        if metric not in (scores := run.scores(range(len(ids)))):
+            raise RecipeError(f"the task '{task}' has no metric '{metric}'. {nearest(metric, scores)}")
 
     def difference(rows: np.ndarray) -> float:
-        mean = [fmean(run.scores(rows)[metric] for run in runs) for runs in (ours, theirs)]
-        return mean[0] - mean[1]
+        means = [fmean(run.scores(rows)[metric] for run in runs) for runs in (arm_runs, reference_runs)]
+        return means[0] - means[1]
 
-    of_row = load_groups(reference[seeds[0]] / PREDICTIONS_FILE)
-    groups = [of_row.get(sample, sample) for sample in ids]
-    pairs = {one: (run.right(), other.right()) for one, run, other in zip(seeds, ours, theirs, strict=True)}
-    return ByExample(
-        len(ids),
-        len({*groups}),
-        bootstrap(difference, groups, seed=seed, samples=samples),
-        {one: mcnemar(mine, other) for one, (mine, other) in pairs.items() if mine is not None and other is not None},
-    )
+    group_of = load_groups(reference[seeds[0]] / PREDICTIONS_FILE)
+    groups = [group_of.get(sample, sample) for sample in ids]
+    p_values = {}
+    for run_seed, run, reference_run in zip(seeds, arm_runs, reference_runs, strict=True):
+        correct, reference_correct = run.correct(), reference_run.correct()
+        if correct is not None and reference_correct is not None:
+            p_values[run_seed] = mcnemar(correct, reference_correct)
+    interval = bootstrap(difference, groups, seed=seed, samples=samples)
+    return ExampleComparison(len(ids), len({*groups}), interval, p_values)
 
 
-def mcnemar(right: np.ndarray, other: np.ndarray) -> float:
-    """The two-sided p of McNemar's exact test; ``right`` and ``other``, bool [rows], say what each model got right.
+def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the two-sided p of McNemar's exact test; 1 if no row is right in only one of the models.
 
-    Of the rows that exactly one of the two got right, either is as likely to be the one under the hypothesis (McNemar
-    1947); rows count as independent. Without such a row p is 1.
+    Under the hypothesis, of the rows that exactly one model got right either model is as likely to be that one. Rows
+    count as independent.
 
-    >>> mcnemar(np.array([True] * 6), np.array([False] * 6))
-    0.03125
+    Args:
+        a: which rows one model got right, bool [rows].
+        b: which rows the other model got right, bool [rows].
+
+    Example:
+        >>> mcnemar(np.array([True] * 6), np.array([False] * 6))
+        0.03125
+
+    Reference:
+        McNemar, Note on the sampling error of the difference between correlated proportions, 1947.
     """
-    gained, lost = int((right & ~other).sum()), int((other & ~right).sum())
+    gained, lost = int((a & ~b).sum()), int((b & ~a).sum())
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
 
 
-class _Run:
-    """What one run predicted for the test rows of one task, in the order of their ids."""
+class _Predictions:
+    """The predictions of one run for the test rows of one task, in the order of their ids."""
 
     def __init__(self, folder: Path, task: str, open_task: Callable[[Path], Task]):
-        found = load_predictions(folder / PREDICTIONS_FILE)
-        if task not in found:
-            raise IntegrityError(f"'{folder}' holds no predictions of a task '{task}'. {nearest(task, found)}")
+        tasks = load_predictions(folder / PREDICTIONS_FILE)
+        if task not in tasks:
+            raise IntegrityError(f"'{folder}' holds no predictions of a task '{task}'. {nearest(task, tasks)}")
         self.folder, self.task = folder, open_task(folder)
         self.labels = _labels(folder, task)
-        self.ids = list(found[task].predictions)
-        self.predictions: list[Tensor] = found[task].predictions.rows()
-        self.targets: list[dict[str, Tensor]] = found[task].targets.rows()
+        self.ids = list(tasks[task].predictions)
+        self.predictions: list[Tensor] = tasks[task].predictions.rows()
+        self.targets: list[dict[str, Tensor]] = tasks[task].targets.rows()
 
     def scores(self, rows: Sequence[int] | np.ndarray) -> dict[str, float]:
         return self.task.score([self.predictions[row] for row in rows], [self.targets[row] for row in rows])
 
-    def right(self) -> np.ndarray | None:
-        """For a classification bool [rows]: whether the likeliest class is the true one."""
+    def correct(self) -> np.ndarray | None:
+        """Which rows are right, bool [rows]; None if the task is no classification."""
         if getattr(self.task, "baseline", None) != "classification":
             return None
         pairs = zip(self.predictions, self.targets, strict=True)
         return np.array([int(prediction.argmax()) == int(target["target"]) for prediction, target in pairs])
 
 
-def _check_same(run: _Run, first: _Run, task: str) -> None:
-    """Raise ``DataError`` where two runs were not tested on the same rows with the same labels."""
+def _check_same(run: _Predictions, first: _Predictions, task: str) -> None:
+    """Raise ``DataError`` if two runs were not tested on the same rows with the same labels."""
     both = f"task '{task}': '{run.folder}' and '{first.folder}'"
     if run.ids != first.ids:
-        mine, theirs = len({*run.ids} - {*first.ids}), len({*first.ids} - {*run.ids})
-        raise DataError(f"{both} must be tested on the same rows, however {mine} are in the former alone, {theirs} in "
-                        "the latter alone")  # fmt: skip
-    true, expected = run.labels, first.labels
-    if differ := [sample for sample in true.keys() & expected.keys() if true[sample] != expected[sample]]:
-        one = min(differ)
-        raise DataError(f"{both} must be tested on the same labels, however {len(differ)} differ: that of the sample "
-                        f"{one} is {true[one]!r} in the former, {expected[one]!r} in the latter")  # fmt: skip
+        only_run, only_first = len({*run.ids} - {*first.ids}), len({*first.ids} - {*run.ids})
+        raise DataError(
+            f"{both} must be tested on the same rows, however: {only_run} only in the former, {only_first} only in the "
+            "latter"
+        )
+    labels, expected = run.labels, first.labels
+    if different := [sample for sample in labels.keys() & expected.keys() if labels[sample] != expected[sample]]:
+        sample = min(different)
+        count = len(different)
+        raise DataError(
+            f"{both} must be tested on the same labels, however: {count} {'differs' if count == 1 else 'differ'}; "
+            f"sample {sample} is {labels[sample]!r} in the former and {expected[sample]!r} in the latter"
+        )
 
 
 def _labels(folder: Path, task: str) -> dict[int, Any]:

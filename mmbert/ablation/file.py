@@ -1,4 +1,4 @@
-"""What may stand in a study file."""
+"""The schema of study files."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -36,54 +36,55 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class LeaveOneOut(BaseModel):
-    """An arm for each input or task of the base, without it."""
+    """One arm for each input or task of the base, without it."""
 
     model_config = CLOSED
 
     of: Literal["inputs", "tasks"] = "inputs"
-    """what is left out, one at a time"""
+    """what is left out: one input, or one task, at a time"""
     how: Literal["remove", "mask", "both"] = "remove"
-    """remove: not there at all; mask: there in training, taken away at test; both: an arm for either"""
+    """remove: trained without it; mask: trained with it, hidden at test; both: one arm for each"""
     keep: list[str] = []
-    """those that are never left out, such as the input whose words a task labels"""
+    """names that are never left out, such as the input whose words a task labels"""
 
     @model_validator(mode="after")
     def _tasks_are_removed(self) -> Self:
         if self.of == "tasks" and self.how != "remove":
-            raise ValueError("a task can be removed, but not masked at test")
+            raise ValueError("a task can be removed, but not masked at test: use 'how: remove'")
         return self
 
 
 class StudyFile(BaseModel):
-    """A base recipe, its variants, and the question that is asked of them."""
+    """A base recipe, its variants, and the planned comparisons."""
 
     model_config = CLOSED
 
     name: Name
-    """what the study is called"""
+    """the name of the study"""
     base: Annotated[str, Field(min_length=1)]
-    """the path of a recipe, relative to this file; as it is, it is the arm 'reference'"""
+    """the path of a recipe, relative to this file; without changes it is the arm 'reference'"""
     set: dict[str, Any] = {}
-    """a change of the base that all arms share, such as fewer steps"""
+    """changes of the base in all arms, such as fewer steps"""
     seeds: Annotated[
         Annotated[int, Field(ge=1, le=1000)] | Annotated[list[Seed], Field(min_length=1)], AfterValidator(_seeds)
     ] = 7
-    """how many seeds, from 0 on, or the seeds themselves"""
+    """the number of seeds (0, 1, 2, ...), or a list of seeds"""
     metric: Annotated[str, AfterValidator(_metric)]
     """the primary metric, task/metric"""
     arms: dict[ArmName, dict[str, Any]] = {}
-    """variants by name: what each changes of the base"""
+    """variants by name, with the changes of the base"""
     factors: dict[Annotated[str, Field(min_length=1)], Annotated[list[Any], Field(min_length=1)]] = {}
-    """dotted keys of the base and the values that they take"""
+    """dotted keys of the base, each with its values"""
     crossed: bool = False
-    """whether factors are combined in all ways; else each varies alone, around the base"""
+    """true: all combinations of the factors; false: one factor differs from the base at a time"""
     leave_one_out: LeaveOneOut | None = None
     """arms without one input, or without one task"""
     match_parameters: dict[str, str] = {}
-    """arms that get as many learning parameters as the reference, each by the dotted key of a whole-number option"""
+    """arms to get as many trainable parameters as the reference, each with the dotted key of the integer to set"""
     comparisons: Annotated[list[str | tuple[str, str]], Field(min_length=1, max_length=3)]
-    """one to three planned comparisons: an arm against the reference, or [arm, other arm]"""
+    """one to three planned comparisons: an arm (against the reference), or [arm, other arm]"""
 
     @property
     def listed_seeds(self) -> list[int]:
+        """The seeds as a list."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds

@@ -1,4 +1,4 @@
-"""What stands in the table of a study: its columns, and a row for each arm and baseline, as plain text."""
+"""The table of a study as plain text: its columns, and one row for each arm and baseline."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ class Cell:
 
     text: str
     mean: float = math.nan  # over the finite values; nan without any
-    n: int = 0  # of these
+    n: int = 0  # number of finite values
     best: bool = False
 
 
@@ -25,58 +25,65 @@ class TableRow:
 
     name: str
     cells: tuple[Cell, ...]
-    seeds: str  # how many have results, in words
-    mark: str = ""  # what else is to be known about it
+    seeds: str  # how many seeds have results, in words
+    mark: str = ""  # shown behind the name, such as "baseline"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The table of a study; names in it are as people wrote them, to be escaped."""
+    """The table of a study; its names are not escaped."""
 
     columns: tuple[tuple[str, str], ...]  # (task, metric), the primary one first
     arms: tuple[TableRow, ...]  # the reference first
     baselines: tuple[TableRow, ...]
 
 
-def layout(outcome: StudyOutcome) -> Layout:
-    """Arms x the first metric of each task; of the primary task the primary metric, which comes first.
+def make_layout(outcome: StudyOutcome) -> Layout:
+    """Return the arms against the first metric of each task; the primary metric comes first.
 
-    The best mean is marked in the primary column alone, the one whose direction is known, among those arms that have
-    the most seeds there: fewer seeds have more luck. It is what is best, not what was tested.
+    The best mean is marked only in the primary column, whose direction is known, and only among the arms with the
+    most seeds, since means over fewer seeds vary more. The mark is no result of a test.
+
+    Args:
+        outcome: of the study.
     """
     columns = list(_columns(outcome))
-    of_arms = [[_values(arm, *column) for column in columns] for arm in outcome.arms]
-    of_baselines = [[_single(scores, *column) for column in columns] for scores in outcome.baselines.values()]
-    places = [_places(column) for column in zip(*of_arms, *of_baselines, strict=True)]
+    arm_values = [[_values(arm, *column) for column in columns] for arm in outcome.arms]
+    baseline_values = [[_single(scores, *column) for column in columns] for scores in outcome.baselines.values()]
+    places = [_places(column) for column in zip(*arm_values, *baseline_values, strict=True)]
     arms = []
-    for arm, values in zip(outcome.arms, of_arms, strict=True):
-        cells = tuple(_cell(one, digits, len(arm.scores)) for one, digits in zip(values, places, strict=True))
+    for arm, values in zip(outcome.arms, arm_values, strict=True):
+        cells = tuple(_cell(numbers, digits, len(arm.scores)) for numbers, digits in zip(values, places, strict=True))
         arms.append(TableRow(arm.name, cells, _seeds(arm, outcome), _mark(arm, outcome)))
-    baselines = [
-        TableRow(name, tuple(_cell(one, digits, 1) for one, digits in zip(values, places, strict=True)), "", "baseline")
-        for name, values in zip(outcome.baselines, of_baselines, strict=True)
-    ]
+    baselines = []
+    for name, values in zip(outcome.baselines, baseline_values, strict=True):
+        cells = tuple(_cell(numbers, digits, 1) for numbers, digits in zip(values, places, strict=True))
+        baselines.append(TableRow(name, cells, "", "baseline"))
     return Layout(tuple(columns), tuple(_with_best(arms, outcome.lower_is_better)), tuple(baselines))
 
 
-def failures(outcome: StudyOutcome) -> list[tuple[str, int, str]]:
-    """(arm, seed, why) of the runs that have no result."""
+def failed_runs(outcome: StudyOutcome) -> list[tuple[str, int, str]]:
+    """Return (arm, seed, reason) of the failed runs.
+
+    Args:
+        outcome: of the study.
+    """
     return [
-        (arm.name, seed, why)
+        (arm.name, seed, reason)
         for arm in outcome.arms
-        for seed, why in sorted(arm.failed.items())
+        for seed, reason in sorted(arm.failed.items())
         if seed not in arm.scores
     ]
 
 
 def _columns(outcome: StudyOutcome) -> Iterator[tuple[str, str]]:
     yield outcome.task, outcome.metric
-    seen = {outcome.task}
+    tasks_seen = {outcome.task}
     runs = [arm.scores[seed] for arm in outcome.arms for seed in sorted(arm.scores)]
     for scores in [*runs, *outcome.baselines.values()]:
         for task, metrics in scores.items():
-            if task not in seen and metrics:
-                seen.add(task)
+            if task not in tasks_seen and metrics:
+                tasks_seen.add(task)
                 yield task, next(iter(metrics))
 
 
@@ -85,12 +92,12 @@ def _values(arm: ArmOutcome, task: str, metric: str) -> list[float]:
 
 
 def _single(scores: Scores, task: str, metric: str) -> list[float]:
-    own: Mapping[str, float] = scores.get(task, {})
-    return [own[metric]] if metric in own else []
+    metrics: Mapping[str, float] = scores.get(task, {})
+    return [metrics[metric]] if metric in metrics else []
 
 
 def _cell(values: Sequence[float], places: int, seeds: int) -> Cell:
-    """``seeds``: how many results the arm has; where fewer of them give this metric as a number, it is said."""
+    """The cell of an arm with results for ``seeds`` seeds; it shows n if fewer of them have a finite value."""
     if not values:
         return Cell("")
     finite = np.array([value for value in values if math.isfinite(value)])
@@ -105,17 +112,17 @@ def _cell(values: Sequence[float], places: int, seeds: int) -> Cell:
     return Cell(text, mean, finite.size)
 
 
-def _places(of_rows: Sequence[Sequence[float]]) -> int:
+def _places(rows: Sequence[Sequence[float]]) -> int:
     """Decimal places of a column: three to four digits of its largest value."""
-    largest = max((abs(value) for values in of_rows for value in values if math.isfinite(value)), default=0.0)
+    largest = max((abs(value) for values in rows for value in values if math.isfinite(value)), default=0.0)
     exponent = math.floor(math.log10(largest)) if largest else 0
     return min(max(3 - exponent if exponent >= 0 else 2 - exponent, 0), 9)
 
 
 def _seeds(arm: ArmOutcome, outcome: StudyOutcome) -> str:
-    failed = sum(name == arm.name for name, _, _ in failures(outcome))
-    having, total = len(arm.scores), len(outcome.seeds)
-    text = str(having) if having == total else f"{having} of {total}"
+    failed = sum(name == arm.name for name, _, _ in failed_runs(outcome))
+    done, total = len(arm.scores), len(outcome.seeds)
+    text = str(done) if done == total else f"{done} of {total}"
     return f"{text}, {failed} failed" if failed else text
 
 
@@ -126,13 +133,13 @@ def _mark(arm: ArmOutcome, outcome: StudyOutcome) -> str:
 
 def _with_best(rows: Sequence[TableRow], lower_is_better: bool) -> list[TableRow]:
     most = max((row.cells[0].n for row in rows), default=0)
-    able = [row for row in rows if most and row.cells[0].n == most]
-    if not able:
+    candidates = [row for row in rows if most and row.cells[0].n == most]
+    if not candidates:
         return list(rows)
-    best = (min if lower_is_better else max)(row.cells[0].mean for row in able)
+    best = (min if lower_is_better else max)(row.cells[0].mean for row in candidates)
     return [
         replace(row, cells=(replace(row.cells[0], best=True), *row.cells[1:]))
-        if row in able and row.cells[0].mean == best
+        if row in candidates and row.cells[0].mean == best
         else row
         for row in rows
     ]

@@ -1,8 +1,8 @@
-"""Text that people wrote, such as names, as text of Markdown and of LaTeX, whatever is in it."""
+"""Escapes text that users wrote, such as names, for Markdown and LaTeX."""
 
 import re
 
-JOINERS = "\u200c\u200d"  # not printable by themselves, but Persian words and emoji are written with them
+JOINERS = "\u200c\u200d"  # not printable alone, but parts of Persian words and of emoji
 MARKDOWN = {**{mark: f"\\{mark}" for mark in "\\`*_{}[]|~$#"}, "&": "&amp;", "<": "&lt;", ">": "&gt;"}
 LATEX = {
     **{mark: f"\\{mark}" for mark in "&%$#_{}"},
@@ -12,40 +12,52 @@ LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': '{"}',  # which some languages of babel take as the beginning of a letter
+    '"': '{"}',  # starts a letter in some languages of babel
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
-    "[": "{[}",  # after the end of a row it would begin an option
-    "*": "{*}",  # and so would this one
+    "[": "{[}",  # would start an option after the end of a row
+    "*": "{*}",  # likewise
 }
 
 
 def one_line(text: str) -> str:
-    """Text without line breaks; characters that cannot be shown, such as one that turns the direction, are U+FFFD.
+    r"""Return text without line breaks; characters that cannot be shown, such as control characters, become U+FFFD.
 
-    >>> one_line("two\\nlines")
-    'two lines'
+    Args:
+        text: any text.
+
+    Example:
+        >>> one_line("two\nlines")
+        'two lines'
     """
     line = " ".join(text.split())
-    return "".join(one if one.isprintable() or one in JOINERS else "\ufffd" for one in line)
+    return "".join(letter if letter.isprintable() or letter in JOINERS else "\ufffd" for letter in line)
 
 
-def markdown(text: str) -> str:
-    """Text for a line, or the cell of a table, of Markdown as GitHub reads it.
+def escape_markdown(text: str) -> str:
+    r"""Return text for a line or a table cell of GitHub's Markdown.
 
-    >>> print(markdown("a|b <i> *c*"))
-    a\\|b &lt;i&gt; \\*c\\*
+    Args:
+        text: any text.
+
+    Example:
+        >>> print(escape_markdown("a|b <i> *c*"))
+        a\|b &lt;i&gt; \*c\*
     """
-    return "".join(MARKDOWN.get(one, one) for one in one_line(text))
+    return "".join(MARKDOWN.get(letter, letter) for letter in one_line(text))
 
 
-def latex(text: str) -> str:
-    """Text for the cell of a LaTeX table.
+def escape_latex(text: str) -> str:
+    r"""Return text for a cell of a LaTeX table.
 
-    Letters of all scripts stay as they are: beyond Latin ones they need lualatex or xelatex and a font that has them.
+    Letters are not changed: other than Latin ones need lualatex or xelatex and a font that has them.
 
-    >>> print(latex("50 % of a_b & c"))
-    50 \\% of a\\_b \\& c
+    Args:
+        text: any text.
+
+    Example:
+        >>> print(escape_latex("50 % of a_b & c"))
+        50 \% of a\_b \& c
     """
-    escaped = "".join(LATEX.get(one, one) for one in one_line(text))
-    return re.sub("-(?=-)", "-{}", escaped)  # two would become one long one
+    escaped = "".join(LATEX.get(letter, letter) for letter in one_line(text))
+    return re.sub("-(?=-)", "-{}", escaped)  # two would become one long dash

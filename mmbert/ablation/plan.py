@@ -1,7 +1,8 @@
-"""What a study will take and what it can show, and how its runs stand: ``mmbert ablate --plan`` and ``--status``."""
+"""``mmbert ablate --plan`` and ``--status``: the cost of a study, what it can show, and the state of its runs."""
 
 import sys
 import time
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -10,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mmbert.ablation.run_study import Prepared
+from mmbert.ablation.run_study import PreparedStudy
 from mmbert.ablation.runs import PlannedRun
 from mmbert.ablation.statistics import seeds_needed, smallest_p
 from mmbert.experiment.build import Built, build
@@ -19,107 +20,150 @@ from mmbert.recipe.schema import resolve_steps
 from mmbert.training.forecast import duration, outlook
 from mmbert.training.launch import make_accelerator
 
-SAMPLED = 200  # training rows by which the length of texts is estimated
-KEPT = 2  # checkpoints that a run keeps: the best and the newest
+SAMPLED_ROWS = 200  # training rows by which the length of texts is estimated
+CHECKPOINTS = 2  # that a run keeps: the best and the newest
 
 
-def print_plan(prepared: Prepared, *, slots: int) -> None:
-    """Print each arm with what it changes and takes, then what the design can reach. Nothing is trained.
+@dataclass(frozen=True)
+class RunCost:
+    """The estimated cost of one run, or of several."""
 
-    Time is estimated from three timed steps of each arm, alone on the machine; trunk tokens from the texts of some
-    training rows; disk from the weights and the optimiser's state.
+    seconds: float = 0.0
+    tokens: float = 0.0  # of the trunk
+    disk: float = 0.0  # bytes
+
+    def plus(self, other: "RunCost", count: int) -> "RunCost":
+        """Return this cost plus that of further runs.
+
+        Args:
+            other: the cost of one further run.
+            count: how many further runs.
+        """
+        return RunCost(
+            self.seconds + count * other.seconds, self.tokens + count * other.tokens, self.disk + count * other.disk
+        )
+
+
+def print_plan(prepared: PreparedStudy, *, slots: int) -> None:
+    """Print the changes and the cost of each arm, and what the design can show. Nothing is trained.
+
+    Time is estimated from three timed steps of each arm, trunk tokens from the texts of some training rows, disk space
+    from the weights and the optimizer's state.
+
+    Args:
+        prepared: the study.
+        slots: how many runs at the same time.
     """
     study, terminal = prepared.study, Terminal(highlight=False)
-    table = Table("arm", "changes", "steps", "trunk tokens", "a run", "disk", "to do", title=study.name)
-    seconds, tokens, size = 0.0, 0.0, 0.0
+    columns = ("arm", "changes", "steps", "trunk tokens per run", "time per run", "disk per run", "runs to do")
+    table = Table(*columns, title=study.name)
+    total = RunCost()
     for arm in study.arms:
-        changes = Text("\n".join(arm.changes) or "the base")
+        changes = Text("\n".join(arm.changes) or "none: the base")
         if arm.masks:
-            table.add_row(Text(arm.name), changes, "", "", "", "", "read off the reference's runs")
+            table.add_row(Text(arm.name), changes, "", "", "", "", "none: uses the reference's runs")
             continue
-        runs = [prepared.of(arm.name, seed) for seed in study.seeds]
-        todo = [run for run in runs if not prepared.finished(run)]
-        run, reads, disk = _cost(runs[0])
-        cells = [
+        runs = [prepared.find_run(arm.name, seed) for seed in study.seeds]
+        todo = [run for run in runs if not prepared.is_finished(run)]
+        cost = estimate_cost(runs[0])
+        total = total.plus(cost, len(todo))
+        table.add_row(
+            Text(arm.name),
+            changes,
             str(runs[0].steps),
-            f"{reads:.3g}",
-            duration(run),
-            f"{disk / 1e6:.0f} MB",
+            f"{cost.tokens:.3g}",
+            duration(cost.seconds),
+            f"{cost.disk / 1e6:.0f} MB",
             f"{len(todo)} of {len(runs)}",
-        ]
-        table.add_row(Text(arm.name), changes, *cells)
-        seconds, tokens, size = (
-            total + len(todo) * one for total, one in zip((seconds, tokens, size), (run, reads, disk), strict=True)
         )
     terminal.print(table)
+    count = len(prepared.runs)
     terminal.print(
-        f"{len(prepared.runs)} runs; what is left: {tokens:.3g} trunk tokens, about {duration(seconds / slots)} with "
-        f"{slots} at a time, {size / 1e9:.1f} GB on disk"
+        f"{count} run{'s' * (count != 1)}; still to do: {total.tokens:.3g} trunk tokens, about "
+        f"{duration(total.seconds / slots)} with {slots} at a time, {total.disk / 1e9:.1f} GB on disk"
     )
-    terminal.print(design(len(study.seeds), len(study.planned)))
+    terminal.print(describe_design(len(study.seeds), len(study.planned)))
 
 
-def design(seeds: int, planned: int) -> str:
-    """What so many seeds can decide between so many planned comparisons, in words.
+def describe_design(seeds: int, planned: int) -> str:
+    """Return in words whether the number of seeds can decide the planned comparisons.
 
-    >>> design(7, 1)
-    '7 seeds, 1 planned comparison: the smallest p is 0.0156, enough to decide it'
+    Args:
+        seeds: how many.
+        planned: how many comparisons.
+
+    Example:
+        >>> describe_design(7, 1)
+        '7 seeds, 1 planned comparison: the smallest possible p is 0.0156, enough to decide it'
     """
-    needed = seeds_needed(planned)
-    many = f"{seeds} seed{'s' * (seeds > 1)}, {planned} planned comparison{'s' * (planned > 1)}"
-    smallest = f"the smallest p is {min(1.0, planned * smallest_p(seeds)):.3g}{' by Holm' * (planned > 1)}"
-    if seeds >= needed:
-        return f"{many}: {smallest}, enough to decide {'it' if planned == 1 else 'them'}"
-    return f"{many}: {smallest}, too large to decide anything; {needed - seeds} more seeds would be enough"
+    size = f"{seeds} seed{'s' * (seeds != 1)}, {planned} planned comparison{'s' * (planned != 1)}"
+    name = "p (Holm)" if planned > 1 else "p"
+    smallest = f"the smallest possible {name} is {min(1.0, planned * smallest_p(seeds)):.3g}"
+    more = seeds_needed(planned) - seeds
+    if more <= 0:
+        return f"{size}: {smallest}, enough to decide {'it' if planned == 1 else 'them'}"
+    advice = "1 more seed is enough" if more == 1 else f"{more} more seeds are enough"
+    return f"{size}: {smallest}, too large to decide anything; {advice}"
 
 
-def print_status(prepared: Prepared) -> None:
-    """A table of all runs; in a terminal it follows them until all have ended, or ctrl-C."""
-    with Live(_states(prepared), console=Terminal(highlight=False), auto_refresh=False) as live:
+def print_status(prepared: PreparedStudy) -> None:
+    """Print a table of all runs; in a terminal it is updated until all runs have ended, or until ctrl-C.
+
+    Args:
+        prepared: the study.
+    """
+    with Live(_status_table(prepared), console=Terminal(highlight=False), auto_refresh=False) as live:
         while sys.stdout.isatty() and any(run.state() in ("running", "waiting") for run in prepared.runs):
             time.sleep(1)
-            live.update(_states(prepared), refresh=True)
-        live.update(_states(prepared), refresh=True)
+            live.update(_status_table(prepared), refresh=True)
+        live.update(_status_table(prepared), refresh=True)
 
 
-def _states(prepared: Prepared) -> Table:
+def _status_table(prepared: PreparedStudy) -> Table:
     study = prepared.study
     table = Table("arm", *(f"seed {seed}" for seed in study.seeds), title=f"{study.name}: {study.task}/{study.metric}")
     for arm in study.trained:
-        cells = [_cell(prepared, prepared.of(arm.name, seed)) for seed in study.seeds]
+        cells = [_status_cell(prepared, prepared.find_run(arm.name, seed)) for seed in study.seeds]
         table.add_row(Text(arm.name), *map(Text, cells))
     return table
 
 
-def _cell(prepared: Prepared, run: PlannedRun) -> str:
-    scores = prepared.known(run.arm.name, run.seed)
+def _status_cell(prepared: PreparedStudy, run: PlannedRun) -> str:
+    scores = prepared.find_scores(run.arm.name, run.seed)
     if scores is not None:
         value = scores.get(prepared.study.task, {}).get(prepared.study.metric)
         return "done" if value is None else f"{value:.4g}"
     state = run.state()
-    return f"{run.step()}/{run.steps}" if state == "running" else state
+    return f"step {run.last_step()} of {run.steps}" if state == "running" else state
 
 
-def _cost(run: PlannedRun) -> tuple[float, float, float]:
-    """Seconds, trunk tokens and bytes on disk of a run."""
+def estimate_cost(run: PlannedRun) -> RunCost:
+    """Return the estimated cost of a run, from three steps that are timed now.
+
+    Args:
+        run: of a study.
+    """
     accelerator: Accelerator = make_accelerator(run.recipe.train)
     built = build(run.recipe)
     if run.recipe.trunk.cache:
         cache_features(built, accelerator.device)
-    total, every = resolve_steps(built.recipe, len(built.items("train")))
-    found = outlook(built, accelerator, total=total, every=every)
-    parameters = list(built.model.parameters())
-    state = sum(one.numel() * one.element_size() * (3 if one.requires_grad else 1) for one in parameters)
-    return found.run, _tokens(built) * total * run.recipe.train.batch_size, KEPT * state
+    steps, every = resolve_steps(built.recipe, len(built.items("train")))
+    forecast = outlook(built, accelerator, total=steps, every=every)
+    checkpoint = sum(
+        parameter.numel() * parameter.element_size() * (3 if parameter.requires_grad else 1)  # with Adam's two moments
+        for parameter in built.model.parameters()
+    )
+    tokens = _tokens_per_row(built) * steps * run.recipe.train.batch_size
+    return RunCost(forecast.run, tokens, CHECKPOINTS * checkpoint)
 
 
-def _tokens(built: Built) -> float:
-    """Tokens that the trunk reads of a training row, in the mean: its texts, [CLS] and a [SEP] behind each text."""
-    items = built.items("train")
-    step = max(1, len(items) // SAMPLED)
+def _tokens_per_row(built: Built) -> float:
+    """The mean number of tokens of a training row in the trunk: its texts, one [CLS], and one [SEP] for each text."""
+    samples = built.items("train")
+    stride = max(1, len(samples) // SAMPLED_ROWS)
     lengths = []
-    for position in range(0, len(items), step):
-        item = items[position, None]
-        texts = [item.inputs[name]["tokens"] for name in built.texts if name in item.inputs]
+    for position in range(0, len(samples), stride):
+        sample = samples[position, None]
+        texts = [sample.inputs[name]["tokens"] for name in built.texts if name in sample.inputs]
         lengths.append(1 + max(1, len(texts)) + sum(len(text) for text in texts))
     return float(torch.tensor(lengths, dtype=torch.float64).mean())

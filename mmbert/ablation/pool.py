@@ -1,4 +1,4 @@
-"""Where the runs of a study go: a launcher starts commands and says which have ended; the local one has slots."""
+"""Launchers start the runs of a study; the local one runs a fixed number of processes at a time."""
 
 import os
 import signal
@@ -10,34 +10,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-GRACE = 60.0  # seconds: a run that is told to stop finishes its step and writes a checkpoint
+GRACE = 60.0  # seconds in which a stopped run finishes its step and writes a checkpoint
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command with a name of its own."""
+    """A command with a unique name."""
 
     name: str
     command: Sequence[str]
-    log: Path  # where what it says goes
+    log: Path  # file for stdout and stderr
 
 
 class Launcher(Protocol):
-    """Runs jobs somewhere. How a run went is read from its ``status.json``, not from here."""
+    """Runs jobs somewhere. The result of a run is read from its ``status.json``, not from the launcher."""
 
     @property
     def free(self) -> int:
-        """How many jobs can be started now."""
+        """How many jobs can start now."""
         ...
 
-    def start(self, job: Job) -> None: ...
+    def start(self, job: Job) -> None:
+        """Start a job; at least one slot must be free."""
+        ...
 
     def ended(self) -> list[str]:
-        """The names of the jobs that have ended since the last call."""
+        """Return the names of the jobs that have ended since the last call."""
         ...
 
     def stop(self) -> None:
-        """Tell all jobs to stop, and wait until none is left."""
+        """Stop all jobs and wait until they have ended."""
         ...
 
 
@@ -49,12 +51,12 @@ class _Running:
 
 @dataclass
 class LocalPool:
-    """Processes on this machine, one a slot: a GPU each, or a share of the CPU's threads.
+    """Processes on this machine, one for each slot, with one GPU or a share of the CPU's threads each.
 
     Args:
-        slots: how many jobs run beside each other.
-        gpus: the GPUs, of which slot i gets the i-th; none: the CPU's threads are divided.
-        threads: of the machine.
+        slots: how many jobs run at the same time.
+        gpus: how many GPUs; slot i gets number i modulo this. 0: the slots share the CPU.
+        threads: of the machine, divided among the slots.
     """
 
     slots: int
@@ -64,49 +66,65 @@ class LocalPool:
 
     @property
     def free(self) -> int:
+        """How many jobs can start now."""
         return self.slots - len(self._running)
 
     def start(self, job: Job) -> None:
-        slot = min({*range(self.slots)} - {one.slot for one in self._running.values()})
+        """Start a job in the first free slot; its log is appended to.
+
+        Args:
+            job: with a name that no running job has.
+        """
+        slot = min({*range(self.slots)} - {running.slot for running in self._running.values()})
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        with open(job.log, "ab") as said:
-            # a session of its own: what the terminal sends reaches the study alone, which then stops its runs in order
+        with open(job.log, "ab") as log:
+            # in a new session, so that ctrl-C reaches only the study, which then stops its runs
             process = subprocess.Popen(
-                job.command, env={**os.environ, **self.environment(slot)}, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=said, stderr=said,
-            )  # fmt: skip
+                job.command,
+                env={**os.environ, **self.environment(slot)},
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
         self._running[job.name] = _Running(process, slot)
 
     def ended(self) -> list[str]:
-        gone = [name for name, one in self._running.items() if one.process.poll() is not None]
-        for name in gone:
-            _signal(self._running.pop(name).process, signal.SIGKILL)  # data workers that outlived it
-        return gone
+        """Return the names of the jobs that have ended since the last call."""
+        names = [name for name, running in self._running.items() if running.process.poll() is not None]
+        for name in names:
+            _signal_group(self._running.pop(name).process, signal.SIGKILL)  # data workers that outlived the run
+        return names
 
     def stop(self) -> None:
-        for one in self._running.values():
-            _signal(one.process, signal.SIGTERM)
-        until = time.monotonic() + GRACE
-        for one in self._running.values():
+        """Stop all jobs by SIGTERM, after ``GRACE`` seconds by SIGKILL."""
+        for running in self._running.values():
+            _signal_group(running.process, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        for running in self._running.values():
             with suppress(subprocess.TimeoutExpired):
-                one.process.wait(timeout=max(0.0, until - time.monotonic()))
-            _signal(one.process, signal.SIGKILL)
-            one.process.wait()
+                running.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            _signal_group(running.process, signal.SIGKILL)
+            running.process.wait()
         self._running.clear()
 
     def environment(self, slot: int) -> Mapping[str, str]:
-        """What the job in a slot sees besides the environment of the study."""
-        own = {
-            # as `accelerate launch` sets it: the run then ends itself when the study has gone
+        """Return the environment variables that a job gets in addition to those of the study.
+
+        Args:
+            slot: of the job.
+        """
+        variables = {
+            # set as by `accelerate launch`: the run then ends by itself if the study is killed
             "ACCELERATE_MIXED_PRECISION": os.environ.get("ACCELERATE_MIXED_PRECISION", "no"),
             "OMP_NUM_THREADS": str(max(1, self.threads // self.slots)),
         }
         if self.gpus:
-            shown = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))
-            own["CUDA_VISIBLE_DEVICES"] = shown.split(",")[slot % self.gpus]
-        return own
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(self.gpus)))
+            variables["CUDA_VISIBLE_DEVICES"] = visible.split(",")[slot % self.gpus]
+        return variables
 
 
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)

@@ -1,8 +1,8 @@
-"""A study from its file to its tables: planned, run where it is not finished, compared, written down."""
+"""Runs a study: from its file to its finished runs, tables, comparisons and report."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -11,13 +11,13 @@ from mmbert.ablation.match_parameters import match_parameters
 from mmbert.ablation.pool import LocalPool
 from mmbert.ablation.runner import Runner
 from mmbert.ablation.runs import PlannedRun, folder_name
-from mmbert.ablation.study import Study, load_study
+from mmbert.ablation.study import Arm, Study, load_study
 from mmbert.ablation.summary import report_findings
 from mmbert.ablation.tables import write_tables
 from mmbert.api import RUNS
 from mmbert.errors import Elsewhere, MMBertError, RecipeError, nearest
 from mmbert.experiment.build import build
-from mmbert.experiment.data_report import present_inputs, survey
+from mmbert.experiment.data_report import Survey, present_inputs, survey
 from mmbert.experiment.processors import check_tagged
 from mmbert.experiment.splits import count, open_splits
 from mmbert.recipe.schema import resolve_steps, with_steps
@@ -31,8 +31,8 @@ from mmbert.training.artifacts import baselines
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A study with its runs, the first seed of all arms first."""
+class PreparedStudy:
+    """A study with its runs; the first seed of all arms comes first."""
 
     study: Study
     runs: tuple[PlannedRun, ...]
@@ -40,163 +40,221 @@ class Prepared:
     ledger: Path | None
     measured: Mapping[tuple[int, str, str], Mapping[str, Scores]]  # (seed, recipe, data) -> line -> scores: the ledger
 
-    def of(self, arm: str, seed: int) -> PlannedRun:
+    def find_run(self, arm: str, seed: int) -> PlannedRun:
+        """Return the run of an arm and a seed.
+
+        Args:
+            arm: the name of a trained arm.
+            seed: one of the study's.
+        """
         return next(run for run in self.runs if (run.arm.name, run.seed) == (arm, seed))
 
-    def known(self, arm: str, seed: int, masks: str = "") -> Scores | None:
-        """The test scores of a run, from its folder or else from the ledger; None where it has none."""
-        run = self.of(arm, seed)
-        line = f"{arm} without {masks}" if masks else arm
-        return run.scores(masks) or self.lines(run).get(str(as_text(line)))
+    def find_scores(self, arm: str, seed: int, masks: str = "") -> Scores | None:
+        """Return the test scores of a run, from its folder or else from the ledger; None if neither has them.
 
-    def lines(self, run: PlannedRun) -> Mapping[str, Scores]:
-        """What the ledger held of a run."""
+        Args:
+            arm: the name of a trained arm.
+            seed: one of the study's.
+            masks: the input that is hidden at test; empty for none.
+        """
+        run = self.find_run(arm, seed)
+        line = f"{arm} without {masks}" if masks else arm
+        return run.scores(masks) or self.ledger_scores(run).get(str(as_text(line)))
+
+    def ledger_scores(self, run: PlannedRun) -> Mapping[str, Scores]:
+        """Return the scores that the ledger held of a run when the study began, by line.
+
+        Args:
+            run: of this study.
+        """
         return self.measured.get((run.seed, run.identity, run.data), {})
 
-    def finished(self, run: PlannedRun) -> bool:
-        """Whether all is known that the study reads of a run: what is masked at test is read off the reference's."""
+    def is_finished(self, run: PlannedRun) -> bool:
+        """Return whether all scores of a run are known; of the reference also those with an input hidden at test.
+
+        Args:
+            run: of this study.
+        """
         masks = [arm.masks for arm in self.study.arms if arm.masks] if run.arm is self.study.arms[0] else []
-        return all(self.known(run.arm.name, run.seed, one) is not None for one in ("", *masks))
+        return all(self.find_scores(run.arm.name, run.seed, name) is not None for name in ("", *masks))
 
 
-def ablate(
+def prepare_study(
     path: str | Path,
     *,
     overrides: Iterable[str] = (),
     out: str | Path | None = None,
     ledger: str | Path | None = None,
+) -> PreparedStudy:
+    """Check all arms of a study, and read their data to plan its runs.
+
+    Args:
+        path: a study file, or the name of a shipped study.
+        overrides: ``section.key=value``, for every arm.
+        out: the folder of the study; by default ``runs/<name>``. The folders of its runs are placed beside it and named
+            by the hash of recipe, data and code epoch, so that studies share equal runs.
+        ledger: a CSV file to which results are appended; runs with results in it count as finished.
+
+    Raises:
+        RecipeError: if the study or an arm is not valid.
+        MMBertError: if the data of an arm cannot be read.
+    """
+    study = match_parameters(load_study(path, overrides))
+    folder = Path(out) if out else RUNS / study.name
+    runs: list[PlannedRun] = []
+    problems: list[MMBertError] = []
+    for arm in study.trained:
+        try:
+            data = _scan_data(arm)
+        except MMBertError as error:
+            problems.append(Elsewhere(f"arm '{arm.name}': {error}", error.exit_code))
+            continue
+        runs += [_plan_run(study, arm, seed, data, folder.parent) for seed in study.seeds]
+    if problems:
+        raise Elsewhere("\n".join([f"{path}: nothing was run", *map(str, problems)]), problems[0].exit_code)
+    order = {seed: position for position, seed in enumerate(study.seeds)}
+    runs.sort(key=lambda run: order[run.seed])  # stable: the first seed of all arms is done early
+    ledger = Path(ledger) if ledger else None
+    return PreparedStudy(study, tuple(runs), folder, ledger, read_results(ledger, study.name) if ledger else {})
+
+
+def _scan_data(arm: Arm) -> Survey:
+    check_tagged(arm.recipe)
+    splits = open_splits(arm.recipe)
+    bad = BadSamples(count(splits), arm.recipe.train.max_bad_fraction)
+    _, data = survey(arm.recipe, splits, bad.add)
+    return data
+
+
+def _plan_run(study: Study, arm: Arm, seed: int, data: Survey, parent: Path) -> PlannedRun:
+    recipe = arm.seeded(seed)
+    resolved = present_inputs(recipe, data.rows["train"])
+    steps, _ = resolve_steps(resolved, data.rows["train"]["rows"])
+    has_baselines = arm is study.arms[0] and recipe.evaluate.baselines  # once for the study is enough
+    evaluate = recipe.evaluate.model_copy(update={"baselines": has_baselines})
+    return PlannedRun(
+        arm=arm,
+        seed=seed,
+        recipe=recipe.model_copy(update={"evaluate": evaluate}),
+        folder=parent / folder_name(recipe, data.fingerprint),
+        identity=recipe_hash(with_steps(resolved, steps)),
+        data=data.fingerprint,
+        steps=steps,
+    )
+
+
+def run_study(
+    prepared: PreparedStudy,
+    *,
     slots: int | None = None,
     only: Sequence[str] = (),
     retry_failed: bool = False,
     plugins: Sequence[str] = (),
 ) -> StudyOutcome:
-    """Run what is not finished of a study, and write its tables, comparisons and report.
+    """Run the unfinished runs of a study, and write its tables, comparisons and report.
 
     Args:
-        path: the study file.
-        overrides: ``section.key=value``, of every arm.
-        out: the folder of the study; by default ``runs/<name>``. Runs go beside it, under the hash of their recipe,
-            data and code epoch: studies share those that they have in common.
-        ledger: a CSV file that results are appended to; what stands there counts as finished.
-        slots: how many runs beside each other; by default one for each GPU, or else for each CPU core.
-        only: the arms to run; the tables show what there is of all.
-        retry_failed: run again what has failed.
+        prepared: the study.
+        slots: how many runs at the same time; by default one for each GPU, or else for each CPU core.
+        only: the arms to run; the tables show what is known of all arms.
+        retry_failed: whether failed runs run again.
         plugins: modules that register parts.
 
-    Raises ``RecipeError`` before anything runs; after everything has run, the error of the first run that failed.
+    Raises:
+        RecipeError: before anything runs, if ``only`` names an unknown arm.
+        MMBertError: after everything has run, with the exit code of the first run that failed.
     """
-    prepared = prepare(path, overrides=overrides, out=out, ledger=ledger)
     study, console = prepared.study, Console(speaks=True)
     if unknown := {*only} - {arm.name for arm in study.trained}:
         name = min(unknown)
-        raise RecipeError(f"--only: no arm of the study is called '{name}'. {nearest(name, names(study))}")
-    wanted = [run for run in prepared.runs if not only or run.arm.name in only]
-    todo = [run for run in wanted if not prepared.finished(run)]
+        known = [arm.name for arm in study.trained]
+        raise RecipeError(f"--only: no arm of the study is called '{name}'. {nearest(name, known)}")
+    selected = [run for run in prepared.runs if not only or run.arm.name in only]
+    todo = [run for run in selected if not prepared.is_finished(run)]
     pool = LocalPool(slots or default_slots(), gpus=torch.cuda.device_count())
-    console.say(f"{study.name}: {len(prepared.runs)} runs, {len(todo)} of {len(wanted)} to do, {pool.slots} at a time")
-    failed: dict[tuple[str, int], str] = {}
-
-    def tell(run: PlannedRun, reason: str) -> None:
-        if reason:
-            failed[run.arm.name, run.seed] = reason
-        else:
-            failed.pop((run.arm.name, run.seed), None)
-            _record(prepared, run)
-        done = sum(prepared.finished(one) for one in wanted)
-        scores = run.scores() or {}
-        value = scores.get(study.task, {}).get(study.metric)
-        said = (
-            f"failed: {reason}"
-            if reason
-            else f"{study.task}/{study.metric} {value:.4g}"
-            if value is not None
-            else "done"
-        )
-        console.say(f"[{done}/{len(wanted)}] {run.label}: {said}")
-        write_tables(outcome(prepared, failed), prepared.folder)
-
-    for run in wanted:  # what was finished without this ledger
+    runs = f"{len(prepared.runs)} run{'s' * (len(prepared.runs) != 1)}"
+    console.say(f"{study.name}: {runs}, {len(todo)} of {len(selected)} to do, {pool.slots} at a time")
+    for run in selected:  # finished earlier, without this ledger
         if run.result() is not None:
-            _record(prepared, run)
+            _append_to_ledger(prepared, run)
+    progress = _Progress(prepared, selected, console)
     try:
-        Runner(prepared.folder, pool, plugins, tell, console.say).run(todo, retry_failed=retry_failed)
+        runner = Runner(prepared.folder, pool, plugins, progress.on_end, console.say)
+        runner.run(todo, retry_failed=retry_failed)
     finally:
-        found = outcome(prepared, failed)
-        write_tables(found, prepared.folder)
-    if not found.baselines and study.arms[0].recipe.evaluate.baselines:  # runs that another study trained may have none
-        built = build(study.arms[0].recipe)
-        found = replace(found, baselines={one.arm: one.scores for one in baselines(built, console)})
-        write_tables(found, prepared.folder)
-    report_findings(found, prepared.folder, console)
-    if failures := [(arm.name, seed, why) for arm in found.arms for seed, why in arm.failed.items() if not arm.masked]:
-        name, seed, _ = failures[0]
-        lines = [f"  {arm}, seed {one}: {why}" for arm, one, why in failures]
-        raise Elsewhere("\n".join(["failed, and left out of the tables:", *lines, "--retry-failed runs them again"]),
-                        prepared.of(name, seed).exit_code())  # fmt: skip
-    return found
+        outcome = progress.write_tables()
+    if not outcome.baselines and study.arms[0].recipe.evaluate.baselines:  # none if another study trained these runs
+        results = baselines(build(study.arms[0].recipe), console)
+        outcome = replace(outcome, baselines={result.arm: result.scores for result in results})
+        write_tables(outcome, prepared.folder)
+    report_findings(outcome, prepared.folder, console)
+    _raise_failures(prepared, outcome)
+    return outcome
 
 
-def prepare(
-    path: str | Path,
-    *,
-    overrides: Iterable[str] = (),
-    out: str | Path | None = None,
-    ledger: str | Path | None = None,
-) -> Prepared:
-    """Check all arms of a study, then read their data: what each run is, and how long."""
-    study = match_parameters(load_study(path, overrides))
-    folder = Path(out) if out else RUNS / study.name
-    runs = []
-    problems: list[MMBertError] = []
-    for arm in study.trained:
-        try:
-            check_tagged(arm.recipe)
-            opened = open_splits(arm.recipe)
-            bad = BadSamples(count(opened), arm.recipe.train.max_bad_fraction)
-            _, found = survey(arm.recipe, opened, bad.add)
-        except MMBertError as error:
-            problems.append(Elsewhere(f"arm '{arm.name}': {error}", error.exit_code))
-            continue
-        for seed in study.seeds:
-            recipe = arm.seeded(seed)
-            kept = present_inputs(recipe, found.rows["train"])
-            steps, _ = resolve_steps(kept, found.rows["train"]["rows"])
-            baselines = recipe.evaluate.model_copy(
-                update={"baselines": arm is study.arms[0] and recipe.evaluate.baselines}
-            )
-            run = PlannedRun(
-                arm=arm, seed=seed, steps=steps, data=found.fingerprint,
-                recipe=recipe.model_copy(update={"evaluate": baselines}),
-                folder=folder.parent / folder_name(recipe, found.fingerprint),
-                identity=recipe_hash(with_steps(kept, steps)),
-            )  # fmt: skip
-            runs.append(run)
-    if problems:
-        told = "\n".join([f"{path}: nothing was run", *map(str, problems)])
-        raise Elsewhere(told, problems[0].exit_code)
-    order = {seed: place for place, seed in enumerate(study.seeds)}
-    runs.sort(key=lambda run: order[run.seed])  # stable: a table of all arms is there early
-    ledger = Path(ledger) if ledger else None
-    return Prepared(study, tuple(runs), folder, ledger, read_results(ledger, study.name) if ledger else {})
+@dataclass
+class _Progress:
+    """Reports each run that ends, and keeps the tables up to date."""
+
+    prepared: PreparedStudy
+    selected: Sequence[PlannedRun]
+    console: Console
+    failed: dict[tuple[str, int], str] = field(default_factory=dict)  # (arm, seed) -> reason
+
+    def on_end(self, run: PlannedRun, reason: str) -> None:
+        study = self.prepared.study
+        if reason:
+            self.failed[run.arm.name, run.seed] = reason
+        else:
+            self.failed.pop((run.arm.name, run.seed), None)
+            _append_to_ledger(self.prepared, run)
+        done = sum(map(self.prepared.is_finished, self.selected))
+        value = (run.scores() or {}).get(study.task, {}).get(study.metric)
+        result = "done" if value is None else f"{study.task}/{study.metric} {value:.4g}"
+        self.console.say(f"[{done}/{len(self.selected)}] {run.label}: {f'failed: {reason}' if reason else result}")
+        self.write_tables()
+
+    def write_tables(self) -> StudyOutcome:
+        outcome = collect_outcome(self.prepared, self.failed)
+        write_tables(outcome, self.prepared.folder)
+        return outcome
 
 
-def outcome(prepared: Prepared, failed: dict[tuple[str, int], str]) -> StudyOutcome:
-    """What is there of a study by now."""
+def _raise_failures(prepared: PreparedStudy, outcome: StudyOutcome) -> None:
+    failures = [
+        (arm.name, seed, reason) for arm in outcome.arms for seed, reason in arm.failed.items() if not arm.masked
+    ]
+    if failures:
+        name, first_seed, _ = failures[0]
+        lines = [f"  {arm}, seed {seed}: {reason}" for arm, seed, reason in failures]
+        text = "\n".join(["failed, and left out of the tables:", *lines, "--retry-failed runs them again"])
+        raise Elsewhere(text, prepared.find_run(name, first_seed).exit_code())
+
+
+def collect_outcome(prepared: PreparedStudy, failed: Mapping[tuple[str, int], str]) -> StudyOutcome:
+    """Return the results of a study as far as it has run.
+
+    Args:
+        prepared: the study.
+        failed: (arm, seed) -> reason, of the runs that failed in this call.
+    """
     study = prepared.study
     arms = []
     for arm in study.arms:
         trained = study.arms[0].name if arm.masks else arm.name
-        runs = {seed: prepared.of(trained, seed) for seed in study.seeds}
-        known = {seed: prepared.known(trained, seed, arm.masks) for seed in study.seeds}
-        scores = {seed: found for seed, found in known.items() if found is not None}
-        lost = {seed: failed.get((trained, seed)) or run.failure() for seed, run in runs.items() if seed not in scores}
+        runs = {seed: prepared.find_run(trained, seed) for seed in study.seeds}
+        by_seed = {seed: prepared.find_scores(trained, seed, arm.masks) for seed in study.seeds}
+        scores = {seed: run_scores for seed, run_scores in by_seed.items() if run_scores is not None}
+        reasons = {
+            seed: failed.get((trained, seed)) or run.failure() for seed, run in runs.items() if seed not in scores
+        }
         arms.append(
             ArmOutcome(
                 name=arm.name,
                 changes=arm.changes,
                 scores=scores,
                 runs={seed: run.folder for seed, run in runs.items() if run.result() is not None},
-                failed={seed: reason for seed, reason in lost.items() if reason},
+                failed={seed: reason for seed, reason in reasons.items() if reason},
                 masked=bool(arm.masks),
             )
         )
@@ -213,33 +271,29 @@ def outcome(prepared: Prepared, failed: dict[tuple[str, int], str]) -> StudyOutc
 
 
 def default_slots() -> int:
-    """One for each GPU, or else for each CPU core."""
+    """Return how many runs at the same time: one for each GPU, or else for each CPU core."""
     return torch.cuda.device_count() or len(os.sched_getaffinity(0))
 
 
-def names(study: Study) -> list[str]:
-    return [arm.name for arm in study.trained]
-
-
-def _baselines(prepared: Prepared) -> Mapping[str, Scores]:
-    """Those of the first run of the reference that has any."""
+def _baselines(prepared: PreparedStudy) -> Mapping[str, Scores]:
+    """The baselines of the first run of the reference that has any."""
     reference = prepared.study.arms[0]
     for run in prepared.runs:
         if run.arm is reference and (result := run.result()) and result["baselines"]:
             return result["baselines"]
     for run in prepared.runs:
-        lines = prepared.lines(run) if run.arm is reference else {}
-        if beside := {line: one for line, one in lines.items() if not line.startswith(reference.name)}:
-            return beside
+        lines = prepared.ledger_scores(run) if run.arm is reference else {}
+        if others := {line: scores for line, scores in lines.items() if not line.startswith(reference.name)}:
+            return others
     return {}
 
 
-def _record(prepared: Prepared, run: PlannedRun) -> None:
-    """Append a run's results to the ledger, unless they are there."""
+def _append_to_ledger(prepared: PreparedStudy, run: PlannedRun) -> None:
+    """Append the results of a run to the ledger, unless it holds them already."""
     if prepared.ledger is None or (result := run.result()) is None:
         return
-    own = {name.replace("mmbert", run.arm.name, 1): one for name, one in result["hidden"].items()}
-    lines = {run.arm.name: result["test"], **own, **result["baselines"]}
-    trained_by = read_environment(run.folder).get("commit", "")  # which may be long ago
-    measured = Measured(prepared.study.name, run.seed, "test", run.identity, run.data, trained_by)
+    hidden = {name.replace("mmbert", run.arm.name, 1): scores for name, scores in result["hidden"].items()}
+    lines = {run.arm.name: result["test"], **hidden, **result["baselines"]}
+    commit = read_environment(run.folder).get("commit", "")  # of the run, which may be older than this study
+    measured = Measured(prepared.study.name, run.seed, "test", run.identity, run.data, commit)
     append_results(prepared.ledger, lines, measured, once=True)

@@ -1,4 +1,4 @@
-"""Runs what is not finished of a study: in order, in the slots that are free, each run claimed, none orphaned."""
+"""Runs the unfinished runs of a study in order, in the free slots, with a lock for each, and leaves no orphans."""
 
 import sys
 import time
@@ -14,16 +14,18 @@ from mmbert.recipe.serialize import dump
 from mmbert.training.signals import Interruption
 
 POLL = 0.2  # seconds between looks at the processes
-LATER = 2.0  # seconds until a run that another study has is looked at again
+RETRY = 2.0  # seconds until the runs of other studies are looked at again
 
 
 class Runner:
-    """Args:
-    folder: of the study: recipes and logs of its runs go there.
-    launcher: starts the runs.
-    plugins: modules that register parts, for ``--plugin``.
-    tell: takes a run that has ended, and why it failed, empty where it did not.
-    say: takes what is waited for, once, where others have all runs that are left.
+    """Runs the runs of a study by a launcher.
+
+    Args:
+        folder: of the study, for the recipes and logs of its runs.
+        launcher: starts the runs.
+        plugins: modules that register parts, for ``--plugin``.
+        on_end: is called with each run that has ended, and the reason if it failed, else an empty string.
+        say: prints a message; it is called once if other studies run everything that is left.
     """
 
     def __init__(
@@ -31,50 +33,54 @@ class Runner:
         folder: Path,
         launcher: Launcher,
         plugins: Sequence[str],
-        tell: Callable[[PlannedRun, str], None],
+        on_end: Callable[[PlannedRun, str], None],
         say: Callable[[str], None],
     ):
-        self.folder, self.launcher, self.plugins, self.tell, self.say = folder, launcher, plugins, tell, say
+        self.folder, self.launcher, self.plugins, self.on_end, self.say = folder, launcher, plugins, on_end, say
         self._claims: dict[str, FileLock] = {}
         self._started: dict[str, PlannedRun] = {}
-        self._said = False
+        self._announced = False
 
     def run(self, runs: Iterable[PlannedRun], *, retry_failed: bool = False) -> None:
-        """Run them all, the first ones first. One that fails is told, and the others go on.
+        """Run all runs in their order; if one fails, the others continue.
 
-        Finished runs are passed over, and failed ones but with ``retry_failed``. Raises ``Preempted`` when a signal
-        asks to stop: the runs have then been told to stop as well, and have left checkpoints to go on from.
+        Args:
+            runs: finished ones are skipped.
+            retry_failed: whether runs that failed before run again, instead of being skipped.
+
+        Raises:
+            Preempted: if a signal stops the study. Its runs are then stopped too, and have saved checkpoints.
         """
         waiting = [run for run in runs if run.state() != "done" and (retry_failed or not run.failure())]
-        again = {run.label for run in waiting if run.failure()}
-        looked = 0.0
+        retried = {run.label for run in waiting if run.failure()}
+        checked = 0.0
         with Interruption() as signals:
             try:
                 while waiting or self._started:
-                    if self.launcher.free and time.monotonic() - looked > (LATER if waiting else POLL):
-                        waiting = [run for run in waiting if not self._begin(run, again)]
-                        looked = time.monotonic()
-                        self._say_waiting(waiting)
+                    if self.launcher.free and time.monotonic() - checked > (RETRY if waiting else POLL):
+                        waiting = [run for run in waiting if not self._begin(run, retried)]
+                        checked = time.monotonic()
+                        self._announce_waiting(waiting)
                     for name in self.launcher.ended():
                         self._end(name)
-                        looked = 0.0
+                        checked = 0.0
                     if signals.asked:
-                        raise Preempted(f"{signals.asked}; the same command goes on from here")
+                        raise Preempted(f"{signals.asked}; the same command continues the study from here")
                     time.sleep(POLL)
             finally:
                 self.launcher.stop()
                 for lock in self._claims.values():
                     lock.release()
 
-    def _begin(self, run: PlannedRun, again: set[str]) -> bool:
-        """Whether nothing is left to do for this run: it was started, or has ended elsewhere."""
+    def _begin(self, run: PlannedRun, retried: set[str]) -> bool:
+        """Start a run if possible; return whether it needs no further attempt: started, or ended by another study."""
         if not self.launcher.free or (claim := run.claim()) is None:
             return False
         state = run.state()
-        if state == "running" or state == "done" or (state == "failed" and run.label not in again):
+        if state == "running" or state == "done" or (state == "failed" and run.label not in retried):
             claim.release()
             if state != "running":
-                self.tell(run, run.failure())
+                self.on_end(run, run.failure())
             return state != "running"
         recipe = self.folder / "recipes" / f"{run.folder.name}.yaml"
         recipe.parent.mkdir(parents=True, exist_ok=True)
@@ -85,11 +91,11 @@ class Runner:
         self._claims[run.label], self._started[run.label] = claim, run
         return True
 
-    def _say_waiting(self, waiting: Sequence[PlannedRun]) -> None:
-        if waiting and not self._started and not self._said:
-            self._said = True
-            had = "\n".join(f"  {run.label}: {run.holder()}" for run in waiting)
-            self.say(f"all that is left is run by others, and waited for; ctrl-C stops here alone:\n{had}")
+    def _announce_waiting(self, waiting: Sequence[PlannedRun]) -> None:
+        if waiting and not self._started and not self._announced:
+            self._announced = True
+            lines = "\n".join(f"  {run.label}: {run.holder()}" for run in waiting)
+            self.say(f"waiting for runs that other processes do; ctrl-C stops only this study:\n{lines}")
 
     def _end(self, name: str) -> None:
         run = self._started.pop(name)
@@ -97,16 +103,20 @@ class Runner:
         reason = ""
         if run.result() is None:
             reason = run.failure() or last_line(self._log(run))
-        self.tell(run, reason)
+        self.on_end(run, reason)
 
     def _log(self, run: PlannedRun) -> Path:
         return self.folder / "logs" / f"{run.folder.name}.txt"
 
 
 def last_line(log: Path) -> str:
-    """The last line that a run has said."""
+    """Return the last line of a log that is not empty.
+
+    Args:
+        log: of a run; it may not exist.
+    """
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         lines = []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it ended without a word")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it ended without any output")

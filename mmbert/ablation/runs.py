@@ -1,4 +1,4 @@
-"""The runs of a study: which there are, how each stands, and whose turn it is."""
+"""The planned runs of a study: their identity, state, results, and locks between studies."""
 
 import hashlib
 import json
@@ -22,37 +22,38 @@ FAILED = "failed"
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """An arm with a seed."""
+    """One arm with one seed."""
 
     arm: Arm
     seed: int
     recipe: Recipe
     folder: Path
-    identity: str  # the hash of its recipe in steps, as results name it
+    identity: str  # the hash of its recipe with resolved steps, as in result.json
     data: str  # the fingerprint of its data
     steps: int
 
     @property
     def label(self) -> str:
+        """Its name in messages."""
         return f"{self.arm.name}, seed {self.seed}"
 
     def result(self) -> dict[str, Any] | None:
-        """What ``result.json`` holds, if the run of this recipe, data and code epoch has ended."""
-        found, data = read_json(self.folder / "result.json"), read_json(self.folder / "data.json")
-        own = found.get("recipe"), found.get("epoch"), data.get("fingerprint")
-        return found if own == (self.identity, CODE_EPOCH, self.data) else None
+        """Return ``result.json`` if the run of this recipe, data and code epoch is finished, else None."""
+        result, data = read_json(self.folder / "result.json"), read_json(self.folder / "data.json")
+        key = result.get("recipe"), result.get("epoch"), data.get("fingerprint")
+        return result if key == (self.identity, CODE_EPOCH, self.data) else None
 
     def failure(self) -> str:
-        """Why the run failed; empty where it did not."""
+        """Return why the run failed; empty if it did not."""
         status = read_json(self.folder / "status.json")
         return str(status.get("reason") or FAILED) if status.get("state") == FAILED else ""
 
     def exit_code(self) -> int:
-        """The code with which it ended last; 70 where it left none."""
+        """Return the last exit code of the run; 70 if it wrote none."""
         return int(read_json(self.folder / "status.json").get("code") or 70)
 
     def state(self) -> str:
-        """done, failed, running or waiting."""
+        """Return ``done``, ``failed``, ``running`` or ``waiting``."""
         if self.result() is not None:
             return "done"
         status = read_json(self.folder / "status.json")
@@ -60,8 +61,8 @@ class PlannedRun:
             return "running" if held(self.folder) else "waiting"
         return FAILED if status.get("state") == FAILED else "waiting"
 
-    def step(self) -> int:
-        """The last step that was logged."""
+    def last_step(self) -> int:
+        """Return the last step in the log; 0 if there is none."""
         try:
             with open(self.folder / "metrics.jsonl", "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
@@ -76,14 +77,18 @@ class PlannedRun:
         return 0
 
     def scores(self, masks: str = "") -> Scores | None:
-        """The test scores, an input taken away if ``masks`` names one; None where there are none."""
+        """Return the test scores; None if there are none.
+
+        Args:
+            masks: the input that is hidden at test; empty for none.
+        """
         result = self.result()
         if result is None:
             return None
         return result["hidden"].get(f"mmbert without {masks}") if masks else result["test"]
 
     def claim(self) -> FileLock | None:
-        """A lock, to be held while the run runs: no other study starts it; None where another one holds it."""
+        """Return a lock to hold during the run, so that no other study starts it; None if another study holds it."""
         lock = FileLock(self.folder.parent / ".claims" / f"{self.folder.name}.lock")
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -93,7 +98,7 @@ class PlannedRun:
         return lock
 
     def holder(self) -> str:
-        """Who runs it now, in words."""
+        """Return which process runs it now, in words."""
         status = read_json(self.folder / "status.json")
         if status.get("state") != "running":
             return "another study"
@@ -101,6 +106,11 @@ class PlannedRun:
 
 
 def folder_name(recipe: Recipe, data: str) -> str:
-    """A name that is the same for the same recipe, data and code epoch, and for no others."""
+    """Return the name of a run folder, unique for a recipe, data and code epoch.
+
+    Args:
+        recipe: with its seed.
+        data: the fingerprint of the data.
+    """
     content = f"{recipe_hash(recipe)} {data} {CODE_EPOCH}"
     return f"{recipe.name}-{hashlib.blake2b(content.encode(), digest_size=4).hexdigest()}"

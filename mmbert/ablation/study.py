@@ -1,4 +1,4 @@
-"""A study file -> a study: all its arms as valid recipes, before any of them runs."""
+"""Loads a study file: every arm becomes a valid recipe before any of them runs."""
 
 import itertools
 import json
@@ -25,20 +25,32 @@ from tasks import TASKS
 
 @dataclass(frozen=True)
 class Arm:
-    """A variant of the base."""
+    """A variant of the base recipe."""
 
     name: str
     recipe: Recipe  # with the first seed
-    recipe_changes: tuple[str, ...] = ()  # of the reference, a key each, in words
-    masks: str = ""  # the input that is taken away at test; then it is not trained, but read off the reference's runs
+    changes: tuple[str, ...] = ()  # relative to the reference, in words, one for each key
+    masks: str = ""  # the input hidden at test; such an arm is not trained but uses the reference's runs
     vary: Callable[[Sequence[str]], "Arm"] | None = field(default=None, compare=False)
 
     def varied(self, settings: Sequence[str]) -> "Arm":
-        """The arm with further ``section.key=value``. Raises ``RecipeError`` where they are not valid."""
+        """Return the arm with further settings.
+
+        Args:
+            settings: ``section.key=value``.
+
+        Raises:
+            RecipeError: if they are not valid.
+        """
         assert self.vary is not None
         return self.vary(settings)
 
     def seeded(self, seed: int) -> Recipe:
+        """Return the recipe with another seed.
+
+        Args:
+            seed: of training.
+        """
         return self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update={"seed": seed})})
 
 
@@ -52,18 +64,24 @@ class Study:
     task: str
     metric: str
     lower_is_better: bool
-    planned: tuple[tuple[str, str], ...]  # (arm, the one that it is compared with)
-    match: Mapping[str, str] = field(default_factory=dict)  # arm -> the key by which its parameters are matched
+    planned: tuple[tuple[str, str], ...]  # (arm, reference) of the planned comparisons
+    match: Mapping[str, str] = field(default_factory=dict)  # arm -> the key that sets its number of parameters
 
     @property
     def trained(self) -> list[Arm]:
+        """The arms that are trained: all except those with an input hidden at test."""
         return [arm for arm in self.arms if not arm.masks]
 
 
 def load_study(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Study:
-    """Read a study file and check every arm. ``overrides`` are ``--set``'s and change all arms.
+    """Read a study file and check every arm.
 
-    Raises ``RecipeError`` that lists the problems of the file, or else those of all arms, each with its arm and place.
+    Args:
+        path: a study file, or the name of a shipped study.
+        overrides: ``section.key=value`` as for ``--set``, for every arm.
+
+    Raises:
+        RecipeError: with all problems of the file, or else those of all arms, each with its arm and place.
     """
     path, overrides = Path(find_shipped(path, "study")), list(overrides)
     tree = _read(path)
@@ -75,20 +93,20 @@ def load_study(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> S
 
     def arm(name: str, layer: Node, settings: Sequence[str] = ()) -> Arm:
         recipe = load_recipe(base, [*overrides, *settings], patches=[*common, layer]).recipe
-        return Arm(name, recipe, _words(reference.recipe, recipe), vary=partial(arm, name, layer))
+        return Arm(name, recipe, _describe_changes(reference.recipe, recipe), vary=partial(arm, name, layer))
 
     for name, layer, masks in _variants(file, tree, reference.recipe):
         if layer is None:
-            arms.append(Arm(name, reference.recipe, (f"{masks}: there in training, taken away at test",), masks))
+            arms.append(Arm(name, reference.recipe, (f"{masks}: used in training, hidden at test",), masks))
             continue
         try:
-            found = arm(name, layer)
+            variant = arm(name, layer)
         except RecipeError as error:
             problems.append(f"arm '{name}': {error}")
             continue
-        if name in file.arms or recipe_hash(found.recipe) != recipe_hash(reference.recipe):
-            arms.append(found)  # otherwise it is a factor's value that the base has already
-    problems += _twins(arms)
+        if name in file.arms or recipe_hash(variant.recipe) != recipe_hash(reference.recipe):
+            arms.append(variant)  # else it is the value of a factor that the base has already
+    problems += _duplicate_arms(arms)
     if problems:
         raise RecipeError(f"{path}: nothing was run\n" + "\n".join(problems))
     task, metric = file.metric.split("/")
@@ -125,92 +143,98 @@ def _read(path: Path) -> Node:
 
 
 def _checked(tree: Node) -> StudyFile:
-    given = tree.plain()
+    content = tree.plain()
     try:
-        return StudyFile.model_validate_json(json.dumps(given))
+        return StudyFile.model_validate_json(json.dumps(content))
     except ValidationError as error:
         origins = dict(tree.origins())
-        messages = explain_errors(error, given, partial(valid_keys, StudyFile))
-        found = [Problem(dotted_path(at), find_origin(at, origins), text) for at, text in messages.items()]
-        raise recipe_error(found, "the study is") from None
+        messages = explain_errors(error, content, partial(valid_keys, StudyFile))
+        problems = [Problem(dotted_path(path), find_origin(path, origins), text) for path, text in messages.items()]
+        raise recipe_error(problems, "the study is") from None
 
 
 def _variants(file: StudyFile, tree: Node, reference: Recipe) -> Iterator[tuple[str, Node | None, str]]:
-    """For each arm besides the reference: its name, its layer, and the input that it masks instead."""
+    """For each arm except the reference: its name and its layer, or instead of a layer the input that it masks."""
     for name in file.arms:
         yield name, tree.value["arms"].value[name], ""
     origin = tree.value["factors"].origin if file.factors else ""
-    settings = [
-        [(f"{key}={json.dumps(value.plain(), ensure_ascii=False)}".replace('"', ""), _at(key, value)) for value in
-         tree.value["factors"].value[key].value]
+    factors = [
+        [(_setting_name(key, value), _nest(key, value)) for value in tree.value["factors"].value[key].value]
         for key in file.factors
-    ]  # fmt: skip
-    chosen = itertools.product(*settings) if file.crossed and settings else ((one,) for own in settings for one in own)
-    for number, combination in enumerate(chosen):
+    ]
+    if file.crossed and factors:
+        combinations = itertools.product(*factors)
+    else:
+        combinations = ((setting,) for settings in factors for setting in settings)
+    for number, combination in enumerate(combinations):
         if number >= MOST_ARMS:
             raise RecipeError(f"factors ({origin}): expected at most {MOST_ARMS} arms")
         layer = combination[0][1]
-        for _, other in combination[1:]:
-            layer = merge(layer, other, clean_slate=False)
+        for _, further in combination[1:]:
+            layer = merge(layer, further, clean_slate=False)
         yield ", ".join(name for name, _ in combination), layer, ""
     if file.leave_one_out is None:
         return
     of, how, keep = file.leave_one_out.of, file.leave_one_out.how, {*file.leave_one_out.keep}
     origin = tree.value["leave_one_out"].origin
-    there = getattr(reference, of)
-    if unknown := keep - {*there}:
-        message = f"the base has no '{min(unknown)}' among its {of}. {nearest(min(unknown), there)}"
+    entries = getattr(reference, of)
+    if unknown := keep - {*entries}:
+        message = f"the base has no '{min(unknown)}' among its {of}. {nearest(min(unknown), entries)}"
         raise recipe_error([Problem("leave_one_out.keep", origin, message)], "the study is")
     if of == "tasks":
         keep.add(file.metric.split("/")[0])
-    for name in sorted({*there} - keep):
+    for name in sorted({*entries} - keep):
         if how != "mask":
             yield f"without {name}", Node({of: Node({name: Node(None, origin)}, origin)}, origin), ""
         if how != "remove":
             yield f"{name} masked at test", None, name
 
 
-def _at(key: str, value: Node) -> Node:
+def _setting_name(key: str, value: Node) -> str:
+    return f"{key}={json.dumps(value.plain(), ensure_ascii=False)}".replace('"', "")
+
+
+def _nest(key: str, value: Node) -> Node:
     """The layer that sets a dotted key."""
     for part in reversed(key.split(".")):
         value = Node({part: value}, value.origin)
     return value
 
 
-def _words(before: Recipe, now: Recipe) -> tuple[str, ...]:
-    """What differs, in words; of an entry that is gone, new or of another type, its name or type says enough."""
-    found: dict[str, None] = {}
+def _describe_changes(before: Recipe, now: Recipe) -> tuple[str, ...]:
+    """The differences of two recipes in words; an entry that is removed, new or of another type is described once."""
+    words: dict[str, None] = {}
     different = recipe_changes(before, now)
     retyped = {change.key.removesuffix("type") for change in different if change.key.endswith(".type")}
     for key, old, new in different:
         entry = ".".join(key.split(".")[:2])
         if any(key.startswith(start) and key != f"{start}type" for start in retyped) and ABSENT in (old, new):
             continue
-        if new == ABSENT and _is_gone(entry, now):
-            found[f"without {entry}"] = None
-        elif old == ABSENT and _is_gone(entry, before):
-            found[f"with {entry}"] = None
+        if new == ABSENT and _is_absent(entry, now):
+            words[f"without {entry}"] = None
+        elif old == ABSENT and _is_absent(entry, before):
+            words[f"with {entry}"] = None
         else:
-            found[f"{key}: {old} -> {new}"] = None
-    return tuple(found)
+            words[f"{key}: {old} -> {new}"] = None
+    return tuple(words)
 
 
-def _is_gone(entry: str, recipe: Recipe) -> bool:
+def _is_absent(entry: str, recipe: Recipe) -> bool:
     section, _, name = entry.partition(".")
     return section in ("data", "inputs", "tasks") and name not in getattr(recipe, section)
 
 
-def _twins(arms: list[Arm]) -> Iterator[str]:
-    """A sentence for each arm whose name is taken, or that trains what another one trains."""
-    names: dict[str, None] = {}
-    seen: dict[tuple[str, str], str] = {}
+def _duplicate_arms(arms: list[Arm]) -> Iterator[str]:
+    """A sentence for each arm with the name, or with the recipe, of an earlier one."""
+    names: set[str] = set()
+    first_names: dict[tuple[str, str], str] = {}
     for arm in arms:
         if arm.name in names:
-            yield f"arm '{arm.name}': the name is there twice"
-        names[arm.name] = None
-        other = seen.setdefault((recipe_hash(arm.recipe), arm.masks), arm.name)
-        if other != arm.name:
-            yield f"arm '{arm.name}': the same as '{other}'; leave one of them out"
+            yield f"arm '{arm.name}': two arms have this name"
+        names.add(arm.name)
+        first = first_names.setdefault((recipe_hash(arm.recipe), arm.masks), arm.name)
+        if first != arm.name:
+            yield f"arm '{arm.name}': the same as '{first}'; remove one of them"
 
 
 def _check_match(file: StudyFile, tree: Node, arms: list[Arm]) -> None:
@@ -219,10 +243,12 @@ def _check_match(file: StudyFile, tree: Node, arms: list[Arm]) -> None:
     for name, key in file.match_parameters.items():
         origin = tree.value["match_parameters"].value[name].origin
         if name not in varied:
-            message = f"no trained arm besides the reference is called '{name}'. {nearest(name, varied)}"
+            message = f"no trained arm other than the reference is called '{name}'. {nearest(name, varied)}"
         else:
             options = {option: value for option, value in flatten(to_plain(varied[name].recipe)) if type(value) is int}
-            message = f"the arm has no whole number there. {nearest(key, options)}" if key not in options else ""
+            message = (
+                f"the arm has no whole number under this key. {nearest(key, options)}" if key not in options else ""
+            )
         if message:
             problems.append(Problem(f"match_parameters.{name}", origin, message))
     if problems:
@@ -231,14 +257,16 @@ def _check_match(file: StudyFile, tree: Node, arms: list[Arm]) -> None:
 
 def _planned(file: StudyFile, tree: Node, names: list[str]) -> tuple[tuple[str, str], ...]:
     pairs, problems = [], []
-    for place, (given, node) in enumerate(zip(file.comparisons, tree.value["comparisons"].value, strict=True)):
-        pair = (given, REFERENCE) if isinstance(given, str) else given
+    for index, (entry, node) in enumerate(zip(file.comparisons, tree.value["comparisons"].value, strict=True)):
+        pair = (entry, REFERENCE) if isinstance(entry, str) else entry
         for name in pair:
             if name not in names:
                 message = f"no arm is called '{name}'. {nearest(name, names)}"
-                problems.append(Problem(f"comparisons.{place}", node.origin, message))
+                problems.append(Problem(f"comparisons.{index}", node.origin, message))
         if pair[0] == pair[1] or pair in pairs:
-            problems.append(Problem(f"comparisons.{place}", node.origin, "expected two arms that differ, once"))
+            problems.append(
+                Problem(f"comparisons.{index}", node.origin, "expected two different arms, and each pair only once")
+            )
         pairs.append(pair)
     if problems:
         raise recipe_error(problems, "the study is")

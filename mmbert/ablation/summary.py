@@ -1,8 +1,8 @@
-"""What a study found, told and written down: its table, its comparisons over seeds and over examples, its report."""
+"""Prints and writes the findings of a study: its table, comparisons over seeds and over examples, its report."""
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from rich.console import Console as Terminal
 from rich.table import Table
 from rich.text import Text
 
-from mmbert.ablation.by_example import by_example
+from mmbert.ablation.by_example import ExampleComparison, compare_by_example
 from mmbert.ablation.compare import Comparison, comparisons, sentence
-from mmbert.ablation.layout import layout
+from mmbert.ablation.layout import make_layout
 from mmbert.contracts import Task
 from mmbert.errors import MMBertError
 from mmbert.inference.predict import open_run
@@ -22,92 +22,104 @@ from mmbert.tracking.console import Console
 from mmbert.tracking.outcome import StudyOutcome
 from mmbert.tracking.run_folder import read_json
 
-BY_EXAMPLE = "by_example.json"
+BY_EXAMPLE_FILE = "by_example.json"
 
 
 def report_findings(outcome: StudyOutcome, folder: Path, console: Console) -> None:
-    """Print the table and the comparisons of a study, and write ``by_example.json`` and ``report.html``."""
+    """Print the table and the comparisons of a study, and write ``by_example.json`` and ``report.html``.
+
+    Args:
+        outcome: of the study.
+        folder: of the study.
+        console: for messages.
+    """
     terminal = Terminal(highlight=False)
     terminal.print()
     terminal.print(_table(outcome))
-    found = comparisons(outcome)
-    lines = [sentence(one, base=outcome.reference.name) for one in found]
-    lines += _on_examples(outcome, [one for one in found if one.planned], folder, console)
+    compared = comparisons(outcome)
+    lines = [sentence(comparison, base=outcome.reference.name) for comparison in compared]
+    lines += _compare_examples(outcome, [comparison for comparison in compared if comparison.planned], folder, console)
     for line in lines:
         terminal.print(Text(line))
-    if report := _report(outcome, found, lines):
+    if report := _report(outcome, compared, lines):
         write_atomically(folder / "report.html", report)
         console.say("", f"report: {folder / 'report.html'}")
     else:
-        console.say("", "no report: pip install 'mmbert[report]'")
+        console.say("", "no report: install it with pip install 'mmbert[report]'")
     console.say(f"tables: {folder}")
 
 
 def _table(outcome: StudyOutcome) -> Table:
-    found = layout(outcome)
+    layout = make_layout(outcome)
     table = Table("arm", title=Text(f"{outcome.name}: mean ± standard deviation over seeds, test split"))
-    for task, metric in found.columns:
+    for task, metric in layout.columns:
         table.add_column(Text(f"{task}/{metric}"), justify="right")
     table.add_column("seeds")
-    for row in (*found.arms, *found.baselines):
+    for row in (*layout.arms, *layout.baselines):
         name = Text(f"{row.name} ({row.mark})" if row.mark else row.name)
         cells = [Text(cell.text, style="bold" if cell.best else "") for cell in row.cells]
-        table.add_row(name, *cells, Text(row.seeds), end_section=row is found.arms[-1])
+        table.add_row(name, *cells, Text(row.seeds), end_section=row is layout.arms[-1])
     return table
 
 
-def _on_examples(outcome: StudyOutcome, planned: list[Comparison], folder: Path, console: Console) -> list[str]:
-    """A sentence for each planned comparison whose runs are there; results are kept for the next time."""
-    before, kept, lines = read_json(folder / BY_EXAMPLE), {}, []
+def _compare_examples(
+    outcome: StudyOutcome, planned: Sequence[Comparison], folder: Path, console: Console
+) -> list[str]:
+    """A sentence for each planned comparison with run folders; results are cached in ``by_example.json``."""
+    cached, results, lines = read_json(folder / BY_EXAMPLE_FILE), {}, []
 
     @cache
     def open_task(run: Path) -> Task:
         return open_run(run).model.tasks[outcome.task]
 
-    for one in planned:
-        arm, other = outcome.arm(one.arm), outcome.arm(one.reference)
-        if arm.masked or other.masked:
-            continue  # predictions are kept of whole inputs alone
-        seeds = sorted(arm.runs.keys() & other.runs.keys())
-        key = f"{one.arm} against {one.reference}"
-        runs = {str(seed): [arm.runs[seed].name, other.runs[seed].name] for seed in seeds}
+    for comparison in planned:
+        arm, reference = outcome.arm(comparison.arm), outcome.arm(comparison.reference)
+        if arm.masked or reference.masked:
+            continue  # runs save their predictions only with all inputs
+        seeds = sorted(arm.runs.keys() & reference.runs.keys())
+        key = f"{comparison.arm} against {comparison.reference}"
+        runs = {str(seed): [arm.runs[seed].name, reference.runs[seed].name] for seed in seeds}
         if not seeds:
             continue
-        if before.get(key, {}).get("runs") != runs:
+        if cached.get(key, {}).get("runs") == runs:
+            results[key] = cached[key]
+        else:
             console.say(f"comparing {key} on the test examples ...")
+            folders = [{seed: side.runs[seed] for seed in seeds} for side in (arm, reference)]
             try:
-                found = by_example(
-                    {seed: arm.runs[seed] for seed in seeds}, {seed: other.runs[seed] for seed in seeds},
-                    outcome.task, outcome.metric, open_task,
-                )  # fmt: skip
+                compared = compare_by_example(*folders, outcome.task, outcome.metric, open_task)
             except (MMBertError, OSError) as error:  # such as checkpoints that were removed
                 console.warn(f"{key}: not compared on examples: {error}")
                 continue
-            kept[key] = {
-                "runs": runs, "rows": found.rows, "groups": found.groups, **found.difference._asdict(),
-                "mcnemar": {str(seed): p for seed, p in found.mcnemar.items()},
-            }  # fmt: skip
-        else:
-            kept[key] = before[key]
-        lines.append(_by_example(key, outcome.metric, kept[key]))
-    if kept:
-        write_atomically(folder / BY_EXAMPLE, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+            results[key] = {"runs": runs, **_as_json(compared)}
+        lines.append(_example_sentence(key, outcome.metric, results[key]))
+    if results:
+        write_atomically(folder / BY_EXAMPLE_FILE, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return lines
 
 
-def _by_example(key: str, metric: str, found: Mapping[str, Any]) -> str:
-    """What other test rows, the seeds the same, would have given."""
+def _as_json(compared: ExampleComparison) -> dict[str, Any]:
+    return {
+        "rows": compared.rows,
+        "groups": compared.groups,
+        **compared.difference._asdict(),
+        "mcnemar": {str(seed): p for seed, p in compared.mcnemar.items()},
+    }
+
+
+def _example_sentence(key: str, metric: str, result: Mapping[str, Any]) -> str:
+    """What other test rows could change, with the same seeds."""
     text = (
-        f"{key}, on {found['rows']} test rows in {found['groups']} groups: {metric} {found['difference']:+.4g} "
-        f"(paired bootstrap, 95 % interval {found['low']:+.4g} to {found['high']:+.4g})"
+        f"{key}, on {result['rows']} test rows in {result['groups']} groups: {metric} {result['difference']:+.4g} "
+        f"(paired bootstrap, 95 % interval {result['low']:+.4g} to {result['high']:+.4g})"
     )
-    if found["mcnemar"]:
-        text += f"; McNemar's p by seed: {', '.join(f'{p:.3g}' for p in found['mcnemar'].values())}"
+    if result["mcnemar"]:
+        text += f"; McNemar's p of each seed: {', '.join(f'{p:.3g}' for p in result['mcnemar'].values())}"
     return text
 
 
-def _report(outcome: StudyOutcome, found: list[Comparison], lines: list[str]) -> str:
-    """The page; empty where what it is made with is not installed."""
+def _report(outcome: StudyOutcome, compared: Sequence[Comparison], lines: Sequence[str]) -> str:
+    """The page; empty if the libraries of the extra ``report`` are not installed."""
     try:
         page = importlib.import_module("mmbert.report.page")
     except ModuleNotFoundError as error:
@@ -116,22 +128,26 @@ def _report(outcome: StudyOutcome, found: list[Comparison], lines: list[str]) ->
         raise
     figures = importlib.import_module("mmbert.report.figures")
     differences = []
-    for one in found:
-        arm, other = (outcome.arm(name).values(one.task, one.metric) for name in (one.arm, one.reference))
-        by_seed = {seed: arm[seed] - other[seed] for seed in arm if seed in other}
+    for comparison in compared:
+        values, reference_values = (
+            outcome.arm(name).values(comparison.task, comparison.metric)
+            for name in (comparison.arm, comparison.reference)
+        )
         differences.append(
             figures.ArmDifference(
-                arm=one.arm,
-                reference=one.reference,
-                task=one.task,
-                metric=one.metric,
-                difference=one.found.difference,
-                low=one.found.low,
-                high=one.found.high,
-                p=one.holm,
-                by_seed=by_seed,
-                planned=bool(one.planned),
-                lower_is_better=one.lower_is_better,
+                arm=comparison.arm,
+                reference=comparison.reference,
+                task=comparison.task,
+                metric=comparison.metric,
+                difference=comparison.paired.difference,
+                low=comparison.paired.low,
+                high=comparison.paired.high,
+                p=comparison.holm,
+                by_seed={
+                    seed: value - reference_values[seed] for seed, value in values.items() if seed in reference_values
+                },
+                planned=bool(comparison.planned),
+                lower_is_better=comparison.lower_is_better,
             )
         )
     return page.study_report(outcome, differences=differences, sentences=lines)

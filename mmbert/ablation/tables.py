@@ -1,6 +1,6 @@
 """The tables of a study as files: CSV for programs, Markdown and LaTeX for people.
 
-They hold no date and no place, so that a study gives the same bytes however often it was interrupted.
+They hold no dates and no paths: a study gives the same bytes no matter how often it was interrupted.
 """
 
 import csv
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mmbert.ablation.compare import Comparison, comparisons, sentence
-from mmbert.ablation.layout import Cell, Layout, TableRow, failures, layout
-from mmbert.ablation.markup import latex, markdown
+from mmbert.ablation.layout import Cell, Layout, TableRow, failed_runs, make_layout
+from mmbert.ablation.markup import escape_latex, escape_markdown
 from mmbert.io.atomic import write_atomically
 from mmbert.tracking.ledger import as_text
 from mmbert.tracking.outcome import StudyOutcome
@@ -22,12 +22,17 @@ COMPARED = (
     *("sd", "effect_size", "p", "holm", "missing", "in_words"),
 )
 NOTE = "Mean ± standard deviation over the seeds that have a result, on the test split."
-LONGEST = 200  # of the reason of a failure
-LATIN = 0x17F  # the last letter that pdflatex knows without more
+MAX_REASON = 200  # letters of the reason of a failure
+LATIN = 0x17F  # the last letter that pdflatex can set without further packages
 
 
 def write_tables(outcome: StudyOutcome, folder: Path) -> list[Path]:
-    """Write all tables into ``folder``, each as a whole: a reader sees the old content or the new. Their paths."""
+    """Write all tables into a folder, each atomically, and return their paths.
+
+    Args:
+        outcome: of the study.
+        folder: created if it does not exist.
+    """
     texts = {
         "table.csv": table_csv(outcome),
         "table.md": table_md(outcome),
@@ -35,12 +40,16 @@ def write_tables(outcome: StudyOutcome, folder: Path) -> list[Path]:
         "comparisons.csv": comparisons_csv(outcome),
     }
     for name, text in texts.items():
-        write_atomically(folder / name, text.encode("utf-8", "replace"))  # half a surrogate pair becomes "?"
+        write_atomically(folder / name, text.encode("utf-8", "replace"))  # an unpaired surrogate becomes "?"
     return [folder / name for name in texts]
 
 
 def table_csv(outcome: StudyOutcome) -> str:
-    """Every value on a line, with all its digits; baselines have no seed, runs that failed no line."""
+    """Return one line for each value, with all its digits; baselines have no seed, failed runs have no line.
+
+    Args:
+        outcome: of the study.
+    """
     runs = [(arm.name, seed, arm.scores[seed]) for arm in outcome.arms for seed in sorted(arm.scores)]
     fixed = [(name, "", scores) for name, scores in outcome.baselines.items()]
     lines = [
@@ -53,39 +62,54 @@ def table_csv(outcome: StudyOutcome) -> str:
 
 
 def comparisons_csv(outcome: StudyOutcome) -> str:
-    """All comparisons, the planned ones first; an adjusted p for these alone, and each in plain words."""
-    return _csv(COMPARED, [_compared(outcome, one) for one in comparisons(outcome)])
+    """Return all comparisons, the planned ones first; only these have an adjusted p.
+
+    Args:
+        outcome: of the study.
+    """
+    return _csv(COMPARED, [_comparison_row(outcome, comparison) for comparison in comparisons(outcome)])
 
 
 def table_md(outcome: StudyOutcome) -> str:
-    """Arms and baselines x the first metric of each task: mean ± sd over seeds, as a table of Markdown."""
-    table = layout(outcome)
+    """Return the mean ± standard deviation over seeds of the first metric of each task, as a Markdown table.
+
+    Args:
+        outcome: of the study.
+    """
+    table = make_layout(outcome)
     arrow = "↓" if outcome.lower_is_better else "↑"
-    rows = [_headers(table, arrow, escape=markdown), ["---", *["---:"] * len(table.columns), "---"]]
+    rows = [_headers(table, arrow, escape=escape_markdown), ["---", *["---:"] * len(table.columns), "---"]]
     for row in (*table.arms, *table.baselines):
         cells = [f"**{cell.text}**" if cell.best else cell.text for cell in row.cells]
-        rows.append([markdown(_named(row)), *cells, row.seeds])
+        rows.append([escape_markdown(_label(row)), *cells, row.seeds])
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", f"{NOTE} Bold: the best mean among the arms with the most seeds, which is not a test."]
-    failed = [f"* seed {seed} of {markdown(arm)}: {markdown(_short(why))}" for arm, seed, why in failures(outcome)]
+    lines += ["", f"{NOTE} Bold: the best mean among the arms with the most seeds, without a test."]
+    failed = [
+        f"* seed {seed} of {escape_markdown(arm)}: {escape_markdown(_shorten(reason))}"
+        for arm, seed, reason in failed_runs(outcome)
+    ]
     lines += ["", "Failed runs:", "", *failed] if failed else []
     return "\n".join(lines) + "\n"
 
 
 def table_tex(outcome: StudyOutcome) -> str:
-    """The same table for LaTeX with the package booktabs, to be read by ``\\input``."""
-    table = layout(outcome)
+    r"""Return the same table for LaTeX with the package booktabs, to be included by ``\input``.
+
+    Args:
+        outcome: of the study.
+    """
+    table = make_layout(outcome)
     arrow = r"$\downarrow$" if outcome.lower_is_better else r"$\uparrow$"
     lines = [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}l}}", r"\toprule"]
-    lines.append(_tex_row(_headers(table, arrow, escape=latex)))
+    lines.append(_tex_row(_headers(table, arrow, escape=escape_latex)))
     for rows in (table.arms, table.baselines):
         lines += [r"\midrule"] if rows else []
-        lines += [_tex_row([latex(_named(row)), *map(_tex_cell, row.cells), row.seeds]) for row in rows]
+        lines += [_tex_row([escape_latex(_label(row)), *map(_tex_cell, row.cells), row.seeds]) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
-    heads = [r"% needs \usepackage{booktabs}", f"% {_plus_minus(NOTE)}"]
-    if any(ord(one) > LATIN for line in lines for one in line):
-        heads.append("% needs lualatex or xelatex, and fonts that have all characters of the names")
-    return "\n".join([*heads, *lines]) + "\n"
+    comments = [r"% needs \usepackage{booktabs}", f"% {_plus_minus(NOTE)}"]
+    if any(ord(letter) > LATIN for line in lines for letter in line):
+        comments.append("% needs lualatex or xelatex, and fonts that have all characters of the names")
+    return "\n".join([*comments, *lines]) + "\n"
 
 
 def _headers(table: Layout, arrow: str, *, escape: Callable[[str], str]) -> list[str]:
@@ -93,12 +117,12 @@ def _headers(table: Layout, arrow: str, *, escape: Callable[[str], str]) -> list
     return ["arm", f"{primary} {arrow}", *others, "seeds"]
 
 
-def _named(row: TableRow) -> str:
+def _label(row: TableRow) -> str:
     return f"{row.name} ({row.mark})" if row.mark else row.name
 
 
-def _short(reason: str) -> str:
-    return reason if len(reason) <= LONGEST else f"{reason[:LONGEST]} ..."
+def _shorten(reason: str) -> str:
+    return reason if len(reason) <= MAX_REASON else f"{reason[:MAX_REASON]} ..."
 
 
 def _tex_row(cells: Iterable[str]) -> str:
@@ -114,18 +138,31 @@ def _plus_minus(text: str) -> str:
     return text.replace("±", r"$\pm$")
 
 
-def _compared(outcome: StudyOutcome, one: Comparison) -> list[str | float]:
-    found = one.found
+def _comparison_row(outcome: StudyOutcome, comparison: Comparison) -> list[str | float]:
+    paired = comparison.paired
     return [
-        *(outcome.name, one.arm, one.reference, one.task, one.metric, "yes" if one.planned else "no", found.n),
-        *(_number(found.difference), one.better, _number(found.low), _number(found.high), _number(found.sd)),
-        *(_number(found.effect), _number(found.p), "" if one.holm is None else _number(one.holm)),
-        *("; ".join(one.missing), sentence(one, base=outcome.reference.name)),
+        outcome.name,
+        comparison.arm,
+        comparison.reference,
+        comparison.task,
+        comparison.metric,
+        "yes" if comparison.planned else "no",
+        paired.n,
+        _number(paired.difference),
+        comparison.better,
+        _number(paired.low),
+        _number(paired.high),
+        _number(paired.sd),
+        _number(paired.effect),
+        _number(paired.p),
+        "" if comparison.holm is None else _number(comparison.holm),
+        "; ".join(comparison.missing),
+        sentence(comparison, base=outcome.reference.name),
     ]
 
 
 def _number(value: float) -> float | str:
-    """All digits; nothing where there is no number."""
+    """The value with all its digits; empty for nan."""
     return "" if math.isnan(value) else float(value)
 
 

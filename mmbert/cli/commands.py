@@ -135,23 +135,22 @@ def ablate(arguments: argparse.Namespace) -> None:
 
     _announce(load_study(arguments.study, arguments.set).name)  # before torch is imported
     run_study = importlib.import_module("mmbert.ablation.run_study")
-    options = {"overrides": arguments.set, "out": arguments.out, "ledger": arguments.ledger}
-    if arguments.plan or arguments.status:
-        plan = importlib.import_module("mmbert.ablation.plan")
-        prepared = run_study.prepare(arguments.study, **options)
-        if arguments.status:
-            plan.print_status(prepared)
-        else:
-            plan.print_plan(prepared, slots=arguments.slots or run_study.default_slots())
-        return
-    run_study.ablate(
-        arguments.study,
-        **options,
-        slots=arguments.slots,
-        only=arguments.only,
-        retry_failed=arguments.retry_failed,
-        plugins=arguments.plugin,
+    prepared = run_study.prepare_study(
+        arguments.study, overrides=arguments.set, out=arguments.out, ledger=arguments.ledger
     )
+    if arguments.status:
+        importlib.import_module("mmbert.ablation.plan").print_status(prepared)
+    elif arguments.plan:
+        slots = arguments.slots or run_study.default_slots()
+        importlib.import_module("mmbert.ablation.plan").print_plan(prepared, slots=slots)
+    else:
+        run_study.run_study(
+            prepared,
+            slots=arguments.slots,
+            only=arguments.only,
+            retry_failed=arguments.retry_failed,
+            plugins=arguments.plugin,
+        )
 
 
 def report(arguments: argparse.Namespace) -> None:

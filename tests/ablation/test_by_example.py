@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from mmbert.ablation.by_example import by_example, mcnemar
+from mmbert.ablation.by_example import compare_by_example, mcnemar
 from mmbert.errors import DataError, IntegrityError, RecipeError
 from mmbert.evaluation.evaluate import Evaluation, RowsById
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions, load_predictions
@@ -65,7 +65,7 @@ def drawn(seed=0):
 
 
 def compared(arm, reference, task, metric, **options):
-    return by_example(arm, reference, "y", metric, lambda path: task, **options)
+    return compare_by_example(arm, reference, "y", metric, lambda path: task, **options)
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(6, 0), (9, 2), (3, 3), (1, 0), (40, 25)])
@@ -157,7 +157,7 @@ def test_each_run_is_scored_in_the_scale_and_order_of_its_own_labels(tmp_path):
         wide[:, turned.labels.classes.index(name)] = values[:, place]
     paths = folder(tmp_path / "a", turned, labels, wide), folder(tmp_path / "b", plain, labels, values)
     tasks = dict(zip(paths, (turned, plain), strict=True))
-    found = by_example({0: paths[0]}, {0: paths[1]}, "y", "accuracy", tasks.__getitem__, samples=20)
+    found = compare_by_example({0: paths[0]}, {0: paths[1]}, "y", "accuracy", tasks.__getitem__, samples=20)
     assert (found.difference.difference, found.mcnemar) == (0.0, {0: 1.0})
 
 
@@ -166,7 +166,7 @@ def test_other_rows_are_refused(tmp_path, kind):
     values = guesses(labels, rng, 0.7)
     one = folder(tmp_path / "one", kind, labels, values)
     fewer = folder(tmp_path / "fewer", kind, labels[1:], values[1:])
-    with pytest.raises(DataError, match="same rows, however 0 are in the former alone, 1 in the latter"):
+    with pytest.raises(DataError, match="same rows, however: 0 only in the former, 1 only in the latter"):
         compared({0: fewer}, {0: one}, kind, "accuracy")
     with pytest.raises(DataError, match="same rows"):  # between seeds as well
         compared({0: one, 1: one}, {0: one, 1: fewer}, kind, "accuracy")
@@ -176,7 +176,7 @@ def test_other_labels_of_the_same_rows_are_refused(tmp_path, kind):
     labels, rng = drawn()
     other = ["pear" if labels[0] == "apple" else "apple", *labels[1:]]
     paths = [folder(tmp_path / str(len(one)) / one[0], kind, one, guesses(labels, rng, 0.7)) for one in (labels, other)]
-    with pytest.raises(DataError, match=f"1 differ: that of the sample 0 is '{other[0]}' in the former, '{labels[0]}'"):
+    with pytest.raises(DataError, match=f"1 differs; sample 0 is '{other[0]}' in the former and '{labels[0]}'"):
         compared({0: paths[1]}, {0: paths[0]}, kind, "accuracy")
 
 
@@ -190,7 +190,7 @@ def test_other_seeds_an_unknown_metric_and_an_unfinished_run_are_refused(tmp_pat
     with pytest.raises(RecipeError, match=r"no metric 'macrof1'\. Did you mean 'macro_f1'"):
         compared({0: one}, {0: one}, kind, "macrof1")
     with pytest.raises(IntegrityError, match=r"no predictions of a task 'x'\. Valid: y"):
-        by_example({0: one}, {0: one}, "x", "accuracy", lambda path: kind)
+        compare_by_example({0: one}, {0: one}, "x", "accuracy", lambda path: kind)
     with pytest.raises(IntegrityError, match="cannot be read"):
         compared({0: tmp_path / "none"}, {0: one}, kind, "accuracy")
     (one / "examples.jsonl").write_text("{")

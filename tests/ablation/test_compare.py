@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmbert.ablation.compare import Comparison, comparisons, sentence
-from mmbert.ablation.statistics import paired
+from mmbert.ablation.statistics import compare_paired
 from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 SHIFTS = {"without text": -0.03, "wide": 0.02, "noisy": 0.0}
@@ -45,19 +45,19 @@ def test_planned_come_first_and_every_other_arm_is_described():
 
 def test_differences_are_arm_minus_reference():
     found = {one.arm: one for one in comparisons(study())}
-    assert found["without text"].found.difference == pytest.approx(-0.03, abs=0.002)
-    assert found["wide"].found.difference == pytest.approx(0.02, abs=0.002)
+    assert found["without text"].paired.difference == pytest.approx(-0.03, abs=0.002)
+    assert found["wide"].paired.difference == pytest.approx(0.02, abs=0.002)
     outcome = study()
     own = [list(outcome.arm(name).values("label", "accuracy").values()) for name in ("wide", "reference")]
-    assert found["wide"].found == paired(*own)
+    assert found["wide"].paired == compare_paired(*own)
 
 
 def test_holm_is_over_the_planned_alone():
     [first, *_] = comparisons(study())
-    assert first.holm == first.found.p == 2 / 128
+    assert first.holm == first.paired.p == 2 / 128
     three = comparisons(study(planned=[(name, "reference") for name in SHIFTS]))
     assert [one.holm for one in three[:2]] == [pytest.approx(6 / 128)] * 2
-    assert three[2].holm == three[2].found.p > 0.05
+    assert three[2].holm == three[2].paired.p > 0.05
 
 
 @pytest.mark.parametrize(("lower", "words"), [(False, ("worse", "better")), (True, ("better", "worse"))])
@@ -69,7 +69,7 @@ def test_better_depends_on_the_metric(lower, words):
 
 
 def comparison(a, b, **options):
-    return Comparison("without text", "reference", "label", "accuracy", False, paired(a, b), **options)
+    return Comparison("without text", "reference", "label", "accuracy", False, compare_paired(a, b), **options)
 
 
 def test_the_sentence():
@@ -77,7 +77,7 @@ def test_the_sentence():
     one = comparison(a, np.full(7, 0.831), planned=3, holm=6 / 128, decidable=True)
     assert sentence(one) == (
         "without text: accuracy lower by 0.031, worse "
-        "(95 % interval 0.020 to 0.042, 7 seeds, p = 0.0156, Holm 0.0469): significant"
+        "(95 % interval 0.020 to 0.042, 7 seeds, p = 0.0156, p (Holm) = 0.0469): significant"
     )
     other = dataclasses.replace(one, reference="wide", missing=("seed 7 of wide (failed)", "seed 8 of wide (not run)"))
     assert sentence(other).startswith("without text against wide: accuracy lower by")
@@ -87,8 +87,18 @@ def test_the_sentence():
 
 def test_an_interval_across_no_difference_says_its_directions():
     up, down = [0.1, -0.05, 0.1, -0.05], [-0.1, 0.05, -0.1, 0.05]
-    assert "higher by 0.03, better (95 % interval 0.11 lower to 0.16 higher" in sentence(comparison(up, [0] * 4))
-    assert "lower by 0.03, worse (95 % interval 0.11 higher to 0.16 lower" in sentence(comparison(down, [0] * 4))
+    assert "higher by 0.03 (95 % interval 0.11 lower to 0.16 higher" in sentence(comparison(up, [0] * 4))
+    assert "lower by 0.03 (95 % interval 0.11 higher to 0.16 lower" in sentence(comparison(down, [0] * 4))
+
+
+def test_a_difference_that_is_not_detected_is_neither_better_nor_worse():
+    [planned, *_] = comparisons(study(planned=[("noisy", "reference")]))
+    assert planned.better in ("better", "worse")  # by the mean, as comparisons.csv has it
+    assert not planned.detected
+    text = sentence(planned)
+    assert text.endswith(": no detectable difference")
+    assert ", worse" not in text
+    assert ", better" not in text
 
 
 def test_a_difference_that_the_digits_do_not_show():
@@ -100,7 +110,7 @@ def test_the_word_stands_only_where_the_adjusted_p_is_small():
     found = comparisons(study(planned=[("without text", "reference"), ("noisy", "reference")]))
     texts = {one.arm: sentence(one) for one in found}
     assert texts["without text"].endswith(": significant")
-    assert texts["noisy"].endswith(": this may be chance")
+    assert texts["noisy"].endswith(": no detectable difference")
     assert texts["wide"].endswith(": not planned, only described")
     assert [one.significant for one in found] == [True, False, False]
     assert "p =" not in texts["wide"]
@@ -114,15 +124,15 @@ def test_a_design_that_cannot_decide_never_says_the_word(k, needed):
             text = sentence(one)
             assert "signific" not in text.lower()
             if one.planned:
-                among = "this comparison" if k == 1 else f"between {k} planned comparisons"
+                among = "this comparison" if k == 1 else f"{k} planned comparisons"
                 count = "1 seed" if seeds == 1 else f"{seeds} seeds"
-                assert text.endswith(f": {count} cannot decide {among}; {needed} needed")
+                assert text.endswith(f": {count} cannot decide {among}; {needed} are needed")
     assert sentence(comparisons(study(needed, planned))[0]).endswith(": significant")
 
 
 def test_one_seed_has_no_interval():
     text = sentence(comparisons(study(1))[0])
-    assert "(1 seed, p = 1, Holm 1)" in text
+    assert "(1 seed, p = 1, p (Holm) = 1)" in text
     assert "interval" not in text
 
 
@@ -135,7 +145,7 @@ def test_seeds_are_paired_and_what_is_missing_is_named():
     del base[7]
     one = comparisons(replaced(outcome, "reference", base))[0]
     seeds = [0, 1, 3]
-    assert one.found == paired([of_text[seed] for seed in seeds], [base[seed] for seed in seeds])
+    assert one.paired == compare_paired([of_text[seed] for seed in seeds], [base[seed] for seed in seeds])
     assert one.missing == (
         "seed 2 of without text (failed)",
         "seed 4 of without text (accuracy is not finite)",
@@ -150,7 +160,7 @@ def test_an_arm_without_the_task_is_said_to_be():
     outcome = dataclasses.replace(outcome, arms=[outcome.reference, bare], planned=[])
     [one] = comparisons(outcome)
     assert sentence(one) == (
-        "without text: accuracy is known for both on no seed: not planned, only described; missing: "
+        "without text: no seed has accuracy of both arms: not planned, only described; missing: "
         "seeds 0-1, 3, 5-6 of without text (without accuracy); seeds 2, 4 of without text (not run)"
     )
     assert one.better == ""
@@ -162,7 +172,7 @@ def test_a_planned_comparison_without_runs_still_counts():
     assert found[0].holm == 3 * 2 / 64  # not 2 / 64, which would be below .05
     assert [one.holm for one in found[1:]] == [1.0, 1.0]
     assert "signific" not in "".join(sentence(one) for one in found)
-    assert "known for both on no seed: 0 seeds cannot decide between 3 planned comparisons; 7 needed" in sentence(
+    assert "no seed has accuracy of both arms: 0 seeds cannot decide 3 planned comparisons; 7 are needed" in sentence(
         found[1]
     )
 

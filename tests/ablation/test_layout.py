@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from mmbert.ablation.layout import failures, layout
+from mmbert.ablation.layout import failed_runs, make_layout
 from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 
@@ -30,12 +30,12 @@ def texts(rows):
 
 
 def best(*arms, **options):
-    return [row.name for row in layout(study(*arms, **options)).arms if row.cells[0].best]
+    return [row.name for row in make_layout(study(*arms, **options)).arms if row.cells[0].best]
 
 
 def test_the_primary_metric_then_the_first_of_each_other_task():
     baselines = {"constant": {"label": {"log_loss": 1.0, "accuracy": 0.5}, "tags": {"span_f1": 0.2}}}
-    found = layout(study(REFERENCE, arm("one", [0.7]), baselines=baselines))
+    found = make_layout(study(REFERENCE, arm("one", [0.7]), baselines=baselines))
     assert found.columns == (("label", "accuracy"), ("amount", "rmse"), ("tags", "span_f1"))
     assert texts(found.arms) == [["0.900 ± 0.100", "11.00 ± 1.00", ""], ["0.700", "10.00", ""]]
     assert texts(found.baselines) == [["0.500", "", "0.200"]]
@@ -47,28 +47,28 @@ def test_the_primary_metric_then_the_first_of_each_other_task():
      (456.78, "456.8"), (45678.9, "45679"), (0.0, "0.000"), (-0.5, "-0.500")],
 )  # fmt: skip
 def test_digits_follow_the_size(value, text):
-    assert texts(layout(study(arm("reference", [value]))).arms)[0][0] == text
+    assert texts(make_layout(study(arm("reference", [value]))).arms)[0][0] == text
 
 
 def test_rows_say_how_many_seeds_they_have():
     failed = arm("failed", [0.1, 0.2], failed={2: "killed", 1: "the first time"})
-    found = layout(study(REFERENCE, arm("early", [0.1]), failed, arm("none", [], failed={0: "no"})))
+    found = make_layout(study(REFERENCE, arm("early", [0.1]), failed, arm("none", [], failed={0: "no"})))
     assert [row.seeds for row in found.arms] == ["3", "1 of 3", "2 of 3, 1 failed", "0 of 3, 1 failed"]
-    assert failures(study(REFERENCE, failed)) == [("failed", 2, "killed")]
+    assert failed_runs(study(REFERENCE, failed)) == [("failed", 2, "killed")]
 
 
 def test_values_that_are_not_finite_are_left_out_and_said():
-    found = layout(study(REFERENCE, arm("some", [0.5, math.nan, 0.7]), arm("all", [math.inf, math.nan])))
+    found = make_layout(study(REFERENCE, arm("some", [0.5, math.nan, 0.7]), arm("all", [math.inf, math.nan])))
     assert [row.cells[0].text for row in found.arms[1:]] == ["0.600 ± 0.141 (n = 2)", "not finite"]
     assert best(REFERENCE, arm("all", [math.inf] * 3)) == ["reference"]
 
 
 def test_marks():
     base = dataclasses.replace(REFERENCE, name="base")
-    found = layout(study(base, arm("image", [0.1], masked=True), baselines={"constant": {}}))
+    found = make_layout(study(base, arm("image", [0.1], masked=True), baselines={"constant": {}}))
     assert [row.mark for row in found.arms] == ["reference", "masked at test"]
     assert [row.mark for row in found.baselines] == ["baseline"]
-    assert layout(study(REFERENCE)).arms[0].mark == ""
+    assert make_layout(study(REFERENCE)).arms[0].mark == ""
 
 
 def test_the_best_is_among_arms_with_the_most_seeds():
@@ -80,7 +80,7 @@ def test_the_best_is_among_arms_with_the_most_seeds():
 
 
 def test_a_baseline_is_never_the_best():
-    found = layout(study(REFERENCE, baselines={"perfect": {"label": {"accuracy": 1.0}}}))
+    found = make_layout(study(REFERENCE, baselines={"perfect": {"label": {"accuracy": 1.0}}}))
     assert [cell.best for row in found.baselines for cell in row.cells] == [False, False]
     assert found.arms[0].cells[0].best
     assert not found.arms[0].cells[1].best  # whose direction is not known

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mmbert.ablation.markup import latex, markdown, one_line
+from mmbert.ablation.markup import escape_latex, escape_markdown, one_line
 
 HOSTILE = r"a|b `c` <script> & 50 % of $x_1$ #1 {y} ~ ^ \input{/etc/passwd} [z] *w* \\ --- 'q' " + '"r"'
 
@@ -17,7 +17,7 @@ def test_a_line_stays_one_and_shows_what_it_holds():
 
 
 def test_markdown_has_no_mark_left():
-    text = markdown(HOSTILE + "\n| next | row |")
+    text = escape_markdown(HOSTILE + "\n| next | row |")
     bare = re.sub(r"\\[\\`*_{}\[\]|~$#]|&(amp|lt|gt);", "", text)
     assert not set("\\`*_{}[]|~$#<>&\n") & set(bare)
     unescaped = re.sub(r"\\(.)", r"\1", text).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
@@ -25,11 +25,11 @@ def test_markdown_has_no_mark_left():
 
 
 def test_what_looks_like_an_entity_stays_so():
-    assert markdown("&lt;") == "&amp;lt;"
+    assert escape_markdown("&lt;") == "&amp;lt;"
 
 
 def test_latex_has_no_command_left():
-    text = latex(HOSTILE + "\n\\end{tabular}")
+    text = escape_latex(HOSTILE + "\n\\end{tabular}")
     commands = r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textasciigrave"
     bare = re.sub(commands + r'|textquotesingle)\{\}|\\[&%$#_{}]|\{["\[*]\}|-\{\}', "", text)
     assert not set("\\&%$#_{}~^<>|`'\"[*\n") & set(bare)
@@ -51,4 +51,4 @@ def test_latex_has_no_command_left():
     ],
 )
 def test_latex(text, expected):
-    assert latex(text) == expected
+    assert escape_latex(text) == expected

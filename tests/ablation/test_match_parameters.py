@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmbert.ablation.match_parameters import learning, match_parameters, nearest_value
+from mmbert.ablation.match_parameters import count_trainable, match_parameters, nearest_value
 from mmbert.ablation.study import load_study
 from mmbert.errors import RecipeError
 
@@ -49,18 +49,18 @@ def test_the_nearest_value_is_the_one_that_trying_all_finds(goal, step):
 
 
 def test_values_that_change_nothing_and_values_that_may_not_be_given_are_told():
-    with pytest.raises(RecipeError, match="changes no number of parameters"):
+    with pytest.raises(RecipeError, match="does not change the number of parameters"):
         nearest_value(lambda value: 7, 9)
-    with pytest.raises(RecipeError, match="none of the values from 1 to 64"):
+    with pytest.raises(RecipeError, match="no value from 1 to 64 is valid"):
         nearest_value(lambda value: None, 9)
 
 
 def test_an_arm_gets_the_parameters_of_the_reference_and_the_others_stay(study):
     given = study("fusion.hidden")
     matched = match_parameters(given)
-    goal = learning(given.arms[0].recipe)
-    deep, before = matched.arms[2], learning(given.arms[2].recipe)
-    assert abs(before - goal) > 0.05 * goal > abs(learning(deep.recipe) - goal)
+    goal = count_trainable(given.arms[0].recipe)
+    deep, before = matched.arms[2], count_trainable(given.arms[2].recipe)
+    assert abs(before - goal) > 0.05 * goal > abs(count_trainable(deep.recipe) - goal)
     hidden = deep.recipe.fusion.options["hidden"]
     assert any(f"fusion.hidden: 96 -> {hidden}" in words for words in deep.changes)
     assert deep.changes[-1].endswith(f"{goal:,} in the reference")
@@ -79,9 +79,13 @@ def test_values_that_the_recipe_refuses_are_passed_over(study):
 
 def test_what_cannot_be_matched_is_told_with_both_numbers(study):
     text = STUDY.replace("deep: {trunk: {layers: 2}}", "deep: {trunk: {layers: 2, hidden_size: 128}}")
-    with pytest.raises(RecipeError, match=r"arm 'deep': of all values of fusion.hidden, 1 comes nearest: [\d,]+ learn"):
+    with pytest.raises(
+        RecipeError, match=r"arm 'deep': no value of fusion.hidden comes within 5% of .* nearest, 1, gives [\d,]+"
+    ):
         match_parameters(study("fusion.hidden", text))
-    with pytest.raises(RecipeError, match=r"arm 'deep', train\.batch_size: it changes no number of parameters"):
+    with pytest.raises(
+        RecipeError, match=r"arm 'deep', train\.batch_size: the option does not change the number of parameters"
+    ):
         match_parameters(study("train.batch_size"))
 
 
@@ -89,9 +93,13 @@ def test_what_cannot_be_matched_is_told_with_both_numbers(study):
     ("old", "new", "told"),
     [
         ("deep: KEY", "depe: KEY", r"match_parameters.depe \(.*study.yaml:9\): no trained arm .* Did you mean 'deep'"),
-        ("KEY", "fusion.hiden", r"match_parameters.deep .*no whole number there. Did you mean 'fusion.hidden'"),
-        ("KEY", "fusion.dropout", "no whole number there"),
-        ("deep: KEY", "reference: KEY", "no trained arm besides the reference is called 'reference'"),
+        (
+            "KEY",
+            "fusion.hiden",
+            r"match_parameters.deep .*no whole number under this key. Did you mean 'fusion.hidden'",
+        ),
+        ("KEY", "fusion.dropout", "no whole number under this key"),
+        ("deep: KEY", "reference: KEY", "no trained arm other than the reference is called 'reference'"),
     ],
 )
 def test_a_wrong_arm_or_key_is_told_with_its_line(study, old, new, told):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mmbert.ablation import run_study as module
-from mmbert.ablation.plan import design
-from mmbert.ablation.run_study import ablate, prepare
+from mmbert.ablation.plan import describe_design
+from mmbert.ablation.run_study import prepare_study, run_study
 from mmbert.cli.commands import main
 from mmbert.errors import DataError, MMBertError, RecipeError
 from mmbert.evaluation.results import Result
@@ -79,21 +79,18 @@ def study(tmp_path, monkeypatch):
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "study.yaml").write_text(STUDY)
     monkeypatch.setattr("mmbert.ablation.runner.POLL", 0.001)
-    monkeypatch.setattr("mmbert.ablation.runner.LATER", 0.002)
+    monkeypatch.setattr("mmbert.ablation.runner.RETRY", 0.002)
 
     def run(file="study.yaml", fails=(), **options):
         pool = Trained(fails)
         out = options.pop("out", tmp_path / "runs" / "study")
 
-        def prepared(*given, **named):
-            found = prepare(*given, **named)
-            pool.runs = found.runs
-            return found
-
-        monkeypatch.setattr(module, "prepare", prepared)
         monkeypatch.setattr(module, "LocalPool", lambda slots, gpus: pool)
+        names = {"overrides", "ledger"} & options.keys()
+        prepared = prepare_study(tmp_path / file, out=out, **{name: options.pop(name) for name in names})
+        pool.runs = prepared.runs
         try:
-            return pool, ablate(tmp_path / file, out=out, **options)
+            return pool, run_study(prepared, **options)
         except MMBertError as error:
             error.pool = pool
             raise
@@ -275,7 +272,7 @@ def test_plan_and_status_say_what_there_is_to_do_and_run_nothing(study, tmp_path
     told = capsys.readouterr().out
     assert "inputs.cells.width: 16 -> 8" in told
     assert "6 runs" in told
-    assert "4 more seeds would be enough" in told
+    assert "4 more seeds are enough" in told
     assert not (tmp_path / "runs").exists()
     study(only=["narrow"])
     capsys.readouterr()
@@ -289,11 +286,11 @@ def test_plan_and_status_say_what_there_is_to_do_and_run_nothing(study, tmp_path
     ("seeds", "planned", "told"),
     [
         (6, 1, "0.0312, enough to decide it"),
-        (5, 1, "0.0625, too large to decide anything; 1 more seeds"),
-        (7, 3, "0.0469 by Holm, enough to decide them"),
-        (6, 3, "0.0938 by Holm, too large"),
-        (1, 1, "the smallest p is 1,"),
+        (5, 1, "0.0625, too large to decide anything; 1 more seed is enough"),
+        (7, 3, "p (Holm) is 0.0469, enough to decide them"),
+        (6, 3, "p (Holm) is 0.0938, too large"),
+        (1, 1, "the smallest possible p is 1,"),
     ],
 )
 def test_what_a_design_can_reach(seeds, planned, told):
-    assert told in design(seeds, planned)
+    assert told in describe_design(seeds, planned)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr(runner, "POLL", 0.001)
-    monkeypatch.setattr(runner, "LATER", 0.002)
+    monkeypatch.setattr(runner, "RETRY", 0.002)
 
 
 @pytest.fixture
@@ -134,14 +134,14 @@ def test_one_that_fails_again_is_not_tried_for_ever(tmp_path, runs):
     assert launcher.started == [runs[0].label]
 
 
-def test_one_that_ends_without_a_word_is_told_by_its_last_line(tmp_path, runs):
+def test_the_last_line_of_the_log_is_the_reason_if_a_run_gives_none(tmp_path, runs):
     def crash(run):
         log = tmp_path / "study" / "logs" / f"{run.folder.name}.txt"
         log.parent.mkdir(parents=True)
         log.write_text("begun\nKilled\n\n")
 
     assert go(tmp_path, runs[:1], Scripted(runs, script={runs[0].label: crash})) == [(runs[0].label, "Killed")]
-    assert last_line(tmp_path / "none") == "it ended without a word"
+    assert last_line(tmp_path / "none") == "it ended without any output"
 
 
 def test_a_run_that_another_study_has_is_left_to_it_and_taken_when_it_is_done(tmp_path, runs):
@@ -193,7 +193,7 @@ def test_the_folder_of_a_run_tells_recipe_data_and_code_epoch(runs, monkeypatch)
 
 def test_a_signal_stops_all_and_frees_the_claims(tmp_path, runs):
     launcher = Scripted(runs, script={runs[0].label: lambda run: os.kill(os.getpid(), signal.SIGTERM)})
-    with pytest.raises(Preempted, match="SIGTERM; the same command goes on from here"):
+    with pytest.raises(Preempted, match="SIGTERM; the same command continues the study from here"):
         go(tmp_path, runs, launcher)
     assert launcher.stopped
     assert launcher.started == [run.label for run in runs[:2]]
@@ -203,12 +203,12 @@ def test_a_signal_stops_all_and_frees_the_claims(tmp_path, runs):
 
 def test_how_a_run_stands_is_read_from_its_folder(runs):
     run = runs[0]
-    assert (run.state(), run.step()) == ("waiting", 0)
+    assert (run.state(), run.last_step()) == ("waiting", 0)
     write(run, "status.json", {"state": "running", "host": "elsewhere", "pid": os.getpid()})
     lock = FileLock(run.folder / "lock")
     lock.acquire()
     (run.folder / "metrics.jsonl").write_text('{"step": 3}\n{"step": 7}\n{"st')
-    assert (run.state(), run.step()) == ("running", 7)
+    assert (run.state(), run.last_step()) == ("running", 7)
     lock.release()
     assert run.state() == "waiting"  # it was killed, whatever has its process id by now
     write(run, "status.json", {"state": "preempted", "code": 75})

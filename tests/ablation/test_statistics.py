@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from mmbert.ablation import statistics
-from mmbert.ablation.statistics import can_decide, holm, paired, seeds_needed, sign_flip, smallest_p
+from mmbert.ablation.statistics import can_decide, compare_paired, holm, seeds_needed, sign_flip, smallest_p
 
 
 def arms(n, shift=0.5, seed=0):
@@ -20,7 +20,7 @@ def arms(n, shift=0.5, seed=0):
 @pytest.mark.parametrize("n", [2, 3, 7, 12, 40])
 def test_the_interval_and_the_effect_are_those_of_the_paired_t_test(n):
     a, b = arms(n)
-    found, expected = paired(a, b), scipy.stats.ttest_rel(a, b)
+    found, expected = compare_paired(a, b), scipy.stats.ttest_rel(a, b)
     interval = expected.confidence_interval(0.95)
     assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
     assert found.difference == pytest.approx((a - b).mean())
@@ -36,7 +36,7 @@ def test_p_is_the_exact_one_of_all_sign_flips(n, shift):
     expected = scipy.stats.permutation_test(
         (a, b), lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf
     )
-    assert paired(a, b).p == pytest.approx(expected.pvalue, rel=1e-12)
+    assert compare_paired(a, b).p == pytest.approx(expected.pvalue, rel=1e-12)
 
 
 def test_ties_count_as_far_as_the_one_seen():
@@ -44,8 +44,8 @@ def test_ties_count_as_far_as_the_one_seen():
     assert sign_flip(np.array([2.0, 1.0, -1.0])) == 6 / 8  # 2: and 4, 2, 2 and their mirror images; not 0
     a, b = np.array([0.9, 0.8, 0.4]), np.array([0.8, 0.7, 0.5])  # three times 0.1, up to rounding
     assert len(set(np.abs(a - b))) > 1
-    assert paired(a, b).p == 1.0
-    assert paired(a * 1e-9, b * 1e-9).p == 1.0
+    assert compare_paired(a, b).p == 1.0
+    assert compare_paired(a * 1e-9, b * 1e-9).p == 1.0
 
 
 def test_the_one_seen_counts_however_the_sum_is_rounded():
@@ -70,7 +70,7 @@ def test_many_pairs_are_sampled_close_to_the_exact_p(monkeypatch):
 @pytest.mark.parametrize("n", [1, 2, 7, 20, 30])
 def test_equal_arms_do_not_differ(n):
     a, _ = arms(n)
-    found = paired(a, a)
+    found = compare_paired(a, a)
     assert (found.difference, found.p) == (0.0, 1.0)
     assert math.isnan(found.effect)
     if n > 1:
@@ -80,7 +80,7 @@ def test_equal_arms_do_not_differ(n):
 @pytest.mark.parametrize("n", [2, 6, 11, 25])
 def test_swapping_the_arms_swaps_the_signs(n):
     a, b = arms(n)
-    there, back = paired(a, b), paired(b, a)
+    there, back = compare_paired(a, b), compare_paired(b, a)
     assert (there.difference, there.low, there.effect) == (-back.difference, -back.high, -back.effect)
     assert there.sd == back.sd
     assert there.p == pytest.approx(back.p, abs=0.01 if n > 20 else 0)
@@ -88,28 +88,28 @@ def test_swapping_the_arms_swaps_the_signs(n):
 
 def test_order_of_seeds_and_unit_change_nothing():
     a, b = arms(9)
-    found = paired(a, b)
+    found = compare_paired(a, b)
     order = np.random.default_rng(3).permutation(9)
-    assert paired(a[order], b[order]).p == found.p
-    scaled = paired(1000 * a, 1000 * b)
+    assert compare_paired(a[order], b[order]).p == found.p
+    scaled = compare_paired(1000 * a, 1000 * b)
     assert (scaled.p, scaled.effect) == (found.p, pytest.approx(found.effect))
     assert scaled.high == pytest.approx(1000 * found.high)
 
 
 def test_one_seed_has_a_difference_and_nothing_more():
-    found = paired([0.9], [0.5])
+    found = compare_paired([0.9], [0.5])
     assert (found.n, found.difference, found.p) == (1, pytest.approx(0.4), 1.0)
     assert all(map(math.isnan, (found.sd, found.low, found.high, found.effect)))
 
 
 def test_no_seed_has_nothing():
-    found = paired([], [])
+    found = compare_paired([], [])
     assert (found.n, found.p) == (0, 1.0)
     assert math.isnan(found.difference)
 
 
 def test_a_constant_difference_has_no_effect_size():
-    found = paired([0.3, 0.4, 0.9], [0.2, 0.3, 0.8])  # 0.1 each, up to rounding
+    found = compare_paired([0.3, 0.4, 0.9], [0.2, 0.3, 0.8])  # 0.1 each, up to rounding
     assert found.sd == 0.0
     assert math.isnan(found.effect)
     assert found.low == found.high == found.difference
@@ -117,30 +117,30 @@ def test_a_constant_difference_has_no_effect_size():
 
 
 def test_rounding_is_no_difference():
-    found = paired([0.1 + 0.2, 0.5], [0.3, 0.5])
+    found = compare_paired([0.1 + 0.2, 0.5], [0.3, 0.5])
     assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
-    assert paired([1e-9], [0.0]).difference == 1e-9
+    assert compare_paired([1e-9], [0.0]).difference == 1e-9
 
 
 def test_a_diverged_run_is_refused_by_its_place():
-    with pytest.raises(ValueError, match="found nan at place 1, inf at place 2 of b"):
-        paired([1.0, 2.0, 3.0], [1.0, math.nan, math.inf])
-    with pytest.raises(ValueError, match="-inf at place 0 of a"):
-        paired([-math.inf], [1.0])
+    with pytest.raises(ValueError, match="found nan at index 1, inf at index 2 of b"):
+        compare_paired([1.0, 2.0, 3.0], [1.0, math.nan, math.inf])
+    with pytest.raises(ValueError, match="-inf at index 0 of a"):
+        compare_paired([-math.inf], [1.0])
 
 
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match="found 3 and 2"):
-        paired([1, 2, 3], [1, 2])
+        compare_paired([1, 2, 3], [1, 2])
     with pytest.raises(ValueError, match="must be a list"):
-        paired(np.zeros((2, 2)), np.zeros((2, 2)))
+        compare_paired(np.zeros((2, 2)), np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize("n", [3, 7])
 def test_the_interval_covers_the_truth_95_times_in_100(n):
     rng = np.random.default_rng(n)
     a, b = rng.normal(0.3, 1, size=(3000, n)), rng.normal(0, 1, size=(3000, n))
-    found = [paired(*pair) for pair in zip(a, b, strict=True)]
+    found = [compare_paired(*pair) for pair in zip(a, b, strict=True)]
     assert np.mean([one.low <= 0.3 <= one.high for one in found]) == pytest.approx(0.95, abs=0.02)
 
 

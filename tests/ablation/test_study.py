@@ -116,8 +116,8 @@ ONE = "arms: {one: {trunk: {layers: 1}}}\n"
             r"(?s)nothing was run\narm 'three'.*hiden_size \(\S*study.yaml:7\).*'hidden_size'.*arm 'four'.*'joint'",
         ),
         (ONE + "comparisons: [onne]\n", r"study.yaml:5\): no arm is called 'onne'. Did you mean 'one'"),
-        (ONE + "comparisons: [[one, one]]\n", "two arms that differ"),
-        (ONE + "comparisons: [one, one]\n", "two arms that differ, once"),
+        (ONE + "comparisons: [[one, one]]\n", "two different arms"),
+        (ONE + "comparisons: [one, one]\n", "each pair only once"),
         (ONE, "comparisons.*: missing"),
         (ONE + "comparisons: []\n", "1 or more entries"),
         (ONE + "comparisons: [one]\nseeds: [1, 1]\n", "seeds that differ"),
@@ -130,7 +130,7 @@ ONE = "arms: {one: {trunk: {layers: 1}}}\n"
         (ONE + "leave_one_out: {keep: [txt]}\ncomparisons: [one]\n", r"no 'txt' among its inputs. Did you mean 'text'"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(load, text, told):
+def test_what_is_wrong_is_reported_with_its_place(load, text, told):
     with pytest.raises(RecipeError) as caught:
         load(text)
     assert re.search(told, str(caught.value)), str(caught.value)

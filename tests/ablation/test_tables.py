@@ -84,7 +84,7 @@ def test_markdown_as_a_whole():
         "| constant (baseline) | 0.500 |  |  |\n"
         "\n"
         "Mean ± standard deviation over the seeds that have a result, on the test split. "
-        "Bold: the best mean among the arms with the most seeds, which is not a test.\n"
+        "Bold: the best mean among the arms with the most seeds, without a test.\n"
         "\n"
         "Failed runs:\n"
         "\n"

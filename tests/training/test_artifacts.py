@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mmbert import api
-from mmbert.ablation.by_example import by_example
+from mmbert.ablation.by_example import compare_by_example
 from mmbert.data.collate import describe_row
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, load_predictions
 from mmbert.tracking.run_folder import RunFolder, read_log
@@ -105,7 +105,7 @@ def test_two_seeds_of_two_arms_are_compared_from_their_folders(folder, run):
         for seed in (1, 2):
             arms[arm][seed] = folder / f"{arm}-{seed}"
             train(arms[arm][seed], f"train.seed={seed}", *changes)
-    found = by_example(arms["narrow"], arms["wide"], "kind", "log_loss",
+    found = compare_by_example(arms["narrow"], arms["wide"], "kind", "log_loss",
                        lambda path: api.open_run(path).model.tasks["kind"], samples=5)  # fmt: skip
     test = {
         arm: np.mean([json.loads((path / "result.json").read_text())["test"]["kind"]["log_loss"]
