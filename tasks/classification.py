@@ -1,4 +1,4 @@
-"""One label a row, out of the classes of the training split."""
+"""Classification: one label per row, out of the classes of the training split."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Lt
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,15 +17,17 @@ from mmbert.types import Fused
 
 
 class ClassificationLabel(Processor):
-    """A label (a string, an integer or a truth value) as the index of its class.
+    """A label (a string, an integer or a boolean) as the index of its class.
 
-    Raises ``SampleError`` on a label that the training split does not have, ``DataError`` where that has
-    one class only.
+    Raises:
+        SampleError: on a label that the training split does not have.
+        DataError: where the training split has fewer than two classes.
 
-    >>> label = ClassificationLabel()
-    >>> label.fit(["pear", "apple", "pear"])
-    >>> label("pear")
-    {'target': tensor(1)}
+    Example:
+        >>> label = ClassificationLabel()
+        >>> label.fit(["pear", "apple", "pear"])
+        >>> label("pear")
+        {'target': tensor(1)}
     """
 
     def __init__(self) -> None:
@@ -45,13 +46,23 @@ class ClassificationLabel(Processor):
 
 
 class Classification(Task):
-    """Cross-entropy over K classes, divided by log K.
+    """Classification with cross-entropy over K classes, divided by log K.
 
-    **Shapes.** Output [rows, classes] logits; ``target`` [rows] int64; ``predict`` [rows, classes] probabilities.
+    Metrics: accuracy, macro_f1 (over the classes that occur), log_loss (nats). A decoded prediction is the most
+    probable label with its probability.
 
-    Options: ``label_smoothing`` spreads that share of each label evenly over all classes; ``hidden`` is the width of an
-    extra layer (0: none). Metrics: accuracy, macro_f1 (over the classes that occur), log_loss (nats). A decoded
-    prediction is the likeliest label and its probability.
+    Args:
+        dim: width of the fused vectors.
+        processor: fitted on the training split.
+        weight: factor of the loss in the sum over tasks.
+        hidden: width of an extra layer of the head; 0: none.
+        dropout: of the head.
+        label_smoothing: share of each label that is spread evenly over all classes.
+
+    Shape:
+        - output: [rows, classes] logits
+        - ``target``: [rows] int64
+        - ``predict``: [rows, classes] probabilities
     """
 
     processor = ClassificationLabel
@@ -104,10 +115,12 @@ class Classification(Task):
         return {"label": self.labels.classes[best], "probability": prediction[best].item()}
 
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        from sklearn.metrics import accuracy_score, f1_score  # slow to import
+
         probabilities = torch.stack(tuple(predictions)).detach().double().cpu()
         true = torch.stack([item["target"] for item in targets]).cpu()
         predicted = probabilities.argmax(-1)
-        of_true = probabilities.gather(1, true[:, None]).clamp(min=1e-12)  # a sure mistake costs 27.6, not infinity
+        of_true = probabilities.gather(1, true[:, None]).clamp(min=1e-12)  # a certain mistake costs 27.6, not infinity
         return {
             "accuracy": float(accuracy_score(true, predicted)),
             "macro_f1": float(f1_score(true, predicted, average="macro")),

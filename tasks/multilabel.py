@@ -1,4 +1,4 @@
-"""Any number of labels a row, each true, false or not known."""
+"""Multilabel classification: any number of labels per row, each true, false or unknown."""
 
 import math
 from collections import Counter
@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Le, Lt
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn import functional
 
@@ -20,32 +19,36 @@ from mmbert.types import Fused
 
 
 class MultilabelLabel(Processor):
-    """The labels of a row: a list of those that hold, or a mapping label -> true, false or None (not known).
+    """The labels of a row: a list of the true ones, or a mapping label -> true, false or None (unknown).
 
-    What a list does not name is false; what a mapping does not name is not known, and ignored. The labels are those of
-    the training split, in order. A row of which nothing is known is absent.
-    Raises ``SampleError`` on a label that the training split does not have, ``DataError`` where that has none.
+    A label that a list does not name is false; a label that a mapping does not name is unknown and ignored. The labels
+    are those of the training split, sorted. A row without any known label counts as absent.
 
-    >>> labels = MultilabelLabel()
-    >>> labels.fit([["red", "round"], ["sweet"]])
-    >>> labels({"red": True, "sweet": False})
-    {'target': tensor([1., 0., 0.]), 'known': tensor([ True, False,  True])}
+    Raises:
+        SampleError: on a label that the training split does not have.
+        DataError: where the training split has no labels.
+
+    Example:
+        >>> labels = MultilabelLabel()
+        >>> labels.fit([["red", "round"], ["sweet"]])
+        >>> labels({"red": True, "sweet": False})
+        {'target': tensor([1., 0., 0.]), 'known': tensor([ True, False,  True])}
     """
 
     def __init__(self) -> None:
         self.classes: list[Label] = []
         self.positives: list[int] = []  # training rows in which each label is true
-        self.negatives: list[int] = []  # and false
+        self.negatives: list[int] = []  # training rows in which it is false
 
     def fit(self, values: Iterable[Any]) -> None:
         true, false, listed, lists = Counter(), Counter(), Counter(), 0
         for value in values:
-            held = _held(value)
+            truths = _truths(value)
             if not isinstance(value, Mapping):
                 lists += 1
-                listed.update(held)
-            true.update({label: int(truth is True) for label, truth in held.items()})
-            false.update({label: int(truth is False) for label, truth in held.items()})
+                listed.update(truths)
+            true.update({label: int(truth is True) for label, truth in truths.items()})
+            false.update({label: int(truth is False) for label, truth in truths.items()})
         self.classes = sorted(true, key=lambda label: (isinstance(label, str), label))
         if not self.classes:
             raise DataError("expected at least one label in the training split, found none")
@@ -55,10 +58,10 @@ class MultilabelLabel(Processor):
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         target = torch.zeros(len(self.classes))
         known = torch.full((len(self.classes),), not isinstance(value, Mapping))
-        for label, held in _held(value).items():
-            place = index_of(label, self.classes)
-            target[place] = float(held is True)
-            known[place] = held is not None
+        for label, truth in _truths(value).items():
+            index = index_of(label, self.classes)
+            target[index] = float(truth is True)
+            known[index] = truth is not None
         return {"target": target, "known": known} if known.any() else {}
 
     @classmethod
@@ -66,35 +69,45 @@ class MultilabelLabel(Processor):
         return [name for name in ("red", "round", "sweet") if rng.random() < 0.5]
 
 
-def _held(value: Any) -> dict[Label, bool | None]:
-    """The labels that a raw value names, with their truth."""
+def _truths(value: Any) -> dict[Label, bool | None]:
+    """The labels that a raw value names, each true, false or unknown."""
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
         return {plain(label): True for label in value}
     if not isinstance(value, Mapping):
         raise SampleError(f"expected a list of labels or a mapping label -> true, false or None, found {value!r}")
-    return {plain(label): _truth(label, held) for label, held in value.items()}
+    return {plain(label): _truth(label, truth) for label, truth in value.items()}
 
 
-def _truth(label: Any, held: Any) -> bool | None:
-    held = held.item() if isinstance(held, np.generic) else held
-    if held is None or held != held:  # NaN: not known
+def _truth(label: Any, truth: Any) -> bool | None:
+    truth = truth.item() if isinstance(truth, np.generic) else truth
+    if truth is None or truth != truth:  # NaN: unknown
         return None
-    if held not in (0, 1):
-        raise SampleError(f"expected true, false or None for the label {label!r}, found {held!r}")
-    return bool(held)
+    if truth not in (0, 1):
+        raise SampleError(f"expected true, false or None for the label {label!r}, found {truth!r}")
+    return bool(truth)
 
 
 class Multilabel(Task):
-    """Binary cross-entropy over the known labels, divided by log 2.
+    """Multilabel classification with binary cross-entropy over the known labels, divided by log 2.
 
-    **Shapes.** Output [rows, labels] logits; ``target`` [rows, labels] 0 or 1; ``known`` [rows, labels] bool;
-    ``predict`` [rows, labels] probabilities.
+    Metrics over known labels: micro_f1 and macro_f1 at .5, average_precision (micro). A decoded prediction is the list
+    of the labels above .5.
 
-    Options: ``positive_weight`` weighs the true cases of each label by a power of the training split's false over true
-    cases: with 0 not at all, with 1 both kinds weigh the same; between them, rare labels are named more readily than by
-    odds alone, as F1 wants it. ``hidden`` is the width of an extra layer (0: none).
-    Metrics over known labels: micro_f1 and macro_f1 at .5, average_precision (micro).
-    A decoded prediction is the list of the labels above .5.
+    Args:
+        dim: width of the fused vectors.
+        processor: fitted on the training split.
+        weight: factor of the loss in the sum over tasks.
+        hidden: width of an extra layer of the head; 0: none.
+        dropout: of the head.
+        positive_weight: true cases of a label have the weight (false cases / true cases of the training split) to this
+            power. 0: all cases weigh the same; 1: true and false cases of a label weigh the same in sum; values between
+            predict rare labels more often than their odds, which raises F1.
+
+    Shape:
+        - output: [rows, labels] logits
+        - ``target``: [rows, labels] 0 or 1
+        - ``known``: [rows, labels] bool
+        - ``predict``: [rows, labels] probabilities
     """
 
     processor = MultilabelLabel
@@ -114,7 +127,7 @@ class Multilabel(Task):
         super().__init__()
         self.weight = weight
         self.labels = processor
-        # half a case keeps the odds of labels finite that are always, or never, true
+        # at least half a case, so that the odds of labels that are always or never true are finite
         positives = torch.tensor(processor.positives, dtype=torch.float64).clamp(min=0.5)
         negatives = torch.tensor(processor.negatives, dtype=torch.float64).clamp(min=0.5)
         factor = (negatives / positives) ** positive_weight
@@ -147,18 +160,20 @@ class Multilabel(Task):
         return output.sigmoid()
 
     def decode(self, prediction: Tensor) -> list[Label]:
-        return [self.labels.classes[place] for place in (prediction > 0.5).nonzero().flatten().tolist()]
+        return [self.labels.classes[index] for index in (prediction > 0.5).nonzero().flatten().tolist()]
 
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        from sklearn.metrics import average_precision_score  # slow to import
+
         probability = torch.stack(tuple(predictions)).detach().cpu()
         known = torch.stack([item["known"] for item in targets]).cpu()
         true = torch.stack([item["target"] for item in targets]).cpu() > 0.5
         guess = probability > 0.5
         hits = (true & guess & known).sum(0).double()
         named = ((true & known).sum(0) + (guess & known).sum(0)).double()
-        any_true = bool((true & known).any())  # otherwise precision at each recall is not defined
+        any_true = bool((true & known).any())  # otherwise average precision is undefined
         precision = average_precision_score(true[known], probability[known]) if any_true else 0.0
-        return {  # where there is neither a case nor a guess, F1 is 0
+        return {  # F1 is 0 where there are neither true cases nor guesses
             "micro_f1": float(2 * hits.sum() / named.sum().clamp(min=1)),
             "macro_f1": float((2 * hits / named.clamp(min=1)).mean()),
             "average_precision": float(precision),

@@ -1,4 +1,4 @@
-"""One number a row."""
+"""Regression: one number per row."""
 
 import math
 import re
@@ -9,8 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import torch
 from annotated_types import Ge, Lt
-from scipy.optimize import root_scalar
-from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,15 +25,21 @@ NUMERAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 class RegressionLabel(Processor):
     """A number, standardised by the mean and standard deviation of the training split.
 
-    A text that is a number counts as one: a single word makes text of a whole CSV column, and that word is the mistake.
-    ``transform: log`` takes the logarithm before, for positive targets over several orders of magnitude. Raises
-    ``SampleError`` on what is no finite number (or not above 0 under ``log``), ``DataError`` where all training values
-    are equal.
+    A text such as "1.5" is read as a number: a single word turns a whole CSV column into text, and only that word is an
+    error.
 
-    >>> label = RegressionLabel()
-    >>> label.fit([1.0, 3.0])
-    >>> label(4.0)
-    {'target': tensor(2.)}
+    Args:
+        transform: ``log`` takes the logarithm first, for positive targets over several orders of magnitude.
+
+    Raises:
+        SampleError: on anything but a finite number, or a number not above 0 with ``log``.
+        DataError: where all training values are equal.
+
+    Example:
+        >>> label = RegressionLabel()
+        >>> label.fit([1.0, 3.0])
+        >>> label(4.0)
+        {'target': tensor(2.)}
     """
 
     def __init__(self, *, transform: Transform = "none"):
@@ -45,6 +49,8 @@ class RegressionLabel(Processor):
         self.centres: dict[str, float] = {"mse": 0.0, "huber": 0.0, "mae": 0.0}  # the best constant of each objective
 
     def fit(self, values: Iterable[Any]) -> None:
+        from scipy.optimize import root_scalar  # slow to import
+
         numbers = np.array([self._number(value) for value in values], dtype=np.float64)
         if len(numbers) == 0 or np.ptp(numbers) == 0:
             raise DataError(f"expected different values in the training split, found {numbers[:1].tolist() or 'none'}")
@@ -70,7 +76,7 @@ class RegressionLabel(Processor):
         return {"target": target}
 
     def restore(self, standardised: Tensor) -> Tensor:
-        """Standardised values in the unit of the labels."""
+        """Values in the unit of the labels, from standardised ones."""
         values = standardised * self.std + self.mean
         return values.exp() if self.transform == "log" else values
 
@@ -92,13 +98,24 @@ class RegressionLabel(Processor):
 
 
 class Regression(Task):
-    """A loss on standardised targets; predictions and metrics are in the unit of the labels.
+    """Regression on standardised targets; predictions and metrics are in the unit of the labels.
 
-    **Shapes.** Output [rows] standardised; ``target`` [rows] standardised; ``predict`` [rows] in the label's unit.
+    Metrics: rmse, mae, r2 (0 where all targets are equal), spearman (0 where targets or predictions are constant). A
+    decoded prediction is a number.
 
-    Options: ``objective`` is ``mse``, ``mae`` or ``huber`` (the square up to one standard deviation of error, a line
-    of the same slope beyond: 2 |e| - 1); ``hidden`` is the width of an extra layer (0: none). Metrics: rmse, mae, r2
-    (0 where all targets are equal), spearman (0 where either side is constant). A decoded prediction is a number.
+    Args:
+        dim: width of the fused vectors.
+        processor: fitted on the training split.
+        weight: factor of the loss in the sum over tasks.
+        hidden: width of an extra layer of the head; 0: none.
+        dropout: of the head.
+        objective: ``mse``, ``mae`` or ``huber``: the square of the error e up to one standard deviation, 2 |e| - 1
+            beyond.
+
+    Shape:
+        - output: [rows], standardised
+        - ``target``: [rows], standardised
+        - ``predict``: [rows], in the unit of the labels
     """
 
     processor = RegressionLabel
@@ -147,6 +164,8 @@ class Regression(Task):
         return prediction.item()
 
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        from scipy.stats import rankdata  # slow to import
+
         predicted = torch.stack(tuple(predictions)).detach().double().cpu().numpy()
         true = self.labels.restore(torch.stack([item["target"] for item in targets]).double().cpu()).numpy()
         error = predicted - true

@@ -1,4 +1,4 @@
-"""One tag for each unit (word, node, step, cell) of a stream."""
+"""Tagging: one tag for each unit (word, node, step, cell) of a stream."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,19 +19,23 @@ from mmbert.preprocessing.labels import Label, count_classes, index_of
 from mmbert.types import Fused, Tokens
 
 IGNORED = -100  # the target of a unit without a label
-NONE = -1  # the predicted tag of a place behind a row's last unit
+NONE = -1  # the predicted tag after the last unit of a row
 
 
 class TaggingLabel(Processor):
-    """The tags of a row, one a unit in order; None where a unit has no label, which is then ignored.
+    """The tags of a row, one per unit in order; None where a unit has no label and is ignored.
 
-    A row without any label is absent. Raises ``SampleError`` on a tag that the training split does not have,
-    ``DataError`` where that has one tag only.
+    A row without any label counts as absent.
 
-    >>> tags = TaggingLabel()
-    >>> tags.fit([["noun", "verb"]])
-    >>> tags(["verb", None, "noun"])
-    {'target': tensor([   1, -100,    0])}
+    Raises:
+        SampleError: on a tag that the training split does not have.
+        DataError: where the training split has fewer than two tags.
+
+    Example:
+        >>> tags = TaggingLabel()
+        >>> tags.fit([["noun", "verb"]])
+        >>> tags(["verb", None, "noun"])
+        {'target': tensor([   1, -100,    0])}
     """
 
     one_a_unit = True
@@ -44,15 +48,15 @@ class TaggingLabel(Processor):
         self.classes, self.counts = count_classes(tag for value in values for tag in _tags(value) if tag is not None)
 
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        places = [IGNORED if tag is None else index_of(tag, self.classes) for tag in _tags(value)]
-        return {"target": torch.tensor(places)} if any(place != IGNORED for place in places) else {}
+        indices = [IGNORED if tag is None else index_of(tag, self.classes) for tag in _tags(value)]
+        return {"target": torch.tensor(indices)} if any(index != IGNORED for index in indices) else {}
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         return {"target": pad([item["target"] for item in items], IGNORED)}
 
     @classmethod
     def example(cls, rng: np.random.Generator) -> list[str]:
-        return [["noun", "verb", "other"][place] for place in rng.integers(3, size=rng.integers(1, 6))]
+        return [["noun", "verb", "other"][index] for index in rng.integers(3, size=rng.integers(1, 6))]
 
 
 def _tags(value: Any) -> list[Any]:
@@ -62,18 +66,28 @@ def _tags(value: Any) -> list[Any]:
 
 
 class Tagging(Task):
-    """Cross-entropy over K tags of each labelled unit, divided by log K.
+    """Tagging with cross-entropy over K tags of each labelled unit, divided by log K.
 
-    A unit's vector is the mean of its real tokens; a unit without one (cut off, or of no token) is a zero vector.
+    The vector of a unit is the mean of its real tokens; a unit without tokens (truncated, or empty) is a zero vector.
+    Metrics: span_f1 (micro, see ``spans``) and accuracy per unit. Labelled units that were truncated count as wrong. A
+    decoded prediction is the list of tags.
 
-    **Shapes.** Output [rows, units + 1, tags + 1]: after the longest row's units comes one empty unit, whose logits
-    serve every unit behind the output's end; after the logits comes a channel that is 1 in each row's own units, 0
-    behind its last. ``target`` [rows, any] int64, -100 where there is no label; ``predict`` [rows, units + 1] the tag's
-    index, -1 behind the last unit.
+    Args:
+        dim: width of the fused vectors.
+        processor: fitted on the training split.
+        weight: factor of the loss in the sum over tasks.
+        of: the stream whose units are tagged.
+        hidden: width of an extra layer of the head; 0: none.
+        dropout: of the head.
 
-    Options: ``of`` names the stream whose units are tagged; ``hidden`` is the width of an extra layer (0: none).
-    Metrics: span_f1 (micro, see ``spans``), accuracy a unit. Labelled units that were cut off count as wrong. A decoded
-    prediction is the list of tags. Raises ``RecipeError`` where the stream is not there.
+    Raises:
+        RecipeError: where the model has no such stream.
+
+    Shape:
+        - output: [rows, units + 1, tags + 1]. After the units of the longest row comes one empty unit, whose logits
+          serve every unit after it. After the logits comes a channel: 1 for the units of a row, 0 after its last.
+        - ``target``: [rows, any] int64, -100 where there is no label
+        - ``predict``: [rows, units + 1] index of the tag, -1 after the last unit
     """
 
     processor = TaggingLabel
@@ -124,70 +138,78 @@ class Tagging(Task):
         return torch.where(output[..., -1] > 0.5, output[..., :-1].argmax(-1), NONE)
 
     def decode(self, prediction: Tensor) -> list[Label]:
-        return [self.labels.classes[place] for place in prediction.tolist() if place != NONE]
+        return [self.labels.classes[index] for index in prediction.tolist() if index != NONE]
 
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
         bio = all(str(tag) == "O" or str(tag).startswith(("B-", "I-")) for tag in self.labels.classes)
-        right = units = hits = found = wanted = 0
+        right = units = hits = guessed_spans = true_spans = 0
         for prediction, item in zip(predictions, targets, strict=True):
             true = item["target"].tolist()
             guess = prediction.tolist()[: len(true)]
             guess += [NONE] * (len(true) - len(guess))
-            labelled = [place != IGNORED for place in true]
+            labelled = [index != IGNORED for index in true]
             right += sum(a == b for a, b in zip(true, guess, strict=True))
             units += sum(labelled)
-            expected = spans(self._names(true), bio)
-            got = spans(self._names([p if known else NONE for p, known in zip(guess, labelled, strict=True)]), bio)
-            hits += len(expected & got)
-            found += len(got)
-            wanted += len(expected)
-        return {"span_f1": 2 * hits / max(found + wanted, 1), "accuracy": right / max(units, 1)}
+            guess = [index if has_label else NONE for index, has_label in zip(guess, labelled, strict=True)]
+            in_target, in_guess = spans(self._tag_names(true), bio), spans(self._tag_names(guess), bio)
+            hits += len(in_target & in_guess)
+            guessed_spans += len(in_guess)
+            true_spans += len(in_target)
+        return {"span_f1": 2 * hits / max(guessed_spans + true_spans, 1), "accuracy": right / max(units, 1)}
 
-    def _names(self, places: Sequence[int]) -> list[str | None]:
-        return [str(self.labels.classes[place]) if place >= 0 else None for place in places]
+    def _tag_names(self, indices: Sequence[int]) -> list[str | None]:
+        return [str(self.labels.classes[index]) if index >= 0 else None for index in indices]
 
     def _stream(self, fused: Fused) -> Tokens:
         if self.of not in fused.streams:
-            known = nearest(self.of, fused.streams)
-            raise RecipeError(f"tagging (of: {self.of}) needs the stream '{self.of}', which is not there. {known}")
+            hint = nearest(self.of, fused.streams)
+            raise RecipeError(f"tagging (of: {self.of}) needs the stream '{self.of}', which does not exist. {hint}")
         return fused.streams[self.of]
 
 
 def pool_units(stream: Tokens) -> tuple[Tensor, Tensor]:
-    """Tokens [rows, length, dim] as unit vectors [rows, units + 1, dim], and which of them a row has.
+    """The mean of the real tokens of each unit, zeros where it has none.
 
-    The mean over a unit's real tokens, zeros where it has none. A row has the units up to its last one with a token;
-    the last vector is always an empty unit.
+    Args:
+        stream: [rows, length, dim].
+
+    Returns:
+        Vectors [rows, units + 1, dim], of which the last is always an empty unit, and which units a row has, bool
+        [rows, units + 1]: those up to its last unit with a token.
     """
     rows, dim = stream.values.shape[0], stream.values.shape[-1]
     mask = stream.mask & (stream.unit >= 0)
-    # the largest unit, also of a stream without tokens
+    # the -1 covers a stream without tokens
     size = int(functional.pad(stream.unit.masked_fill(~mask, -1).flatten(), (0, 1), value=-1).max()) + 2
-    place = stream.unit.masked_fill(~mask, size - 1)  # what is hidden adds nothing to the empty unit
-    place = (place + size * torch.arange(rows, device=place.device)[:, None]).flatten()
+    index = stream.unit.masked_fill(~mask, size - 1)  # masked tokens are zero: they add nothing to the empty unit
+    index = (index + size * torch.arange(rows, device=index.device)[:, None]).flatten()
     values = hide(stream.values, mask)
-    total = values.new_zeros(rows * size, dim).index_add(0, place, values.flatten(0, 1))
-    tokens = values.new_zeros(rows * size).index_add(0, place, mask.flatten().to(values.dtype))
+    total = values.new_zeros(rows * size, dim).index_add(0, index, values.flatten(0, 1))
+    tokens = values.new_zeros(rows * size).index_add(0, index, mask.flatten().to(values.dtype))
     vectors = rearrange(total / tokens.clamp(min=1)[:, None], "(rows units) dim -> rows units dim", units=size)
     tokens = rearrange(tokens, "(rows units) -> rows units", units=size)
     return vectors, tokens.flip(1).cumsum(1).flip(1) > 0
 
 
 def spans(tags: Sequence[str | None], bio: bool) -> set[tuple[int, int, str]]:
-    """The spans (start, end, name) in a row of tags: runs of one tag, or of B-name, I-name where the tags are BIO.
+    """The spans (start, end, name) in a row of tags.
 
-    "O" and None are outside. As in conlleval, an I-name behind anything but its own span starts one.
+    Args:
+        tags: "O" and None are outside of spans.
+        bio: whether tags are B-name and I-name; otherwise a run of equal tags is a span. As in conlleval, an I-name
+            that does not continue its span starts one.
 
-    >>> sorted(spans(["B-city", "I-city", "B-city", "O"], bio=True))
-    [(0, 2, 'city'), (2, 3, 'city')]
-    >>> sorted(spans(["city", "city", "O", "street"], bio=False))
-    [(0, 2, 'city'), (3, 4, 'street')]
+    Example:
+        >>> sorted(spans(["B-city", "I-city", "B-city", "O"], bio=True))
+        [(0, 2, 'city'), (2, 3, 'city')]
+        >>> sorted(spans(["city", "city", "O", "street"], bio=False))
+        [(0, 2, 'city'), (3, 4, 'street')]
     """
     result, start, inside = set(), 0, None
-    for place, tag in enumerate([*tags, None]):
+    for position, tag in enumerate([*tags, None]):
         name = None if tag in (None, "O") else tag[2:] if bio else tag
         if name != inside or (bio and tag is not None and tag.startswith("B-")):
             if inside is not None:
-                result.add((start, place, inside))
-            start, inside = place, name
+                result.add((start, position, inside))
+            start, inside = position, name
     return result

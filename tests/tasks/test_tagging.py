@@ -144,7 +144,7 @@ def test_predictions_end_with_the_last_unit_of_each_row():
 
 def test_a_missing_stream_is_an_error_that_names_those_there():
     task = Tagging(DIM, fitted(), of="textt")
-    with pytest.raises(RecipeError, match=r"the stream 'textt', which is not there. Did you mean 'text'\?"):
+    with pytest.raises(RecipeError, match=r"the stream 'textt', which does not exist. Did you mean 'text'\?"):
         task(Fused(torch.zeros(1, DIM), {"text": stream([[0]])}))
 
 
