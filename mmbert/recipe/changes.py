@@ -1,4 +1,4 @@
-"""What differs between two recipes, key by key."""
+"""The differences between two recipes, key by key."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.serialize import OPERATIONAL, to_plain
 
-ABSENT = "not there"
+ABSENT = "not there"  # the value of a key that a recipe lacks
 
 
 class Change(NamedTuple):
-    """A key whose value differs; ``ABSENT`` stands for a key that one of them lacks."""
+    """A key whose value differs; the value is ``ABSENT`` where a recipe lacks the key."""
 
     key: str
     before: Any
@@ -18,7 +18,12 @@ class Change(NamedTuple):
 
 
 def recipe_changes(before: Recipe, now: Recipe) -> list[Change]:
-    """The keys whose values differ, without those that change no result, in the order of their names."""
+    """The keys whose values differ, sorted, without the keys that change no result.
+
+    Args:
+        before: the older recipe.
+        now: the newer recipe.
+    """
     old, new = dict(flatten(to_plain(before))), dict(flatten(to_plain(now)))
     ignored = {".".join(path) for path in OPERATIONAL}
     return [
@@ -29,7 +34,12 @@ def recipe_changes(before: Recipe, now: Recipe) -> list[Change]:
 
 
 def flatten(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings by their dotted keys."""
+    """Pairs (dotted key, value) of nested mappings.
+
+    Args:
+        values: mappings of mappings.
+        path: a prefix of all keys.
+    """
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from flatten(value, f"{path}{name}.")

@@ -1,4 +1,4 @@
-"""Recipes and parts told to people and editors: where each value comes from, a part's options, the JSON schema."""
+"""Recipes for people and editors: the origin of each value, the options of a part, the JSON schema."""
 
 import inspect
 import types
@@ -24,18 +24,19 @@ SYMBOLS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 def show_recipe(loaded: LoadedRecipe) -> str:
-    """The resolved recipe as YAML, each value with the place where it was written, or ``default``."""
+    """The complete recipe as YAML. A comment gives where each value was written, or ``default``."""
     lines = to_yaml(loaded.resolved).splitlines()
     paths = list(_leaves(loaded.resolved))
     width = min(max(map(len, lines)), 72)
-    told = []
-    for line, (path, leaf) in zip(lines, paths, strict=True):
-        told.append(f"{line:<{width}}  # {loaded.origins.get(dotted_path(path), 'default')}" if leaf else line)
-    return "\n".join(told) + "\n"
+    commented = []
+    for line, (path, is_leaf) in zip(lines, paths, strict=True):
+        origin = loaded.origins.get(dotted_path(path), "default")
+        commented.append(f"{line:<{width}}  # {origin}" if is_leaf else line)
+    return "\n".join(commented) + "\n"
 
 
 def _leaves(content: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, bool]]:
-    """(path, whether a value stands on its line) for each line of ``to_yaml``."""
+    """Pairs (path, whether the line has a value) for each line of ``to_yaml``."""
     for key, value in content.items():
         inner = (*path, key)
         nested = isinstance(value, Mapping) and bool(value)
@@ -45,7 +46,12 @@ def _leaves(content: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path,
 
 
 def show_part(table: Registry, name: str) -> str:
-    """A part's description, and its options with types, bounds and defaults."""
+    """The description of a part, and its options with types, bounds and defaults.
+
+    Args:
+        table: the table of parts of its kind.
+        name: the name of the part.
+    """
     table = TEXT if table is ENCODERS and name in TEXT else table
     cls = load_class(table, name)
     hints = option_annotations(cls)
@@ -54,9 +60,9 @@ def show_part(table: Registry, name: str) -> str:
         for option, parameter in options(cls).items()
     ]
     widths = [max(len(row[column]) for row in [*rows, ("", "", "")]) for column in (0, 1)]
-    listed = [f"  {option:<{widths[0]}}  {kind:<{widths[1]}}  default {default}" for option, kind, default in rows]
+    lines = [f"  {option:<{widths[0]}}  {kind:<{widths[1]}}  default {default}" for option, kind, default in rows]
     document = inspect.getdoc(cls) or ""
-    return "\n".join([f"{table.kind} {name}: {document}", "", "Options:", *(listed or ["  none"])]) + "\n"
+    return "\n".join([f"{table.kind} {name}: {document}", "", "Options:", *(lines or ["  none"])]) + "\n"
 
 
 def _default(value: Any) -> str:
@@ -66,9 +72,10 @@ def _default(value: Any) -> str:
 def type_text(annotation: Any) -> str:
     """An annotation in the words of a recipe.
 
-    >>> from annotated_types import Ge
-    >>> type_text(Annotated[int, Ge(1)] | None)
-    'int >= 1 or null'
+    Example:
+        >>> from annotated_types import Ge
+        >>> type_text(Annotated[int, Ge(1)] | None)
+        'int >= 1 or null'
     """
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -91,9 +98,9 @@ def type_text(annotation: Any) -> str:
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The JSON schema of recipe files for editors, the options of every part that can be imported here included.
+    """The JSON schema of recipe files for editors, with the options of every part that can be imported here.
 
-    No key is required in it: a file that extends another may leave out any.
+    No key is required, since a file that extends another may leave out any.
     """
     schema = Recipe.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -114,12 +121,12 @@ def recipe_schema() -> dict[str, Any]:
         (FusionPart, [FUSIONS]),
         (TaskPart, [TASKS]),
     ):
-        _offer(definitions, part.__name__, tables)
+        _add_types(definitions, part.__name__, tables)
     return schema
 
 
-def _offer(definitions: dict[str, Any], part: str, tables: list[Registry]) -> None:
-    """Add the valid types to the definition of an entry and, for each type, its options."""
+def _add_types(definitions: dict[str, Any], part: str, tables: list[Registry]) -> None:
+    """Add the valid types to the definition of an entry, and the options of each type."""
     definition = definitions[part]
     names = {name: table for table in tables for name in table.names()}
     definition["properties"]["type"]["enum"] = sorted(names)
@@ -129,7 +136,7 @@ def _offer(definitions: dict[str, Any], part: str, tables: list[Registry]) -> No
         if properties is None:
             continue
         then: dict[str, Any] = {"properties": {**dict.fromkeys(definition["properties"], True), **properties}}
-        if name != "dataset":  # which also takes the options of the data set
+        if name != "dataset":  # it also takes the options of the data set
             then["additionalProperties"] = False
         definition["allOf"].append(
             {"if": {"properties": {"type": {"const": name}}, "required": ["type"]}, "then": then}
@@ -137,7 +144,7 @@ def _offer(definitions: dict[str, Any], part: str, tables: list[Registry]) -> No
 
 
 def _option_schema(definitions: dict[str, Any], table: Registry, name: str) -> dict[str, Any] | None:
-    """The JSON schema of each option of a part; None where a package is missing that the part needs."""
+    """The JSON schema of each option of a part; None where a package that the part needs is not installed."""
     try:
         model = make_option_model(name, [load_class(table, name)])
     except RecipeError:

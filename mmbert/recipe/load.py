@@ -1,11 +1,11 @@
-"""A recipe file -> a valid Recipe: parents, command-line overrides, and checks in two phases.
+"""Load a recipe file with its parents and command-line overrides, and check it in two phases.
 
-Order is parent < file < overrides. Mappings merge; lists and scalars replace; a new ``type`` starts from a clean slate;
+The order is parent < file < overrides. Mappings merge; lists and scalars replace; a new ``type`` drops earlier options;
 ``null`` removes an entry of data, inputs (with its rate in ``train.input_dropout``) or tasks; a later ``epochs``
 replaces ``steps``, a later ``checkpoint`` the keys of a trunk from a config.
 
-Phase 1 checks the fixed sections and the names of types without importing a part; phase 2 imports the parts named and
-checks their options. A phase reports all its problems at once.
+Phase 1 checks the fixed sections and the names of types without importing any part. Phase 2 imports the parts that are
+named and checks their options. Each phase reports all its problems at once.
 """
 
 import json
@@ -35,7 +35,7 @@ class LoadedRecipe:
     """A valid recipe, and where its values were written."""
 
     recipe: Recipe
-    origins: Mapping[str, str]  # dotted path -> file:line or --set; a path not here has its default
+    origins: Mapping[str, str]  # dotted path -> file:line or --set; any other path has its default
     resolved: Mapping[str, Any]  # the recipe as plain values, all defaults included
 
 
@@ -44,9 +44,13 @@ def load_recipe(
 ) -> LoadedRecipe:
     """Read, merge and check a recipe.
 
-    ``patches`` are layers that come after the files, such as an arm of a study; ``overrides``, after those, are strings
-    ``a.b=c``, c being YAML. Raises ``RecipeError`` that lists all problems of a phase, each
-    with path, ``file:line`` and the nearest valid name.
+    Args:
+        path: the recipe file.
+        overrides: strings ``a.b=c``, where c is YAML; they come last.
+        patches: layers between the files and the overrides, such as an arm of a study.
+
+    Raises:
+        RecipeError: lists all problems of a phase, each with path, ``file:line`` and the nearest valid name.
     """
     files = _files(find_shipped(path))
     root = Node({}, files[-1].origin)
@@ -57,13 +61,13 @@ def load_recipe(
         root, more = apply_layer(root, layer)
         problems += more
     origins = dict(root.origins())
-    recipe = _fixed(root.plain(), origins, problems)
-    recipe = _options(recipe, origins)
+    recipe = _check_sections(root.plain(), origins, problems)
+    recipe = _complete_options(recipe, origins)
     return LoadedRecipe(recipe, origins, to_plain(recipe))
 
 
 def _files(path: str) -> list[Node]:
-    """The trees of a file and its parents, the oldest first."""
+    """The trees of a file and its parents, the oldest ancestor first."""
     chain, trees, origin = [path], [], ""
     while True:
         tree = read_yaml(_text(chain, origin), chain[-1])
@@ -84,7 +88,7 @@ def _files(path: str) -> list[Node]:
 
 
 def _text(chain: Sequence[str], origin: str) -> str:
-    """The text of the last file of a chain; ``origin`` is where it was named, empty for the first."""
+    """The text of the last file of a chain; ``origin`` is the place that names it, empty for the first file."""
     file = chain[-1]
     try:
         with open(file, "rb") as stream:
@@ -93,7 +97,7 @@ def _text(chain: Sequence[str], origin: str) -> str:
         reason = f"cannot read {file}: {error.strerror}"
         if origin:
             raise recipe_error([Problem("extends", origin, f"{reason}. The chain: {' -> '.join(chain)}")]) from None
-        raise RecipeError(f"{reason}. `mmbert list recipes` names the recipes at hand") from None
+        raise RecipeError(f"{reason}. `mmbert list recipes` lists the recipes that exist") from None
     if len(content) > MAX_BYTES:
         raise RecipeError(f"expected a recipe of at most {MAX_BYTES // 1000} kB, found more in {file}")
     try:
@@ -102,15 +106,15 @@ def _text(chain: Sequence[str], origin: str) -> str:
         raise RecipeError(f"expected UTF-8 text in {file}, found the byte {content[error.start]:#04x}") from None
 
 
-def _fixed(given: dict[str, Any], origins: Mapping[str, str], problems: list[Problem]) -> Recipe:
-    """Phase 1: the fixed sections, the names of types, and what keys mean together."""
+def _check_sections(content: dict[str, Any], origins: Mapping[str, str], problems: list[Problem]) -> Recipe:
+    """Phase 1: the fixed sections, the names of types, and conflicts between keys."""
     for section in ENTRY_SECTIONS:
-        if isinstance(entries := given.get(section), dict):
-            given[section] = dict(sorted(entries.items()))  # the order of entries says nothing
+        if isinstance(entries := content.get(section), dict):
+            content[section] = dict(sorted(entries.items()))  # the order of entries has no meaning
     try:
-        recipe = Recipe.model_validate_json(json.dumps(given))
+        recipe = Recipe.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        messages = explain_errors(error, given, partial(valid_keys, Recipe))
+        messages = explain_errors(error, content, partial(valid_keys, Recipe))
         problems += [Problem(dotted_path(path), find_origin(path, origins), text) for path, text in messages.items()]
         raise recipe_error(problems) from None
     if problems:
@@ -118,15 +122,15 @@ def _fixed(given: dict[str, Any], origins: Mapping[str, str], problems: list[Pro
     return recipe
 
 
-def _options(recipe: Recipe, origins: Mapping[str, str]) -> Recipe:
-    """Phase 2: the options of each part, against its signature; their defaults are filled in."""
+def _complete_options(recipe: Recipe, origins: Mapping[str, str]) -> Recipe:
+    """Phase 2: the options of each part, checked against its signature and completed with defaults."""
     problems: list[Problem] = []
     complete: dict[tuple[str, ...], Part] = {}
     for path, part in recipe_parts(recipe).items():
         messages: dict[Path, str]
         try:
-            found = part_classes(path[0], part)
-            values, messages = _checked(found, part.options, list(type(part).model_fields))
+            classes = part_classes(path[0], part)
+            values, messages = _check_options(classes, part.options, list(type(part).model_fields))
         except RecipeError as error:
             values = {}
             messages = {("type",): str(error)}
@@ -146,23 +150,31 @@ def _options(recipe: Recipe, origins: Mapping[str, str]) -> Recipe:
     return recipe.model_copy(update=sections)
 
 
-def _checked(
-    found: Sequence[type], given: dict[str, Any], fixed: Sequence[str] = ()
+def _check_options(
+    classes: Sequence[type], options: dict[str, Any], fixed: Sequence[str] = ()
 ) -> tuple[dict[str, Any], dict[Path, str]]:
-    """The values of all options of some classes, and messages by path where those given are wrong."""
-    model = make_option_model(found[0].__name__, found, fixed)
+    """The values of all options of some classes, or messages by path where a given value is wrong."""
+    model = make_option_model(classes[0].__name__, classes, fixed)
     try:
-        values = model.model_validate_json(json.dumps(given))
+        values = model.model_validate_json(json.dumps(options))
     except ValidationError as error:
-        return {}, explain_errors(error, given, lambda path: () if path else [*fixed, *model.model_fields])
+        return {}, explain_errors(error, options, lambda path: () if path else [*fixed, *model.model_fields])
     return {name: getattr(values, name) for name in model.model_fields}, {}
 
 
 def load_builder(name: str, overrides: Iterable[str] = ()) -> Any:
-    """The builder of a data set, with options as ``--set`` gives them. Raises ``RecipeError`` on a wrong one."""
+    """The builder of a data set.
+
+    Args:
+        name: the name of the data set.
+        overrides: its options as strings ``a=b``.
+
+    Raises:
+        RecipeError: on an unknown name or a wrong option.
+    """
     cls = load_class(DATASETS, name)
-    given = next((layer.plain() for layer in parse_overrides(overrides)), {})
-    values, messages = _checked([cls], given)
+    options = next((layer.plain() for layer in parse_overrides(overrides)), {})
+    values, messages = _check_options([cls], options)
     if messages:
         problems = [Problem(dotted_path(path), "--set", message) for path, message in messages.items()]
         raise recipe_error(problems, f"the options of {name} are")

@@ -1,4 +1,4 @@
-"""Layers of a recipe (parent, file, command line): how a later one changes an earlier one."""
+"""Merging the layers of a recipe: parent files, the file, the command line."""
 
 from collections.abc import Iterable, Set
 
@@ -9,7 +9,7 @@ from mmbert.recipe.yaml_reader import Node, read_yaml
 
 ENTRY_SECTIONS = ("data", "inputs", "tasks")  # sections that map names to entries
 
-# section -> key -> the keys of earlier layers that it replaces, since they say the same thing in another form
+# section -> key -> keys of earlier layers that it replaces, since both set the same thing
 REPLACES = {
     "train": {"epochs": ("steps",), "steps": ("epochs",)},
     "trunk": {"checkpoint": CONFIG_KEYS},
@@ -17,8 +17,16 @@ REPLACES = {
 
 
 def apply_layer(base: Node, layer: Node) -> tuple[Node, list[Problem]]:
-    """A recipe with one more layer on it, and the entries to be removed that were not there."""
-    merged = dict(merge(_prepared(base, layer), layer).value)
+    """Merge one more layer.
+
+    Args:
+        base: the layers so far.
+        layer: a later layer.
+
+    Returns:
+        The merged recipe, and a problem for each entry that the layer removes and that does not exist.
+    """
+    merged = dict(merge(_without_replaced(base, layer), layer).value)
     problems: list[Problem] = []
     for section in ENTRY_SECTIONS:
         entries, before = _entries(merged, section), _entries(base.value, section)
@@ -27,32 +35,34 @@ def apply_layer(base: Node, layer: Node) -> tuple[Node, list[Problem]]:
                 message = f"there is no such entry to remove. {nearest(name, before)}"
                 problems.append(Problem(f"{section}.{name}", node.origin, message))
         if entries:
-            kept = {name: node for name, node in entries.items() if node.value is not None}
-            merged[section] = Node(kept, merged[section].origin)
-            if section == "inputs" and (gone := entries.keys() - kept.keys()):
-                merged |= _without_rates(merged, gone)
+            present = {name: node for name, node in entries.items() if node.value is not None}
+            merged[section] = Node(present, merged[section].origin)
+            if section == "inputs" and (removed := entries.keys() - present.keys()):
+                merged |= _without_rates(merged, removed)
     return Node(merged, base.origin), problems
 
 
-def _without_rates(sections: dict[str, Node], gone: Set[str]) -> dict[str, Node]:
-    """The training section without the rates at which removed inputs were dropped."""
+def _without_rates(sections: dict[str, Node], removed: Set[str]) -> dict[str, Node]:
+    """The training section without the dropout rates of removed inputs."""
     train = _entries(sections, "train")
     if not (rates := _entries(train, "input_dropout")):
         return {}
-    kept = {name: rate for name, rate in rates.items() if name not in gone}
-    rate = Node(kept or 0.0, train["input_dropout"].origin)
+    rates = {name: rate for name, rate in rates.items() if name not in removed}
+    rate = Node(rates or 0.0, train["input_dropout"].origin)
     return {"train": Node({**train, "input_dropout": rate}, sections["train"].origin)}
 
 
-def _prepared(base: Node, layer: Node) -> Node:
-    """The base without what the layer says in another form, and with the type of a fusion that has the default's."""
+def _without_replaced(base: Node, layer: Node) -> Node:
+    """The base without the keys that the layer replaces, and with the default type of a fusion written out."""
     sections = dict(base.value)
     for name, replaces in REPLACES.items():
-        given = _entries(layer.value, name)
-        gone = [key for new, old in replaces.items() if new in given and given[new].value is not None for key in old]
-        if kept := _entries(sections, name):
-            kept = {key: node for key, node in kept.items() if key not in gone}
-            sections[name] = Node(kept, sections[name].origin)
+        new_keys = _entries(layer.value, name)
+        replaced = [
+            key for new, old in replaces.items() if new in new_keys and new_keys[new].value is not None for key in old
+        ]
+        if entries := _entries(sections, name):
+            entries = {key: node for key, node in entries.items() if key not in replaced}
+            sections[name] = Node(entries, sections[name].origin)
     if options := _entries(sections, "fusion"):
         origin = sections["fusion"].origin
         sections["fusion"] = Node({"type": Node("concat", origin), **options}, origin)
@@ -60,12 +70,18 @@ def _prepared(base: Node, layer: Node) -> Node:
 
 
 def _entries(sections: dict[str, Node], name: str) -> dict[str, Node]:
-    """The entries of a section; none where it is not there, or is no mapping."""
+    """The entries of a section; none where it is absent or no mapping."""
     return node.value if (node := sections.get(name)) is not None and isinstance(node.value, dict) else {}
 
 
 def merge(base: Node, over: Node, clean_slate: bool = True) -> Node:
-    """Mappings merge, all else replaces; where ``over`` names another type, nothing of ``base`` stays."""
+    """Merge two values: mappings merge, other values replace.
+
+    Args:
+        base: the earlier value.
+        over: the later value.
+        clean_slate: whether a mapping with another ``type`` replaces the earlier mapping.
+    """
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
         return over
     old, new = base.value.get("type"), over.value.get("type")
@@ -78,10 +94,20 @@ def merge(base: Node, over: Node, clean_slate: bool = True) -> Node:
 
 
 def parse_overrides(texts: Iterable[str]) -> list[Node]:
-    """The layer that ``--set a.b=c`` strings make together; none where there are no strings. The last word counts.
+    """The layer of ``--set a.b=c`` options; of two values for one key the last counts.
 
-    >>> parse_overrides(["optim.lr.trunk=3e-5", "train.seed=1"])[0].plain()
-    {'optim': {'lr': {'trunk': 3e-05}}, 'train': {'seed': 1}}
+    Args:
+        texts: strings ``a.b=c``, where c is YAML.
+
+    Returns:
+        A list of one layer, empty without strings.
+
+    Raises:
+        RecipeError: on a string of another form.
+
+    Example:
+        >>> parse_overrides(["optim.lr.trunk=3e-5", "train.seed=1"])[0].plain()
+        {'optim': {'lr': {'trunk': 3e-05}}, 'train': {'seed': 1}}
     """
     layers: list[Node] = []
     for text in texts:

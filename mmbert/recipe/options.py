@@ -1,4 +1,4 @@
-"""The options of a pluggable part, as a pydantic model made from the part's own keyword-only signature."""
+"""The options of a part: a pydantic model made from the keyword-only parameters of its constructor."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, get_type_hints
@@ -15,12 +15,12 @@ from mmbert.recipe.section import CLOSED
 from mmbert.registry import Registry, options
 from tasks import TASKS
 
-# a signature has no docstrings of attributes, and the search for them takes longer than all else of reading a recipe
+# a signature has no attribute docstrings, and searching them takes longer than the rest of reading a recipe
 OPTIONS = ConfigDict(CLOSED, use_attribute_docstrings=False, protected_namespaces=())
 
 
 def recipe_parts(recipe: Recipe) -> dict[tuple[str, ...], Part]:
-    """Every entry of a recipe that names a part, by its path."""
+    """The entries of a recipe that name a part, by path."""
     return {
         **{("data", name): part for name, part in recipe.data.items()},
         **{("inputs", name): part for name, part in recipe.inputs.items()},
@@ -30,20 +30,33 @@ def recipe_parts(recipe: Recipe) -> dict[tuple[str, ...], Part]:
 
 
 def part_classes(section: str, part: Part) -> list[type]:
-    """The classes whose options an entry of a section holds, imported now; a data set's stand beside its source's.
+    """Import the classes whose options an entry holds: the part, and for a data set also its builder.
 
-    Raises ``RecipeError`` where a module is missing that the part needs.
+    Args:
+        section: the section of the entry.
+        part: the entry.
+
+    Raises:
+        RecipeError: where a package that the part needs is not installed.
     """
     tables: dict[str, Registry] = {"data": SOURCES, "inputs": ENCODERS, "fusion": FUSIONS, "tasks": TASKS}
     table = TEXT if section == "inputs" and part.type in TEXT else tables[section]
-    found = [load_class(table, part.type)]
+    classes = [load_class(table, part.type)]
     if isinstance(part, SourcePart) and part.name is not None:
-        found.append(load_class(DATASETS, part.name))
-    return found
+        classes.append(load_class(DATASETS, part.name))
+    return classes
 
 
 def load_class(table: Registry, name: str) -> type:
-    """The class of a name in a table. Raises ``RecipeError`` where a package that it needs is not installed."""
+    """Import the class of a part.
+
+    Args:
+        table: the table of parts of its kind.
+        name: the name of the part.
+
+    Raises:
+        RecipeError: where a package that the part needs is not installed.
+    """
     try:
         return table.get(name)
     except ModuleNotFoundError as error:
@@ -53,21 +66,28 @@ def load_class(table: Registry, name: str) -> type:
         raise RecipeError(f"the {table.kind} '{name}' needs the package {missing}, which is not installed") from error
 
 
-def make_option_model(title: str, found: Sequence[type], taken: Sequence[str] = ()) -> type[BaseModel]:
-    """A model whose fields are the keyword-only parameters of classes and of their processors.
+def make_option_model(title: str, classes: Sequence[type], reserved: Sequence[str] = ()) -> type[BaseModel]:
+    """A pydantic model whose fields are the keyword-only parameters of classes and of their processors.
 
-    Raises ``RecipeError`` where two of the classes share an option, or one has a name that is ``taken``.
+    Args:
+        title: the name of the model.
+        classes: a part, and for a data set also its builder.
+        reserved: names that no option may have.
 
-    >>> class Blur:
-    ...     def __init__(self, *, radius: float = 1.0): ...
-    >>> make_option_model("Blur", [Blur])(radius=2).radius
-    2.0
+    Raises:
+        RecipeError: where two classes have an option of the same name, or an option has a reserved name.
+
+    Example:
+        >>> class Blur:
+        ...     def __init__(self, *, radius: float = 1.0): ...
+        >>> make_option_model("Blur", [Blur])(radius=2).radius
+        2.0
     """
     fields: dict[str, Any] = {}
-    for cls in found:
+    for cls in classes:
         hints = option_annotations(cls)
         for name, parameter in options(cls).items():
-            if name in fields or name in taken:
+            if name in fields or name in reserved:
                 raise RecipeError(f"{cls.__name__} cannot have the option '{name}': the name is reserved or used twice")
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[name] = (hints.get(name, Any), default)
@@ -75,7 +95,7 @@ def make_option_model(title: str, found: Sequence[type], taken: Sequence[str] = 
 
 
 def option_annotations(cls: type) -> dict[str, Any]:
-    """The annotations, with bounds, of a class's parameters and of those of its processor."""
+    """The annotations of the parameters of a class and of its processor, with bounds."""
     processor = getattr(cls, "processor", None)
     return {**(_hints(processor) if processor else {}), **_hints(cls)}
 

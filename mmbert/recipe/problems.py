@@ -1,4 +1,4 @@
-"""What is wrong with a recipe: problems with path, place and message, reported all at once."""
+"""Problems of a recipe with path, place and message, reported all at once."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ from mmbert.recipe.section import CONFLICT, Path
 
 
 class Problem(NamedTuple):
-    """One problem: the dotted path of the value, ``file:line`` or ``--set``, and what is wrong."""
+    """A problem: the dotted path of the value, its ``file:line`` or ``--set``, and a message."""
 
     path: str
     origin: str
@@ -22,10 +22,15 @@ class Problem(NamedTuple):
         return f"{self.path} ({self.origin}): {self.message}" if self.path else f"{self.origin}: {self.message}"
 
 
-def recipe_error(problems: Iterable[Problem], what: str = "the recipe is") -> RecipeError:
-    """The error that lists all problems, each once, in the order of the files and lines."""
+def recipe_error(problems: Iterable[Problem], subject: str = "the recipe is") -> RecipeError:
+    """An error that lists problems in the order of files and lines, each once.
+
+    Args:
+        problems: at least one.
+        subject: the start of the message, which goes on with "not valid".
+    """
     unique = sorted(set(problems), key=lambda problem: (*_place(problem.origin), problem.path))
-    return RecipeError("\n".join([f"{what} not valid:", *(f"  - {problem}" for problem in unique)]))
+    return RecipeError("\n".join([f"{subject} not valid:", *(f"  - {problem}" for problem in unique)]))
 
 
 def _place(origin: str) -> tuple[str, int]:
@@ -34,41 +39,53 @@ def _place(origin: str) -> tuple[str, int]:
 
 
 def dotted_path(path: Path) -> str:
+    """A path as text, such as ``inputs.photo.side``."""
     return ".".join(map(str, path))
 
 
 def find_origin(path: Path, origins: Mapping[str, str]) -> str:
-    """Where the value of a path, or the nearest value around it, was written."""
+    """Where a value, or the nearest value around it, was written.
+
+    Args:
+        path: the path of the value.
+        origins: dotted path -> ``file:line`` or ``--set``.
+    """
     for end in range(len(path), 0, -1):
         if origin := origins.get(dotted_path(path[:end])):
             return origin
     return origins.get("", "recipe")
 
 
-def explain_errors(error: ValidationError, given: Any, keys: Callable[[Path], Iterable[str]]) -> dict[Path, str]:
-    """The messages of a pydantic error by path; ``given`` is what was validated, ``keys`` the valid keys at a path."""
+def explain_errors(error: ValidationError, values: Any, keys: Callable[[Path], Iterable[str]]) -> dict[Path, str]:
+    """The messages of a pydantic error by path.
+
+    Args:
+        error: what the validation raised.
+        values: the values that were validated.
+        keys: gives the valid keys at a path.
+    """
     groups: dict[Path, dict[Path, list[Any]]] = {}  # path of a union (or of the value itself) -> path -> errors
     for detail in error.errors(include_url=False):
-        union, path = _locate(detail["loc"], given, detail["type"])
+        union, path = _locate(detail["loc"], values, detail["type"])
         groups.setdefault(union, {}).setdefault(path, []).append(detail)
     messages: dict[Path, str] = {}
-    for found in groups.values():
-        path = max(found, key=len)  # of a union's branches, those that fit best
-        messages[path] = _message(found[path], path, _value(path, given), keys)
+    for details_by_path in groups.values():
+        path = max(details_by_path, key=len)  # of the branches of a union, those that fit best
+        messages[path] = _message(details_by_path[path], path, _value(path, values), keys)
     return messages
 
 
-def _locate(location: Path, given: Any, kind: str) -> tuple[Path, Path]:
-    """The path of an error in the recipe, and before it the path of the union around it, or itself.
+def _locate(location: Path, values: Any, kind: str) -> tuple[Path, Path]:
+    """The path of the union around an error (or of the error itself), and the path of the error.
 
-    An error's location also names the branches of unions, which are no keys.
+    The location of a pydantic error also names the branches of unions, which are not keys of the recipe.
     """
     path: Path = ()
     union: Path | None = None
     for position, key in enumerate(location):
         last = position == len(location) - 1
-        if _has(given, key):
-            path, given = (*path, key), given[key]
+        if _has(values, key):
+            path, values = (*path, key), values[key]
         elif kind in ("missing", CONFLICT) and last:
             path = (*path, key)
         elif union is None:
@@ -76,14 +93,14 @@ def _locate(location: Path, given: Any, kind: str) -> tuple[Path, Path]:
     return path if union is None else union, path
 
 
-def _has(given: Any, key: str | int) -> bool:
-    return key in given if isinstance(given, Mapping) else isinstance(given, list) and key in range(len(given))
+def _has(values: Any, key: str | int) -> bool:
+    return key in values if isinstance(values, Mapping) else isinstance(values, list) and key in range(len(values))
 
 
-def _value(path: Path, given: Any) -> Any:
+def _value(path: Path, values: Any) -> Any:
     for key in path:
-        given = given[key] if _has(given, key) else None
-    return given
+        values = values[key] if _has(values, key) else None
+    return values
 
 
 EXPECTED = {
@@ -110,8 +127,8 @@ EXPECTED = {
 
 
 def _message(details: list[Any], path: Path, value: Any, keys: Callable[[Path], Iterable[str]]) -> str:
-    """One message for the errors of one value, of which there are several where a union has several branches."""
-    details = [detail for detail in details if detail["type"] != CONFLICT] or details  # a wrong value comes first
+    """One message for the errors of one value; a union of several types gives several errors."""
+    details = [detail for detail in details if detail["type"] != CONFLICT] or details  # the type of a value comes first
     expected: dict[str, None] = {}  # an ordered set
     words: list[str] = []
     for detail in details:
@@ -131,7 +148,7 @@ def _message(details: list[Any], path: Path, value: Any, keys: Callable[[Path], 
 
 
 def _short(context: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers as people write them: 1 for 1.0."""
+    """Whole numbers without a fraction: 1 for 1.0."""
     return {
         key: int(number) if isinstance(number, float) and number.is_integer() else number
         for key, number in context.items()
@@ -139,7 +156,12 @@ def _short(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def valid_keys(model: Any, path: Path) -> list[str]:
-    """The keys that a model, or the model inside it at a path, knows; a map's entries share one model."""
+    """The keys of the model at a path inside a model; all entries of a mapping have one model.
+
+    Args:
+        model: a section, or the type of a field.
+        path: keys from there on.
+    """
     for key in path:
         model = model.model_fields[key].annotation if _is_model(model) else get_args(model)[-1]
         model = next(filter(_is_model, get_args(model)), model) if isinstance(model, UnionType) else model
@@ -151,10 +173,11 @@ def _is_model(annotation: Any) -> bool:
 
 
 def show_value(value: Any) -> str:
-    """A value as a message names it, in the words of YAML.
+    """A value for a message, in the words of YAML.
 
-    >>> show_value("3"), show_value(None), show_value({"a": 1})
-    ("'3'", 'null', 'a mapping')
+    Example:
+        >>> show_value("3"), show_value(None), show_value({"a": 1})
+        ("'3'", 'null', 'a mapping')
     """
     if isinstance(value, Mapping):
         return "a mapping"

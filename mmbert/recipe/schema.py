@@ -1,7 +1,7 @@
-"""What may stand in a recipe: its sections, in the order in which the data flows.
+"""The schema of a recipe: its sections, in the order in which data flows through them.
 
 The fixed keys are fields below. An entry that names a part by its ``type`` also holds the options of that part, which
-stand in the part's own signature; ``options.py`` checks those. This file imports the tables, not the parts.
+are parameters of the part's constructor and are checked by ``options.py``. This file imports tables, not parts.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from mmbert.recipe.training import Balance, Count, Evaluate, Name, Optim, Train
 from mmbert.registry import Registry
 from tasks import TASKS
 
-TEXT = Registry("encoder", {"text": "mmbert.trunk.text:TextProcessor"})  # the one input type that the core knows
+TEXT = Registry("encoder", {"text": "mmbert.trunk.text:TextProcessor"})  # the only input type that is not a plug-in
 
 OPEN = ConfigDict(CLOSED, extra="allow")
 
@@ -27,8 +27,8 @@ OPEN = ConfigDict(CLOSED, extra="allow")
 CONFIG_KEYS = ("family", "layers", "hidden_size", "heads", "vocabulary", "max_positions", "initializer_range")
 
 
-def check_name_in(*tables: Registry) -> Callable[[str], str]:
-    """A validator that accepts the names in the tables, which are of one kind."""
+def name_in(*tables: Registry) -> Callable[[str], str]:
+    """A validator of names in tables, which are of one kind."""
 
     def check(name: str) -> str:
         names = {name for table in tables for name in table.names()}
@@ -46,17 +46,17 @@ def _tune(value: str) -> str:
     raise ValueError(f"expected full, frozen or top<k> (top2: the last two layers), found {value!r}")
 
 
-EncoderType = Annotated[str, AfterValidator(check_name_in(ENCODERS, TEXT))]
-FusionType = Annotated[str, AfterValidator(check_name_in(FUSIONS))]
-TaskType = Annotated[str, AfterValidator(check_name_in(TASKS))]
-SourceType = Annotated[str, AfterValidator(check_name_in(SOURCES))]
+EncoderType = Annotated[str, AfterValidator(name_in(ENCODERS, TEXT))]
+FusionType = Annotated[str, AfterValidator(name_in(FUSIONS))]
+TaskType = Annotated[str, AfterValidator(name_in(TASKS))]
+SourceType = Annotated[str, AfterValidator(name_in(SOURCES))]
 TrunkTune = Annotated[
     str, AfterValidator(_tune), Field(json_schema_extra={"pattern": "^(full|frozen|top[1-9][0-9]*)$"})
 ]
 
 
 class Part(RecipeSection):
-    """An entry that names a part by its type; keys besides its own are options of the part."""
+    """An entry that names a part by its type; other keys are options of the part."""
 
     model_config = OPEN
 
@@ -64,7 +64,7 @@ class Part(RecipeSection):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the part by name."""
+        """The options of the part, by name."""
         return dict(self.model_extra or {})
 
 
@@ -106,13 +106,13 @@ class TrunkSection(RecipeSection):
     max_positions: Annotated[int, Field(ge=4)] = 512
     """the longest sequence"""
     initializer_range: Annotated[float, Field(gt=0)] = 0.02
-    """standard deviation of the first weights; a narrow trunk wants more, 0.55 / sqrt(hidden_size) is BERT's"""
+    """standard deviation of the first weights; a narrow trunk needs more; BERT's is 0.55 / sqrt(hidden_size)"""
     tune: TrunkTune = "full"
     """what is trained: full, frozen, or top<k>, the last k layers"""
     packing: bool = True
-    """compute real tokens only, gathered into rows; changes speed, not results"""
+    """whether padding is left out of the computation; changes speed, not results"""
     cache: bool = False
-    """compute what is frozen of the trunk once for each text and keep it on disk; changes speed, not results"""
+    """whether the frozen layers are computed once for each text and kept on disk; changes speed, not results"""
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
@@ -132,13 +132,13 @@ class InputPart(Part):
     type: EncoderType
     """an encoder, or text"""
     column: str | list[str] | None = None
-    """the column that holds it, or several; null: the column of its own name"""
+    """its column, or several; null: the column with the name of the input"""
     tune: Literal["full", "frozen"] = "full"
-    """what of a pretrained encoder is trained"""
+    """whether a pretrained encoder is trained or frozen"""
     optional: bool = False
-    """whether a data set without any such value is fine"""
+    """whether a data set may have no value of it at all"""
     missing: Literal["masked", "learned"] = "masked"
-    """what enters the fusion for a row without it: nothing, or a token that is learned"""
+    """what the fusion reads for a row without it: nothing (masked), or a learned token"""
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
@@ -153,12 +153,12 @@ class InputPart(Part):
 
 
 class FusionPart(Part):
-    """How the text and the other inputs are joined."""
+    """How text and the other inputs are joined."""
 
     type: FusionType = "concat"
     """a fusion"""
     logit_sum: bool = False
-    """whether heads that read one input alone add to what the tasks make of the fused vector"""
+    """whether the outputs of heads on each input alone are added to those on the fused vector"""
 
     @classmethod
     def conflicts(cls, values: Mapping[str, Any]) -> Conflicts:
@@ -173,7 +173,7 @@ class TaskPart(Part):
     type: TaskType
     """a task"""
     column: str | None = None
-    """the column that holds the label; null: the column of its own name"""
+    """the column of the label; null: the column with the name of the task"""
 
 
 class Recipe(RecipeSection):
@@ -192,7 +192,7 @@ class Recipe(RecipeSection):
     tasks: Annotated[dict[Name, TaskPart], Field(min_length=1)]
     """tasks by name"""
     balance: Balance = Balance()
-    """what keeps one input from outrunning the others"""
+    """what keeps one input from dominating the others"""
     optim: Optim = Optim()
     """the optimiser"""
     train: Train

@@ -41,10 +41,10 @@ class RecipeSection(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _with_conflicts(cls, values: Any, validate: Callable[[Any], Self]) -> Self:
-        found = dict(cls.conflicts(values)) if isinstance(values, Mapping) else {}
+        messages = dict(cls.conflicts(values)) if isinstance(values, Mapping) else {}
         details = [
             InitErrorDetails(type=PydanticCustomError(CONFLICT, "{m}", {"m": message}), loc=path, input=None)
-            for path, message in found.items()
+            for path, message in messages.items()
         ]
         try:
             section = validate(values)

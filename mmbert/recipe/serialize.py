@@ -1,4 +1,4 @@
-"""A Recipe as plain values, as YAML that loads back to it, and as a hash."""
+"""A recipe as plain values, as YAML that loads back to an equal recipe, and as a hash."""
 
 import hashlib
 import io
@@ -29,12 +29,12 @@ OPERATIONAL = (
 
 
 def to_plain(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain values with all defaults, without the keys that do not apply to it."""
+    """A recipe as plain values with all defaults, without keys that do not apply."""
     content = recipe.model_dump(mode="json")
     if recipe.trunk.checkpoint is not None:
         for key in CONFIG_KEYS:
             del content["trunk"][key]
-    if recipe.fusion.type == "logit_sum":  # which does what the key of that name asks for
+    if recipe.fusion.type == "logit_sum":  # the type does what the key of that name adds
         del content["fusion"]["logit_sum"]
     for source in content["data"].values():
         if source["name"] is None:
@@ -43,19 +43,19 @@ def to_plain(recipe: Recipe) -> dict[str, Any]:
 
 
 def dump(recipe: Recipe) -> str:
-    """A recipe as YAML with all defaults. It loads back to an equal recipe."""
+    """A recipe as YAML with all defaults, which loads back to an equal recipe."""
     return to_yaml(to_plain(recipe))
 
 
 class _Representer(RoundTripRepresenter):
-    """Writes null, where ruamel leaves a gap."""
+    """Writes ``null``, for which ruamel writes nothing."""
 
 
 _Representer.add_representer(type(None), lambda self, _: self.represent_scalar("tag:yaml.org,2002:null", "null"))
 
 
 def to_yaml(content: Any) -> str:
-    """YAML 1.2 with one line for each key; lists stand in one line."""
+    """YAML 1.2 with one line for each key; a list is on the line of its key."""
     yaml = YAML(pure=True)
     yaml.Representer = _Representer
     yaml.width = sys.maxsize
@@ -75,27 +75,27 @@ def _styled(value: Any) -> Any:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """32 hexadecimal digits of blake2b over what of a recipe is not the default, without operational keys.
+    """A hash of the values that differ from their defaults, without operational keys: 32 hexadecimal digits.
 
-    The order of keys does not matter. An option that is new in the code leaves the hash of every recipe as it was; a
-    default that is changed does too, so it must raise ``CODE_EPOCH``.
+    The order of keys does not matter. A new option in the code does not change the hash of any recipe. Nor does a
+    changed default, which must therefore raise ``CODE_EPOCH``.
     """
     content = recipe.model_dump(mode="json", exclude_defaults=True)
     for path, part in recipe_parts(recipe).items():
-        given = _at(content, path)
+        entry = _at(content, path)
         for cls in part_classes(path[0], part):
             for name, parameter in options(cls).items():
-                if name in given and given[name] == to_jsonable_python(parameter.default, fallback=str):
-                    del given[name]
+                if name in entry and entry[name] == to_jsonable_python(parameter.default, fallback=str):
+                    del entry[name]
     for *sections, key in OPERATIONAL:
         _at(content, sections).pop(key, None)
-    content = {section: given for section, given in content.items() if given}
+    content = {section: values for section, values in content.items() if values}
     text = json.dumps(content, sort_keys=True, ensure_ascii=True, allow_nan=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _at(content: dict[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """The mapping at a path; one of its own where none is."""
+    """The mapping at a path; an empty one where there is none."""
     for key in path:
         content = content.get(key, {})
     return content

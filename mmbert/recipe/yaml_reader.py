@@ -1,4 +1,4 @@
-"""YAML 1.2 text -> a tree of values that know where they were written. Within limits; nothing is executed.
+"""YAML 1.2 text as a tree of values that know where they were written; safe and limited in size.
 
 Plain scalars follow the YAML 1.2 core schema: ``1e-3`` is a number; ``no`` and ``2024-01-01`` are text.
 """
@@ -24,7 +24,7 @@ from mmbert.errors import RecipeError
 from mmbert.recipe.problems import Path, Problem, dotted_path, recipe_error, show_value
 
 MAX_BYTES = 1_000_000
-MAX_VALUES = 10_000  # counted with aliases written out, so that a bomb of aliases stops here
+MAX_VALUES = 10_000  # counted with aliases expanded, against alias bombs
 MAX_DEPTH = 30
 
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -37,7 +37,7 @@ NOT_FINITE = re.compile(r"([-+]?)\.(inf|Inf|INF|nan|NaN|NAN)")
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value and where it was written: ``file:line``, or ``--set``."""
+    """A value and where it was written: ``file:line`` or ``--set``."""
 
     value: Any  # a scalar, dict[str, Node] or list[Node]
     origin: str
@@ -50,7 +50,7 @@ class Node:
         return [node.plain() for node in self.value] if isinstance(self.value, list) else self.value
 
     def origins(self, path: Path = ()) -> Iterator[tuple[str, str]]:
-        """Pairs (dotted path, origin) of this value and all in it."""
+        """Pairs (dotted path, origin) of this value and all values in it."""
         yield dotted_path(path), self.origin
         children = self.value.items() if isinstance(self.value, dict) else ()
         for key, node in enumerate(self.value) if isinstance(self.value, list) else children:
@@ -58,13 +58,20 @@ class Node:
 
 
 def read_yaml(text: str, file: str, line_numbers: bool = True) -> Node:
-    """The tree of one YAML document; ``file`` is how its origins name it.
+    """Parse one YAML document.
 
-    Raises ``RecipeError`` on bad syntax, tags, keys that are no text, a key given twice (all of them at once), and
-    where a limit is passed.
+    Args:
+        text: YAML 1.2.
+        file: the name of the file in origins.
+        line_numbers: whether origins have line numbers.
 
-    >>> read_yaml("lr: 1e-3", "a.yaml").plain()
-    {'lr': 0.001}
+    Raises:
+        RecipeError: on bad syntax, a tag, a key that is not text, repeated keys (all of them at once), and where a
+            limit is exceeded.
+
+    Example:
+        >>> read_yaml("lr: 1e-3", "a.yaml").plain()
+        {'lr': 0.001}
     """
     reader = _Reader(text, file, line_numbers)
     try:
@@ -81,7 +88,7 @@ def read_yaml(text: str, file: str, line_numbers: bool = True) -> Node:
 
 
 class _Reader:
-    """Builds the tree from the parser's events, which come one by one: passing a limit stops the parser too."""
+    """Builds the tree from the parser's events, one by one, so that a limit also stops the parser."""
 
     def __init__(self, text: str, file: str, line_numbers: bool):
         self.events: Iterator[Event] = iter(YAML(typ="safe", pure=True).parse(text))
@@ -178,6 +185,6 @@ class _Reader:
         self.problems.append(Problem(dotted_path(path), self.origin(event), message))
 
     def stop(self, event: Event, path: Path, message: str) -> RecipeError:
-        """The error that ends reading: what follows would make no sense."""
+        """An error that ends reading, since what follows would make no sense."""
         self.problem(event, path, message)
         return recipe_error(self.problems)

@@ -48,7 +48,7 @@ def test_two_classes_cannot_share_an_option():
     with pytest.raises(RecipeError, match="Two cannot have the option 'rows'"):
         make_option_model("both", [One, Two])
     with pytest.raises(RecipeError, match="One cannot have the option 'rows'"):
-        make_option_model("one", [One], taken=["rows"])
+        make_option_model("one", [One], reserved=["rows"])
 
 
 def test_the_json_schema_knows_the_options_of_each_type():
