@@ -1,6 +1,7 @@
-"""An input that tells nothing, to measure what one costs: ``mmbert train RECIPE --plugin benchmarks.noise``, then
-``{type: noise, column: ...}`` with a column of strings that differ from row to row: the numbers come from a hash of the
-string, so that equal ones have the same noise.
+"""An uninformative input, to measure the cost of one.
+
+``mmbert train RECIPE --plugin benchmarks.noise`` with the input ``{type: noise, column: ...}``, whose column holds
+strings that differ from row to row. The numbers come from a hash of the string: equal strings have the same noise.
 """
 
 from typing import Annotated, Any
@@ -18,7 +19,14 @@ from mmbert.types import Tokens
 
 
 class NoiseProcessor(Processor):
-    """A string -> ``size`` standard normal numbers. Raises ``SampleError`` on anything else."""
+    """Turns a string into standard normal numbers.
+
+    Args:
+        size: how many numbers.
+
+    Raises:
+        SampleError: where the value is not a string.
+    """
 
     def __init__(self, *, size: Annotated[int, Ge(1)] = 64):
         self.size = size
@@ -34,7 +42,12 @@ class NoiseProcessor(Processor):
 
 
 class Noise(Encoder):
-    """One token: a small network over the numbers, as that of a table would be."""
+    """One token from a small network over the numbers, like that of a table.
+
+    Args:
+        dim: width of the token.
+        processor: that gives the numbers.
+    """
 
     processor = NoiseProcessor
 
@@ -43,9 +56,9 @@ class Noise(Encoder):
         self.network = nn.Sequential(nn.Linear(processor.size, dim), nn.GELU(), nn.Linear(dim, dim))
 
     def forward(self, values: Tensor) -> Tokens:
-        made = self.network(values)[:, None]
-        unit = torch.zeros(made.shape[:2], dtype=torch.int64, device=made.device)
-        return Tokens(made, unit >= 0, unit)
+        token = self.network(values)[:, None]
+        unit = torch.zeros(token.shape[:2], dtype=torch.int64, device=token.device)
+        return Tokens(token, unit >= 0, unit)
 
 
 ENCODERS.register("noise", Noise)

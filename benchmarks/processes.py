@@ -1,9 +1,9 @@
-"""One process against two on CPU: the largest relative difference of each task's loss over 20 steps, dropout 0.
+"""One process and two on CPU: the largest relative difference of each task's loss over 20 steps, without dropout.
 
     python -m benchmarks.processes recipes/joint.yaml --ledger results/processes.csv
 
-runs the recipe four times: in float32 as it is, and in float64 on a fresh trunk of two layers, where a mistake of
-counting cannot hide behind rounding.
+runs the recipe four times: unchanged in float32, and in float64 on a new trunk of two layers, where rounding cannot
+hide an error of counting.
 """
 
 import argparse
@@ -31,7 +31,17 @@ LAUNCHERS = {
 
 
 def losses(recipe: str, settings: list[str], processes: int, folder: Path) -> dict[str, dict[int, float]]:
-    """Each task's loss by step, of one run."""
+    """Train once and read the loss of each task at each step.
+
+    Args:
+        recipe: path of the recipe.
+        settings: changes of the recipe.
+        processes: 1 or 2.
+        folder: of the run.
+
+    Returns:
+        Task -> step -> loss.
+    """
     words = [word for setting in settings for word in ("--set", setting)]
     environment = {
         **os.environ,
@@ -41,15 +51,16 @@ def losses(recipe: str, settings: list[str], processes: int, folder: Path) -> di
     }
     command = [*LAUNCHERS[processes], "train", recipe, *words, "--out", str(folder)]
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-    found: dict[str, dict[int, float]] = {}
+    by_task: dict[str, dict[int, float]] = {}
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         entry = json.loads(line)
         if entry["split"] == "train":
-            found.setdefault(entry["task"], {})[entry["step"]] = entry["value"]
-    return found
+            by_task.setdefault(entry["task"], {})[entry["step"]] = entry["value"]
+    return by_task
 
 
 def main() -> int:
+    """Train with one process and with two, print and append the differences."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe")
     parser.add_argument("--ledger")
@@ -57,14 +68,15 @@ def main() -> int:
     loaded = load_recipe(arguments.recipe).recipe
     for arm, settings in ARMS.items():
         with tempfile.TemporaryDirectory() as folder:
-            one, two = (losses(arguments.recipe, EXACT + settings, n, Path(folder) / str(n)) for n in (1, 2))
+            single, double = (losses(arguments.recipe, EXACT + settings, n, Path(folder) / str(n)) for n in (1, 2))
         differences = {
-            task: {"relative_difference": max(abs(two[task][step] / value - 1) for step, value in steps.items())}
-            for task, steps in one.items()
+            task: {"relative_difference": max(abs(double[task][step] / value - 1) for step, value in steps.items())}
+            for task, steps in single.items()
         }
-        assert all(one[task].keys() == two[task].keys() for task in one)
-        for task, found in differences.items():
-            print(f"{arm:<20}  {task:<16}  {found['relative_difference']:.2e}  over {len(one[task])} steps with labels")
+        assert all(single[task].keys() == double[task].keys() for task in single)
+        for task, difference in differences.items():
+            value, steps = difference["relative_difference"], len(single[task])
+            print(f"{arm:<20}  {task:<16}  {value:.2e}  over {steps} steps with labels")
         if arguments.ledger:
             run = Measured(f"{loaded.name}, two processes", loaded.train.seed, "train", recipe_hash(loaded))
             append_results(arguments.ledger, {arm: differences}, run)

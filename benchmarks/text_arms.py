@@ -48,10 +48,17 @@ class Counts:
         self.losses: list[float] = []
 
 
-class Arm(Protocol):
-    """One way to train; ``run`` goes on where the last call stopped."""
+class TextArm(Protocol):
+    """One way to train."""
 
-    def run(self, repeat: int, steps: int) -> Counts: ...
+    def run(self, repeat: int, steps: int) -> Counts:
+        """Train for some more steps.
+
+        Args:
+            repeat: number of the turn, which chooses the batches.
+            steps: of this turn.
+        """
+        ...
 
 
 class MMBertArm:

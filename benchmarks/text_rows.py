@@ -1,4 +1,4 @@
-"""The rows of the text benchmark: names of molecules and reviews, real texts with a real number each."""
+"""Rows of the text benchmark: names of molecules and reviews, real texts with a number each."""
 
 import io
 import tarfile
@@ -40,18 +40,23 @@ def reviews() -> Rows:
 
 
 def samples(kind: str, count: int) -> list[Sample]:
-    """``count`` rows of ``names``, ``reviews`` or ``both`` (half and half), always the same ones; repeated if too few.
+    """Rows of one kind, always the same ones, repeated where there are too few.
 
-    Targets have mean 0 and standard deviation 1 within names and within reviews.
+    Args:
+        kind: ``names``, ``reviews`` or ``both`` (half and half).
+        count: number of rows.
+
+    Returns:
+        Samples whose targets have mean 0 and standard deviation 1 within names and within reviews.
     """
     if kind == "both":
         return samples("names", count - count // 2) + samples("reviews", count // 2)
     rows = {"names": names, "reviews": reviews}[kind]()
     ordered = sorted(range(len(rows)), key=lambda row: sample_id(kind, str(row)))
-    chosen = [rows[ordered[place % len(rows)]] for place in range(count)]
+    chosen = [rows[ordered[index % len(rows)]] for index in range(count)]
     targets = np.array([target for _, target in chosen])
     scaled = (targets - targets.mean()) / targets.std()
     return [
-        Sample(sample_id(kind, str(place)), kind, {"text": text}, {"target": float(target)})
-        for place, ((text, _), target) in enumerate(zip(chosen, scaled, strict=True))
+        Sample(sample_id(kind, str(index)), kind, {"text": text}, {"target": float(target)})
+        for index, ((text, _), target) in enumerate(zip(chosen, scaled, strict=True))
     ]

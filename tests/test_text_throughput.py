@@ -4,7 +4,7 @@ import pytest
 from transformers import AutoConfig
 
 from benchmarks.text_arms import MeanRegressor, TrainerArm, _matrix, _of_head, _vector
-from benchmarks.text_throughput import Counts, flops, summary, verdict
+from benchmarks.text_throughput import Counts, flops, json_entry, summarise
 from mmbert.trunk.weights import from_config
 
 
@@ -31,13 +31,13 @@ def test_ratios_are_of_real_tokens_a_second_within_a_repeat():
         "mmbert": [counts(1.0, [10, 20], 30), counts(4.0, [10, 20], 30), counts(2.0, [10, 20], 30)],
         "padded": [counts(4.0, [10, 20], 60), counts(16.0, [10, 20], 60), counts(2.0, [10, 20], 60)],
     }
-    found = summary(runs, peak=flops([10, 20]) / 0.5)
+    found = summarise(runs, peak=flops([10, 20]) / 0.5)
     assert found["mmbert"]["vs_padded"] == 4
     assert found["mmbert"]["gemm_share"] == pytest.approx(0.25)
     assert found["mmbert"]["examples_per_second"] == 1
     assert found["padded"]["efficiency"] == 0.5
     assert found["padded"]["loss"] == 2
-    assert verdict(found) == {
+    assert json_entry(found) == {
         "vs_padded": 4, "gemm_share": pytest.approx(0.25), "efficiency_padded": 0.5, "target_vs_padded": 1.74
     }  # fmt: skip
 

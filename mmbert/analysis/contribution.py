@@ -22,7 +22,7 @@ from mmbert.analysis.probe import (
     shapley_contributions,
     standard_errors_of_gain,
 )
-from mmbert.analysis.tables import tell
+from mmbert.analysis.tables import print_contributions
 from mmbert.data.keyed_random import uniform
 from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
@@ -78,7 +78,7 @@ def measure_contributions(run: str | Path, *, split: str = "test", rows: int | N
     probe = Probe(model_for_encoded_rows(model), encoded, groups, built.recipe.train.seed, device)
     made = _measured(built, probe, split, rows, console)
     made = {"split": split, "rows": len(encoded.ids), "of": len(built.items(split)), "seed": probe.seed, **made}
-    tell(made, console)
+    print_contributions(made, console)
     name = "inputs.json" if split == "test" else f"inputs.{split}.json"
     RunFolder(path, writes=True).write(name, made)
     console.say("", f"written to {path / name}")

@@ -1,4 +1,4 @@
-"""The tables in which ``mmbert evaluate RUN --inputs`` tells what each input is worth."""
+"""Tables of ``mmbert evaluate RUN --inputs``: contributions of inputs, robustness, additive projection, calibration."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,80 +9,94 @@ from rich.text import Text
 
 from mmbert.tracking.console import Console
 
-MOST = 16  # subsets that are all shown; of more, those with one input or all but one
+MAX_SUBSETS = 16  # of more subsets, only those with one input or all but one are shown
+CALIBRATION = ("ece", "brier", "nll")
 
 Cells = Sequence[str]
 
 
-def tell(found: Mapping[str, Any], console: Console) -> None:
-    """Print what ``inputs.json`` holds, in the first metric of each task."""
-    metrics = {name: task["metric"] for name, task in found["tasks"].items()}
-    less = f" of {found['of']}" if found["rows"] < found["of"] else ""
-    console.say("", f"{found['rows']}{less} rows of the {found['split']} split")
-    if found["subsets"]:
-        _show(console, "with these inputs alone", metrics, _subsets(found, metrics))
-        _show(console, "what each contributes (Shapley; above 0: it helps)", metrics, _contributions(found, metrics))
+def print_contributions(report: Mapping[str, Any], console: Console) -> None:
+    """Print the content of ``inputs.json``, in the first metric of each task.
+
+    Args:
+        report: the content of the file.
+        console: that prints.
+    """
+    metrics = {name: task["metric"] for name, task in report["tasks"].items()}
+    total = f" of {report['of']}" if report["rows"] < report["of"] else ""
+    console.say("", f"{report['rows']}{total} rows of the {report['split']} split")
+    if report["subsets"]:
+        _print_by_task(console, "scores with these inputs only", metrics, _subset_rows(report, metrics))
+        title = "contribution of each input (Shapley value; above 0: it helps)"
+        _print_by_task(console, title, metrics, _contribution_rows(report, metrics))
     for name, metric in metrics.items():
-        head = [f"{rate:.0%}" for rate in found["rates"]]
-        rows = [(curve, [_number(scores[name][metric]) for scores in one["scores"]] +
-                 [_number(one["areas"].get(name))]) for curve, one in found["curves"].items()]  # fmt: skip
-        title = f"{name}: {metric} with inputs absent, or one corrupted: another row's, in a share of the rows;\n"
-        _table(console, title + "area: the mean of what is left of it over chance", [*head, "area"], rows)
-    if found["additive"]:
-        rows = [(f"{name} {metrics[name]}", _additive(one, metrics[name]))
-                for name, one in found["additive"]["tasks"].items()]  # fmt: skip
-        title = "what is lost where inputs only add up (EMAP)"
-        _table(console, title, ["rows", "model", "additive", "difference", "95 % interval"], rows)
-    if found["calibration"]:
-        head = ["ECE", "Brier", "NLL", "temperature", "ECE", "Brier", "NLL"]
-        rows = [(name, _calibration(one)) for name, one in found["calibration"].items()]
-        _table(console, "calibration, then with the temperature that is best on validation", head, rows)
-    for note in found["notes"]:
+        rates = [f"{rate:.0%}" for rate in report["rates"]]
+        rows = [(title, _curve_cells(curve, name, metric)) for title, curve in report["curves"].items()]
+        title = (
+            f"{name}: {metric} with inputs absent, or one input corrupted (taken from another row), by share of rows;\n"
+            "area: mean share of the performance above chance that is retained"
+        )
+        _print_table(console, title, [*rates, "area"], rows)
+    if report["additive"]:
+        tasks = report["additive"]["tasks"].items()
+        rows = [(f"{name} {metrics[name]}", _additive_cells(task, metrics[name])) for name, task in tasks]
+        title = "loss of performance where inputs only add up (EMAP)"
+        _print_table(console, title, ["rows", "model", "additive", "difference", "95 % interval"], rows)
+    if report["calibration"]:
+        measures = ["ECE", "Brier", "NLL"]
+        rows = [(name, _calibration_cells(task)) for name, task in report["calibration"].items()]
+        title = "calibration, without and with the temperature that is best on validation"
+        _print_table(console, title, [*measures, "temperature", *measures], rows)
+    for note in report["notes"]:
         console.say(f"note: {note}")
 
 
-def _subsets(found: Mapping[str, Any], metrics: Mapping[str, str]) -> list[tuple[str, Cells]]:
-    count, few = len(found["inputs"]), len(found["subsets"]) <= MOST
-    shown = [one for one in found["subsets"] if few or len(one["inputs"]) in (0, 1, count - 1, count)]
+def _subset_rows(report: Mapping[str, Any], metrics: Mapping[str, str]) -> list[tuple[str, Cells]]:
+    count, all_shown = len(report["inputs"]), len(report["subsets"]) <= MAX_SUBSETS
     rows = []
-    for one in shown:
-        own = one["inputs"]
-        label = "no input (constant)" if not own else "all inputs" if len(own) == count else ", ".join(own)
-        rows.append((label, [_number(one["scores"][name][metric]) for name, metric in metrics.items()]))
+    for subset in report["subsets"]:
+        inputs = subset["inputs"]
+        if all_shown or len(inputs) in (0, 1, count - 1, count):
+            label = "no input (constant)" if not inputs else "all inputs" if len(inputs) == count else ", ".join(inputs)
+            rows.append((label, [_number(subset["scores"][name][metric]) for name, metric in metrics.items()]))
     return rows
 
 
-def _contributions(found: Mapping[str, Any], metrics: Mapping[str, str]) -> list[tuple[str, Cells]]:
-    values = {name: found["contributions"][name][metric] for name, metric in metrics.items()}
-    rows = [(one, [_signed(values[name][one]) for name in metrics]) for one in found["inputs"]]
+def _contribution_rows(report: Mapping[str, Any], metrics: Mapping[str, str]) -> list[tuple[str, Cells]]:
+    values = {name: report["contributions"][name][metric] for name, metric in metrics.items()}
+    rows = [(key, [_signed(values[name][key]) for name in metrics]) for key in report["inputs"]]
     return [*rows, ("all inputs over none", [_signed(math.fsum(values[name].values())) for name in metrics])]
 
 
-def _additive(one: Mapping[str, Any], metric: str) -> Cells:
-    told = one["difference"]
-    interval = f"{_signed(told['low'])} to {_signed(told['high'])}"
-    scores = [_number(one[which][metric]) for which in ("model", "additive")]
-    return [str(one["rows"]), *scores, _signed(told["difference"]), interval]
+def _curve_cells(curve: Mapping[str, Any], name: str, metric: str) -> Cells:
+    return [*(_number(scores[name][metric]) for scores in curve["scores"]), _number(curve["areas"].get(name))]
 
 
-def _calibration(one: Mapping[str, Any]) -> Cells:
-    before = [_number(one["before"][name]) for name in ("ece", "brier", "nll")]
-    if "after" not in one:
+def _additive_cells(task: Mapping[str, Any], metric: str) -> Cells:
+    difference = task["difference"]
+    interval = f"{_signed(difference['low'])} to {_signed(difference['high'])}"
+    scores = [_number(task[model][metric]) for model in ("model", "additive")]
+    return [str(task["rows"]), *scores, _signed(difference["difference"]), interval]
+
+
+def _calibration_cells(task: Mapping[str, Any]) -> Cells:
+    before = [_number(task["before"][measure]) for measure in CALIBRATION]
+    if "after" not in task:
         return [*before, "", "", "", ""]
-    limit = " (at its bound)" if one.get("at_bound") else ""
-    after = [_number(one["after"][name]) for name in ("ece", "brier", "nll")]
-    return [*before, f"{one['temperature']:.4g}{limit}", *after]
+    limit = " (at its bound)" if task.get("at_bound") else ""
+    after = [_number(task["after"][measure]) for measure in CALIBRATION]
+    return [*before, f"{task['temperature']:.4g}{limit}", *after]
 
 
-def _show(console: Console, title: str, metrics: Mapping[str, str], rows: Sequence[tuple[str, Cells]]) -> None:
-    _table(console, title, [f"{name}\n{metric}" for name, metric in metrics.items()], rows)
+def _print_by_task(console: Console, title: str, metrics: Mapping[str, str], rows: Sequence[tuple[str, Cells]]) -> None:
+    _print_table(console, title, [f"{name}\n{metric}" for name, metric in metrics.items()], rows)
 
 
-def _table(console: Console, title: str, head: Sequence[str], rows: Sequence[tuple[str, Cells]]) -> None:
+def _print_table(console: Console, title: str, head: Sequence[str], rows: Sequence[tuple[str, Cells]]) -> None:
     table = Table(box=None, header_style="bold")
     table.add_column("", vertical="bottom")
-    for one in head:
-        table.add_column(Text(one), justify="right", no_wrap=True)
+    for column in head:
+        table.add_column(Text(column), justify="right", no_wrap=True)
     for label, cells in rows:
         table.add_row(Text(label), *map(Text, cells))
     console.rich.print("", Text(title, style="bold"), table, sep="\n")
@@ -93,5 +107,5 @@ def _signed(value: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    """With four significant digits, zeros at the end included, so that columns line up."""
+    """Four significant digits, zeros at the end included, so that columns line up."""
     return "" if value is None else f"{round(value, 12) + 0.0:#.4g}".rstrip(".")
