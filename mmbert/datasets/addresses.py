@@ -1,4 +1,4 @@
-"""United States addresses whose words were tagged by hand (usaddress)."""
+"""Addresses in the United States with hand-tagged words (usaddress)."""
 
 import re
 from collections import Counter
@@ -18,12 +18,16 @@ from mmbert.io.download import Package, fetch, open_member
 class Addresses(Builder):
     """1,513 addresses in the United States, each word with one of 29 tags such as ``StreetName`` and ``ZipCode``.
 
-    For tagging: the text is the list of words, the label the list of their tags. Addresses that differ only in case and
-    punctuation stay in one split. ``minimum_count`` is how many words a tag needs: those of a rarer one have no label
-    (some tags stand on one or two words, which a split may put on its test side only).
+    For tagging: the text is the list of words, the label is the list of their tags. Addresses that differ only in case
+    and punctuation are in one split. The data are ``training/labeled.xml`` of the usaddress sdist, which is read, not
+    installed.
 
-    Source: DataMade, usaddress (https://github.com/datamade/usaddress), ``training/labeled.xml``; from its sdist, which
-    is read, not installed.
+    Args:
+        minimum_count: words that a tag needs; words with a rarer tag have no label. (Some tags have one or two words,
+            which may all be in the test split.)
+
+    Reference:
+        DataMade, usaddress, https://github.com/datamade/usaddress
     """
 
     version: ClassVar[str] = "1"
@@ -47,7 +51,15 @@ class Addresses(Builder):
 
 
 def read_addresses(archive: Path, *, minimum_count: int = 1) -> pd.DataFrame:
-    """The tagged addresses, from an sdist that holds ``training/labeled.xml``."""
+    """Read the tagged addresses.
+
+    Args:
+        archive: an sdist with ``training/labeled.xml``.
+        minimum_count: words that a tag needs.
+
+    Raises:
+        IntegrityError: where the file is missing or not valid XML.
+    """
     member = f"{archive.name.removesuffix('.tar.gz')}/training/labeled.xml"
     try:
         collection = ElementTree.parse(open_member(archive, member)).getroot()

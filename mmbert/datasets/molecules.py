@@ -1,4 +1,4 @@
-"""Molecules with names, structure, descriptors and measured properties, from the tables of ``chemicals`` and RDKit."""
+"""Molecules with names, structure, descriptors and measured properties, from ``chemicals`` and RDKit."""
 
 import gzip
 import math
@@ -14,7 +14,7 @@ from mmbert.errors import IntegrityError
 from mmbert.io.download import Package, archive_members, fetch
 from mmbert.types import sample_id
 
-IDENTIFIERS = (  # later files complete and correct earlier ones
+IDENTIFIERS = (  # later files correct and extend earlier ones
     "Identifiers/chemical identifiers pubchem large.tsv",
     "Identifiers/chemical identifiers pubchem small.tsv",
     "Identifiers/chemical identifiers example user db.tsv",
@@ -27,7 +27,7 @@ TARGETS = {
     "boiling_point": "Phase Change/Yaws Boiling Points.tsv",
     "logp": "Environment/Syrres logP data.csv.gz",
 }
-INVENTORIES = {  # name -> table, and the code of its lines in the table's second column, where it tells two lists apart
+INVENTORIES = {  # name -> table, and where it has two lists, the code of this one in the second column
     "EINECS": ("Law/EINECS 2015-03.csv.gz", None),
     "DSL": ("Law/Canada Feb 11 2015 - DSL.csv.gz", "0"),
     "NDSL": ("Law/Canada Feb 11 2015 - DSL.csv.gz", "1"),
@@ -38,8 +38,8 @@ INVENTORIES = {  # name -> table, and the code of its lines in the table's secon
 }
 HEAT_CAPACITY = "Heat Capacity/TRC Thermodynamics of Organic Compounds in the Gas State.tsv"
 GRID = tuple(range(300, 1001, 50))  # K
-HOTTEST = 1000.0  # K; of what boils above, only elements and salts are right
-# RDKit's names; finite for every molecule here, under 2 ms for all of them
+MAX_BOILING_POINT = 1000.0  # K; higher values are right for elements and salts only
+# names of RDKit; finite for every molecule here, under 2 ms for all of them
 DESCRIPTORS = (  # noqa: SIM905, in a list each would take a line
     "MolWt HeavyAtomCount NumValenceElectrons NumRadicalElectrons FormalCharge TPSA LabuteASA MolLogP MolMR NumHDonors "
     "NumHAcceptors NHOHCount NOCount NumHeteroatoms NumRotatableBonds NumAmideBonds FractionCSP3 RingCount "
@@ -54,18 +54,22 @@ Tables = dict[str, list[list[str]]]
 class Molecules(Builder):
     """Up to 19,764 molecules: melting point, boiling point, logP and chemical inventories.
 
-    ``labelled`` keeps those with that property, or with at least one of several ("any": of all three); ``rows`` takes
-    at most so many, always the same ones, a smaller set being part of a larger. Molecules of one group stay in one
-    split: "skeleton" is the first block of the InChIKey (stereo-isomers share it), "scaffold" the Bemis-Murcko
-    scaffold, a harder split (a molecule without rings has none: its skeleton stands in).
+    Left out are vapour pressures, which determine the boiling point; three structures that RDKit does not accept; and
+    boiling points above 1,000 K or below the melting point. An IUPAC name describes the structure; ``common_name`` is a
+    text that mostly does not.
 
-    Kept out: vapour pressure, which gives the boiling point away. Left out: three structures that RDKit refuses;
-    boiling points above 1,000 K or not above the melting point. An IUPAC name spells the structure out: take the
-    column ``common_name`` for a text that does not (mostly).
+    The data are in the wheel of chemicals, which is read, not installed: PubChem (names, structures), Open Notebook
+    (melting), Yaws (boiling), Syracuse Research (logP), Kabo and Roganov (heat capacity). Descriptors are RDKit's.
 
-    Source: C. Bell et al., chemicals (https://github.com/CalebBell/chemicals), from its wheel, which is read, not
-    installed: PubChem (names, structures), Open Notebook (melting), Yaws (boiling), Syracuse Research (logP), Kabo and
-    Roganov (heat capacity). Descriptors: RDKit.
+    Args:
+        rows: the largest number of molecules; a smaller set is always part of a larger one. None takes all.
+        labelled: keeps molecules with this property, or with at least one of several; "any": of all three.
+        group_by: molecules of one group are in one split. "skeleton" is the first block of the InChIKey, which
+            stereo-isomers share; "scaffold" is the Bemis-Murcko scaffold, a harder split (for molecules without rings
+            it is the skeleton).
+
+    Reference:
+        C. Bell et al., chemicals, https://github.com/CalebBell/chemicals
     """
 
     version: ClassVar[str] = "1"
@@ -84,8 +88,8 @@ class Molecules(Builder):
         "melting_point": "in K",
         "boiling_point": "in K, at 1 atm",
         "logp": "log10 of the octanol-water partition coefficient",
-        "inventories": "the lists of chemicals on which it stands: EINECS, DSL, NDSL, TSCA, SPIN, CDR, HPV",
-        "group": "what never straddles two splits",
+        "inventories": "the inventories of chemicals that list it: EINECS, DSL, NDSL, TSCA, SPIN, CDR, HPV",
+        "group": "its skeleton or scaffold; all molecules of a group are in one split",
     }
 
     def __init__(
@@ -96,40 +100,58 @@ class Molecules(Builder):
         group_by: Literal["skeleton", "scaffold"] = "skeleton",
     ):
         self.rows = rows
-        chosen = get_args(Target) if labelled == "any" else [labelled] if isinstance(labelled, str) else labelled
-        self.labelled = sorted(set(chosen))
+        targets = get_args(Target) if labelled == "any" else [labelled] if isinstance(labelled, str) else labelled
+        self.labelled = sorted(set(targets))
         self.group_by = group_by
 
     def build(self, folder: Path, progress: Callable[[float], None]) -> pd.DataFrame:
         tables = read_tables(fetch(self.package))
-        return join(tables, progress, rows=self.rows, labelled=self.labelled, group_by=self.group_by)
+        return join_tables(tables, progress, rows=self.rows, labelled=self.labelled, group_by=self.group_by)
 
 
 def read_tables(archive: Path) -> Tables:
-    """The tables used, by their path in the package: rows of cells, headers included."""
-    wanted = {*IDENTIFIERS, *TARGETS.values(), *(name for name, _ in INVENTORIES.values()), HEAT_CAPACITY}
+    """Read the tables that are used.
+
+    Args:
+        archive: the wheel of chemicals.
+
+    Returns:
+        Path in the package -> rows of cells, with the header.
+
+    Raises:
+        IntegrityError: where a table is missing.
+    """
+    paths = {*IDENTIFIERS, *TARGETS.values(), *(name for name, _ in INVENTORIES.values()), HEAT_CAPACITY}
     tables = {}
     for name, read in archive_members(archive):
         path = name.removeprefix("chemicals/")
-        if path in wanted:
+        if path in paths:
             contents = gzip.decompress(read()) if path.endswith(".gz") else read()
             tables[path] = [line.split("\t") for line in contents.decode().splitlines()]
-    if lacking := sorted(wanted - set(tables)):
-        raise IntegrityError(f"{archive} has no table '{lacking[0]}'")
+    if missing := sorted(paths - set(tables)):
+        raise IntegrityError(f"{archive} has no table '{missing[0]}'")
     return tables
 
 
-def join(
+def join_tables(
     tables: Tables, progress: Callable[[float], None], *, rows: int | None, labelled: Sequence[str], group_by: str
 ) -> pd.DataFrame:
-    """One row a molecule that has a structure, in an order that depends on the CAS numbers only."""
+    """Join the tables into one row for each molecule with a structure, in an order that depends on CAS numbers only.
+
+    Args:
+        tables: what ``read_tables`` returns.
+        progress: called with the fraction that is done.
+        rows: the largest number of molecules.
+        labelled: targets; each molecule has at least one of them.
+        group_by: "skeleton" or "scaffold".
+    """
     from rdkit import Chem, rdBase
 
     targets = {name: {cas: float(cells[-1]) for cas, cells in _lines(tables[path])} for name, path in TARGETS.items()}
     targets["boiling_point"] = {
         cas: kelvin
         for cas, kelvin in targets["boiling_point"].items()
-        if targets["melting_point"].get(cas, 0.0) < kelvin <= HOTTEST
+        if targets["melting_point"].get(cas, 0.0) < kelvin <= MAX_BOILING_POINT
     }
     inventories = {
         name: {cas for cas, cells in _lines(tables[path]) if code is None or cells[1] == code}
@@ -137,12 +159,12 @@ def join(
     }
     curves = dict(_lines(tables[HEAT_CAPACITY]))
     identifiers = {cas: cells for path in IDENTIFIERS for cas, cells in _lines(tables[path], 1) if cells[4]}
-    chosen = [cas for cas in identifiers if any(cas in targets[name] for name in labelled)]
-    chosen.sort(key=lambda cas: sample_id("which molecules", cas))
-    found = []
+    numbers = [cas for cas in identifiers if any(cas in targets[name] for name in labelled)]
+    numbers.sort(key=lambda cas: sample_id("which molecules", cas))
+    molecules = []
     with rdBase.BlockLogs():
-        for cas in chosen:
-            if len(found) == rows:
+        for cas in numbers:
+            if len(molecules) == rows:
                 break
             cells = identifiers[cas]
             molecule = Chem.MolFromSmiles(cells[4])
@@ -152,7 +174,7 @@ def join(
                 "id": cas,
                 **_names(cas, cells[7], cells[8] if len(cells) > 8 else ""),
                 "structure": cells[4],
-                "descriptors": descriptors(molecule),
+                "descriptors": compute_descriptors(molecule),
                 "inventories": [name for name, listed in inventories.items() if cas in listed],
                 "group": cells[6].partition("-")[0],
                 **{name: values[cas] for name, values in targets.items() if cas in values},
@@ -161,14 +183,14 @@ def join(
                 row["heat_capacity"] = curve
             if group_by == "scaffold":
                 row["group"] = _scaffold(molecule) or row["group"]
-            found.append(row)
-            progress(len(found) / min(rows or len(chosen), len(chosen)))
+            molecules.append(row)
+            progress(len(molecules) / min(rows or len(numbers), len(numbers)))
     progress(1.0)
-    return pd.DataFrame(found, columns=list(Molecules.columns))
+    return pd.DataFrame(molecules, columns=list(Molecules.columns))
 
 
-def descriptors(molecule: Any) -> dict[str, float]:
-    """The ``DESCRIPTORS`` of an RDKit molecule."""
+def compute_descriptors(molecule: Any) -> dict[str, float]:
+    """The values of ``DESCRIPTORS`` for an RDKit molecule."""
     from rdkit import Chem
     from rdkit.Chem import Descriptors
 
@@ -176,16 +198,21 @@ def descriptors(molecule: Any) -> dict[str, float]:
     return {name: float((functions.get(name) or getattr(Descriptors, name))(molecule)) for name in DESCRIPTORS}
 
 
-def heat_capacity(
-    kelvin: float, a0: float, a1: float, a2: float, a3: float, a4: float, a5: float, a6: float, a7: float
-) -> float:
+def heat_capacity(kelvin: float, constants: Sequence[float]) -> float:
     """Ideal-gas heat capacity in J/(mol K).
 
-    Source: Kabo and Roganov, Thermodynamics of Organic Compounds in the Gas State, volume II, 1994.
+    Args:
+        kelvin: the temperature.
+        constants: the eight constants a0 to a7 of the substance.
 
-    >>> round(heat_capacity(300, 4.0, 7.65e5, 720.0, 3.565, -0.052, -1.55e6, 52.0, 201.0), 6)
-    42.065271
+    Reference:
+        Kabo and Roganov, Thermodynamics of Organic Compounds in the Gas State, volume II, 1994.
+
+    Example:
+        >>> round(heat_capacity(300, [4.0, 7.65e5, 720.0, 3.565, -0.052, -1.55e6, 52.0, 201.0]), 6)
+        42.065271
     """
+    a0, a1, a2, a3, a4, a5, a6, a7 = constants
     low = a0 + a1 / kelvin**2 * math.exp(-a2 / kelvin)
     if kelvin <= a7:
         return 8.31446261815324 * low
@@ -194,7 +221,7 @@ def heat_capacity(
 
 
 def _lines(table: list[list[str]], column: int = 0) -> Iterator[tuple[str, list[str]]]:
-    """The lines of a table that have a CAS number, which some tables write without its two hyphens."""
+    """Pairs (CAS number, cells) of a table; some tables write the number without its two hyphens."""
     for cells in table:
         number = cells[column]
         if number[:1].isdigit():
@@ -203,15 +230,15 @@ def _lines(table: list[list[str]], column: int = 0) -> Iterator[tuple[str, list[
 
 def _names(cas: str, iupac: str, common: str) -> dict[str, str]:
     names = {"common_name": common if common != cas else "", "iupac_name": iupac if iupac != cas else ""}
-    both = dict.fromkeys(name for name in names.values() if name)  # in this order, once each
+    both = dict.fromkeys(name for name in names.values() if name)  # in this order, without repetition
     return {name: text for name, text in {**names, "names": "; ".join(both)}.items() if text}
 
 
 def _curve(cells: list[str]) -> list[list[float]]:
     """The heat capacity on the grid, as [temperature][1]; empty where the fit does not cover the grid."""
     low, high, *constants = (float(cell) for cell in cells[2:12])
-    covered = low <= GRID[0] and high >= GRID[-1]
-    return [[heat_capacity(kelvin, *constants)] for kelvin in GRID] if covered else []
+    is_covered = low <= GRID[0] and high >= GRID[-1]
+    return [[heat_capacity(kelvin, constants)] for kelvin in GRID] if is_covered else []
 
 
 def _scaffold(molecule: Any) -> str:

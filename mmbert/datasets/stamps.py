@@ -1,4 +1,4 @@
-"""Tux Paint's stamps: drawings and photographs with a caption in 77 languages, some of them spoken."""
+"""The stamps of Tux Paint: drawings and photographs with captions in 77 languages, some of them read aloud."""
 
 import io
 import re
@@ -21,21 +21,26 @@ LANGUAGES = (  # noqa: SIM905, in a list each would take a line
     "sr_latin sv sw ta th tr uk vec vi zh_CN zh_TW zu"
 ).split()
 FOLDER = "usr/share/tuxpaint/stamps/"
-FILES_TO_READ = 10_401  # in the pinned package; for the progress shown, nothing else
-FEWEST = 20  # stamps with a bitmap that a category needs to be a class
+FILES_TO_READ = 10_401  # in the pinned package; used for the progress bar only
+MIN_STAMPS = 20  # stamps with an image that a category needs to be a class
 
 
 class Stamps(Builder):
-    """Images with captions in 77 languages and a human voice: 8 categories, retrieval across languages.
+    """Images with captions in 77 languages and a human voice: 8 categories, or retrieval across languages.
 
-    ``text`` is the English caption, ``text_fr`` ... the others; ``speech`` is the caption read aloud in one language
-    (about one speaker a language, so that the voice gives the language away: do not report language identification).
-    ``category`` is the outermost folder, where at least 20 of its stamps have a bitmap, and absent elsewhere. Larger
-    images are reduced to ``side`` pixels on the longer side. ``vectors`` also takes the stamps drawn as SVG only: they
-    have no ``image``. Stamps of one English caption stay in one split.
+    ``text`` is the English caption, ``text_fr`` and others are translations, ``speech`` is the caption read aloud.
+    There is about one speaker a language, so do not report language identification. ``category`` is the outermost
+    folder; it is absent where fewer than 20 stamps of the folder have an image. Stamps with the same English caption
+    are in one split. The data come from Debian's ``tuxpaint-stamps-default``. GPL-2: do not redistribute. ``build``
+    raises ``RecipeError`` on a language without recordings.
 
-    Source: Tux Paint (https://tuxpaint.org), from Debian's ``tuxpaint-stamps-default``. GPL-2: do not redistribute.
-    Raises ``RecipeError`` on a language in which nobody speaks, with those in which somebody does.
+    Args:
+        speech: the language of the recordings.
+        side: larger images are shrunk to so many pixels on the longer side.
+        vectors: whether to include stamps that exist as SVG only, without ``image``.
+
+    Reference:
+        Tux Paint, https://tuxpaint.org
     """
 
     version: ClassVar[str] = "1"
@@ -69,27 +74,44 @@ class Stamps(Builder):
 def read_stamps(
     archive: Path, folder: Path, progress: Callable[[float], None], *, speech: str, side: int, vectors: bool
 ) -> pd.DataFrame:
-    """The stamps of a Debian package; images and clips are written below ``folder``."""
+    """Read the stamps, and write images and recordings.
+
+    Args:
+        archive: the Debian package.
+        folder: images and recordings are written into it.
+        progress: called with the fraction that is done.
+        speech: the language of the recordings.
+        side: the longest side of an image in pixels.
+        vectors: whether to include stamps without an image.
+
+    Raises:
+        RecipeError: on a language without recordings, with the nearest one.
+    """
     captions, images, clips = _collect(archive, progress, speech)
-    seen = Counter(_top(stem) for stem in captions if stem in images)
+    counts = Counter(_top_folder(stem) for stem in captions if stem in images)
     rows = []
     for stem, caption in sorted(captions.items()):
         if stem not in images and not vectors:
             continue
-        row: dict[str, str | None] = {"id": stem, **_texts(caption)}
+        row: dict[str, str | None] = {"id": stem, **_parse_caption(caption)}
         if stem in images:
-            row["image"] = _write(folder, f"{stem}.png", reduced(images[stem], side))
+            row["image"] = _write(folder, f"{stem}.png", shrink_png(images[stem], side))
         if stem in clips:
             row["speech"] = _write(folder, f"{stem}_{speech}.ogg", clips[stem])
-        if seen[_top(stem)] >= FEWEST:
-            row["category"] = _top(stem)
+        if counts[_top_folder(stem)] >= MIN_STAMPS:
+            row["category"] = _top_folder(stem)
         rows.append(row)
     progress(1.0)
     return pd.DataFrame(rows, columns=list(Stamps.columns))
 
 
-def reduced(image: bytes, side: int) -> bytes:
-    """A PNG of at most ``side`` pixels a side, as it was where it is no larger; transparency is kept."""
+def shrink_png(image: bytes, side: int) -> bytes:
+    """Shrink a PNG image; transparency is kept.
+
+    Args:
+        image: the bytes of the file.
+        side: the longest side of the result in pixels; a smaller image is not changed.
+    """
     from PIL import Image
 
     picture = Image.open(io.BytesIO(image))
@@ -105,7 +127,7 @@ def reduced(image: bytes, side: int) -> bytes:
 def _collect(
     archive: Path, progress: Callable[[float], None], speech: str
 ) -> tuple[dict[str, str], dict[str, bytes], dict[str, bytes]]:
-    captions, images, clips, spoken = {}, {}, {}, set()
+    captions, images, clips, languages = {}, {}, {}, set()
     for number, (name, read) in enumerate(archive_members(archive)):
         progress(min(0.9, 0.9 * number / FILES_TO_READ))
         stem = name.removeprefix(FOLDER).rpartition(".")[0]
@@ -117,26 +139,26 @@ def _collect(
             images[stem] = read()
         elif voice := re.fullmatch(r"(.+)_desc(?:_([A-Za-z]+))?\.ogg", name.removeprefix(FOLDER)):
             language = voice[2] or "en"
-            spoken.add(language)
+            languages.add(language)
             if language == speech:
                 clips[voice[1]] = read()
-    if speech not in spoken:
-        raise RecipeError(f"no stamp is spoken in '{speech}'. {nearest(speech, spoken)}")
+    if speech not in languages:
+        raise RecipeError(f"no stamp is read aloud in '{speech}'. {nearest(speech, languages)}")
     return captions, images, clips
 
 
-def _texts(caption: str) -> dict[str, str | None]:
-    """The columns of a caption file: a line in English, then lines such as ``fr.utf8=Une grenouille.``"""
-    english, *others = caption.splitlines()
+def _parse_caption(caption: str) -> dict[str, str | None]:
+    """The columns of a caption file, which has a line in English and then lines such as ``fr.utf8=Une grenouille``."""
+    english, *translations = caption.splitlines()
     texts: dict[str, str | None] = {"text": english.strip() or None}
-    for line in others:
+    for line in translations:
         language, equals, text = line.partition("=")
         if equals and text.strip():
             texts[f"text_{language.removesuffix('.utf8').replace('@', '_')}"] = text.strip()
     return texts
 
 
-def _top(stem: str) -> str:
+def _top_folder(stem: str) -> str:
     return stem.partition("/")[0]
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mmbert.datasets import hanzi
-from mmbert.datasets.hanzi import Hanzi, decomposed, pen, read_characters, read_decompositions
+from mmbert.datasets.hanzi import Hanzi, decompose, read_characters, read_decompositions, resample_strokes
 from mmbert.datasets.unihan import FILES
 from mmbert.errors import IntegrityError
 
@@ -120,19 +120,19 @@ def test_form_tells_the_script(archives, tmp_path):
 
 
 def test_the_pen_moves_evenly_and_lifts_at_the_end_of_a_stroke():
-    way, length = pen([[[0, 0], [30, 40], [30, 190]], [[5, 5], [6, 5]]])
+    way, length = resample_strokes([[[0, 0], [30, 40], [30, 190]], [[5, 5], [6, 5]]])
     steps = np.array(way)
     assert steps[:, 2].tolist() == [1, 1, 1, 1, 0, 1, 0]
     assert steps[[0, 4, 5, 6], :2].tolist() == [[0, 0], [30, 190], [5, 5], [6, 5]]
     assert steps[1:5, 1].tolist() == [40, 90, 140, 190]
     assert length == pytest.approx(201 / 1024)
     assert all(math.isfinite(value) for value in steps.ravel())
-    assert pen([[[7, 7], [7, 7]]]) == ([[7, 7, 1], [7, 7, 0]], 0.0)  # a dot
+    assert resample_strokes([[[7, 7], [7, 7]]]) == ([[7, 7, 1], [7, 7, 0]], 0.0)  # a dot
 
 
 def test_a_graph_is_the_tree_of_parts():
     trees = {"1": ("a", ["2", "x"]), "2": ("d", ["3", "x"]), "3": ("s", ["4"]), "4": ("w", ["5"])}
-    graphs = decomposed(["1", "2", "x"], trees)
+    graphs = decompose(["1", "2", "x"], trees)
     assert set(graphs) == {"1", "2"}  # x has no parts
     assert graphs["1"] == {
         "nodes": [["", "a", "0"], ["rare", "d", "1"], ["x", "", "1"], ["3", "s", "2"], ["x", "", "2"], ["4", "w", "3"]],

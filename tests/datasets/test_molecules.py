@@ -15,7 +15,7 @@ from mmbert.datasets.molecules import (
     TARGETS,
     Molecules,
     heat_capacity,
-    join,
+    join_tables,
     read_tables,
 )
 from mmbert.errors import IntegrityError
@@ -64,7 +64,7 @@ def molecules(
     group_by="skeleton",
     progress=lambda done: None,
 ):
-    frame = join(tables, progress, rows=rows, labelled=labelled, group_by=group_by)
+    frame = join_tables(tables, progress, rows=rows, labelled=labelled, group_by=group_by)
     assert list(frame.columns) == list(Molecules.columns)
     return frame.set_index("id")
 
@@ -150,7 +150,7 @@ def test_heat_capacity_is_given_where_the_fit_covers_the_grid(tables):
 
 
 def test_heat_capacity_at_low_temperature_is_the_constant_term():
-    assert heat_capacity(1e-3, 4.0, 7.65e5, 720.0, 3.565, -0.052, -1.55e6, 52.0, 201.0) == pytest.approx(
+    assert heat_capacity(1e-3, [4.0, 7.65e5, 720.0, 3.565, -0.052, -1.55e6, 52.0, 201.0]) == pytest.approx(
         4 * 8.31446261815324
     )
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mmbert.datasets import programs
-from mmbert.datasets.programs import Programs, dependencies, read_packages, read_programs
+from mmbert.datasets.programs import Programs, build_graphs, read_packages, read_programs
 from mmbert.errors import DataError, IntegrityError
 from mmbert.io.download import Package
 
@@ -61,7 +61,7 @@ Section: games
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    monkeypatch.setattr(programs, "FEWEST", 1)
+    monkeypatch.setattr(programs, "MIN_SOURCES", 1)
     monkeypatch.setattr(programs, "SECTION_ROWS", 2)
     path = tmp_path / "bookworm-1.packages"
     path.write_text(PACKAGES)
@@ -125,22 +125,22 @@ def test_sections_and_tags_of_packages_are_in_no_input(archive):
 
 
 def test_names_that_few_sources_need_are_rare(monkeypatch):
-    monkeypatch.setattr(programs, "FEWEST", 2)
+    monkeypatch.setattr(programs, "MIN_SOURCES", 2)
     needs = {"a": [("libx1", "depends"), ("only-a", "depends")], "b": [("libx1", "depends"), ("libx2", "suggests")]}
     firm = {"libx1": [("libx2", "depends"), ("deep", "depends")]}
     sources = {"a": "a", "b": "b"}
-    graphs = dependencies(["a", "b"], needs, firm, sources)
+    graphs = build_graphs(["a", "b"], needs, firm, sources)
     assert graphs["a"]["nodes"] == [["", "", "0"], ["libx1", "libx", "1"], ["rare", "rare", "1"],
                                     ["libx2", "libx", "2"], ["deep", "deep", "2"]]  # fmt: skip
-    one_source = dependencies(["a", "b"], needs, firm, {"a": "s", "b": "s"})
+    one_source = build_graphs(["a", "b"], needs, firm, {"a": "s", "b": "s"})
     assert one_source["a"]["nodes"] == [["", "", "0"], ["rare", "rare", "1"], ["rare", "rare", "1"]]
 
 
 def test_a_graph_keeps_the_nearest_nodes(monkeypatch):
-    monkeypatch.setattr(programs, "MOST", 3)
-    monkeypatch.setattr(programs, "FEWEST", 1)
+    monkeypatch.setattr(programs, "MAX_NODES", 3)
+    monkeypatch.setattr(programs, "MIN_SOURCES", 1)
     needs = {"a": [(name, "depends") for name in ("one", "two", "three")]}
-    graph = dependencies(["a"], needs, {"one": [("two", "depends")]}, {"a": "a"})["a"]
+    graph = build_graphs(["a"], needs, {"one": [("two", "depends")]}, {"a": "a"})["a"]
     assert [node[0] for node in graph["nodes"]] == ["", "one", "two"]
     assert graph["edges"] == [[0, 1], [0, 2], [1, 2]]
 
@@ -191,7 +191,7 @@ def test_an_archive_that_has_moved_is_told_with_the_way_out(monkeypatch, tmp_pat
         raise DataError("expected sha256 1, found 2")
 
     monkeypatch.setattr(programs, "fetch", moved)
-    with pytest.raises(DataError, match=r"found 2\nWith 'sha256: null'"):
+    with pytest.raises(DataError, match=r"found 2\n'sha256: null' takes"):
         Programs().build(tmp_path, lambda done: None)
 
 

@@ -7,7 +7,7 @@ import tarfile
 import pytest
 from PIL import Image
 
-from mmbert.datasets.stamps import FEWEST, LANGUAGES, Stamps, read_stamps, reduced
+from mmbert.datasets.stamps import LANGUAGES, MIN_STAMPS, Stamps, read_stamps, shrink_png
 from mmbert.errors import RecipeError
 
 ROOT = "./usr/share/tuxpaint/stamps/"
@@ -33,9 +33,9 @@ def package(tmp_path):
         "space/sun.svg": b"<svg/>",
         "space/sun.txt": b"The sun.",
     }
-    for number in range(FEWEST - 1):
+    for number in range(MIN_STAMPS - 1):
         files |= {f"animals/a{number}.png": png(4, 4), f"animals/a{number}.txt": b"A cat."}
-    for number in range(FEWEST):
+    for number in range(MIN_STAMPS):
         files |= {f"people/p{number}.svg": b"<svg/>", f"people/p{number}.txt": b"A man."}
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as file:
@@ -76,11 +76,11 @@ def test_images_are_reduced_and_lie_below_the_folder(package, tmp_path):
 
 def test_reducing_keeps_small_images_as_they_are_and_transparency():
     small = png(16, 8)
-    assert reduced(small, 16) is small
-    clear = Image.open(io.BytesIO(reduced(png(64, 64, color=(10, 200, 30, 0)), 16)))
+    assert shrink_png(small, 16) is small
+    clear = Image.open(io.BytesIO(shrink_png(png(64, 64, color=(10, 200, 30, 0)), 16)))
     assert clear.mode == "RGBA"
     assert clear.getextrema()[3] == (0, 0)
-    palette = Image.open(io.BytesIO(reduced(png(64, 32, "P", 3), 16)))
+    palette = Image.open(io.BytesIO(shrink_png(png(64, 32, "P", 3), 16)))
     assert palette.size == (16, 8)
 
 
@@ -101,14 +101,14 @@ def test_only_categories_with_enough_bitmaps_are_classes(package, tmp_path):
         frame = stamps(package, tmp_path, vectors=vectors)
         labelled = frame["category"].dropna()
         assert set(labelled) == {"animals"}
-        assert len(labelled) == FEWEST
+        assert len(labelled) == MIN_STAMPS
 
 
 def test_vectors_adds_stamps_without_an_image(package, tmp_path):
     few, many = (stamps(package, tmp_path, vectors=vectors) for vectors in (False, True))
     assert few["image"].notna().all()
     added = many.drop(index=few.index)
-    assert len(added) == FEWEST + 1
+    assert len(added) == MIN_STAMPS + 1
     assert added["image"].isna().all()
     assert added["text"].notna().all()
 

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mmbert.datasets.ucr import UCR, parse, read_problem
+from mmbert.datasets.ucr import UCR, parse_ts, read_problem
 from mmbert.errors import IntegrityError, RecipeError
 from mmbert.io.download import Package, fetch
 
@@ -46,7 +46,9 @@ def test_what_is_written_is_read_back():
     for channels in (1, 3):
         cases = [rng.normal(size=(length, channels)).tolist() for length in (1, 4, 9)]
         cases[1][2][0] = math.nan
-        column, rows = parse([*HEADER, *(written(case, label) for case, label in zip(cases, "aba", strict=True))], "x")
+        column, rows = parse_ts(
+            [*HEADER, *(written(case, label) for case, label in zip(cases, "aba", strict=True))], "x"
+        )
         assert column == "label"
         assert [label for _, label in rows] == ["a", "b", "a"]
         for case, (series, _) in zip(cases, rows, strict=True):
@@ -90,7 +92,7 @@ def test_the_nearest_problem_is_named(archive):
 )
 def test_what_cannot_be_a_labelled_series_is_refused(lines, message):
     with pytest.raises(IntegrityError, match=message):
-        parse(lines, "x")
+        parse_ts(lines, "x")
 
 
 def test_the_builder_reads_the_package_in_the_cache(archive, tmp_path, monkeypatch):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmbert.datasets.unihan import definition, families, final, radical
+from mmbert.datasets.unihan import clean_definition, final_of, group_variants, radical_of
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,11 @@ from mmbert.datasets.unihan import definition, families, final, radical
     ],
 )
 def test_a_definition_does_not_tell_the_radical(text, kept):
-    assert definition(text) == kept
+    assert clean_definition(text) == kept
 
 
 def test_radicals_are_unified_ideographs():
-    assert [radical(number) for number in ("1.0", "85.5", "149'.3", "214.5")] == ["一", "水", "言", "龠"]
+    assert [radical_of(number) for number in ("1.0", "85.5", "149'.3", "214.5")] == ["一", "水", "言", "龠"]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_radicals_are_unified_ideographs():
     ],
 )
 def test_finals_are_sounds_not_spelling(readings, expected):
-    assert " ".join(map(final, readings.split())) == expected
+    assert " ".join(map(final_of, readings.split())) == expected
 
 
 def test_families_join_variants_through_characters_that_are_not_chosen():
@@ -55,10 +55,10 @@ def test_families_join_variants_through_characters_that_are_not_chosen():
         "叱": {"kDefinition": "scold"},
     }
     chosen = ["马", "馬", "亘", "亙", "台", "叱"]
-    found = families(chosen, database)
+    found = group_variants(chosen, database)
     assert set(found) == set(chosen)
     assert found["马"] == found["馬"]
     assert found["亘"] == found["亙"]
     assert found["台"] == found["叱"]  # both are joined to 臺, which is not chosen
     assert len(set(found.values())) == 3
-    assert families(chosen[::-1], dict(reversed(database.items()))) == found
+    assert group_variants(chosen[::-1], dict(reversed(database.items()))) == found
