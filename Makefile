@@ -13,7 +13,7 @@ slow:  ## the slow proofs
 	python -m pytest -m slow
 
 docs:  ## the documentation as a site in site/; needs the extra "docs"; no page may load anything from elsewhere
-	mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 	! grep -rlE '<(script|link|img|iframe)[^>]*(src|href)="?(https?:)?//' --include='*.html' site
 
 wheel:  ## the source distribution and the wheel in dist/
