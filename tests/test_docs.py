@@ -5,6 +5,7 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,6 +15,7 @@ from mmbert.cli.parser import make_parser
 from mmbert.data import SOURCES
 from mmbert.datasets import DATASETS
 from mmbert.fusion import FUSIONS
+from mmbert.recipe.schema import Recipe
 from tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,6 +133,28 @@ def test_options_exist(page):
     assert not named - parser_options() - OTHER_OPTIONS
 
 
+def has_key(model, key):
+    """Whether a section of the recipe, a pydantic model, has a dotted key; X is the name of any entry."""
+    first, _, rest = key.partition(".")
+    if first not in model.model_fields:
+        return False
+    annotation = model.model_fields[first].annotation
+    models = [kind for kind in (annotation, *get_args(annotation)) if hasattr(kind, "model_fields")]
+    return not rest or any(has_key(kind, rest.removeprefix("X.")) for kind in models)
+
+
+@every_page
+def test_recipe_keys_exist(page):
+    _, inline = spans(page.read_text(encoding="utf-8"))
+    sections = "|".join(Recipe.model_fields)
+    named = {match[0] for span in inline if (match := re.match(rf"({sections})(\.\w+)+(?=: |=|$)", span))}
+    assert not [
+        key
+        for key in named
+        if not has_key(Recipe, key) and not key.startswith(("data.", "tasks.")) and ".json" not in key
+    ]
+
+
 @every_page
 def test_make_targets_exist(page):
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -149,6 +173,8 @@ def test_every_page_stands_in_the_navigation_and_in_the_readme():
 
 def test_what_does_not_exist_is_found(capsys):
     assert missing_paths("see `mmbert/nothing.py`, `recipes/*.yaml` and `results/<name>.csv`") == ["mmbert/nothing.py"]
+    assert has_key(Recipe, "inputs.X.missing")
+    assert not has_key(Recipe, "train.nothing")
     assert missing_names("`mmbert.train`, `mmbert.nothing`, `mmbert.types.Tokens`") == ["mmbert.nothing"]
     text = "```\nmmbert train a.yaml --out b\nmmbert train a.yaml --outt b\n```\n`mmbert doctor` `mmbert nothing x`"
     assert [reason for command in commands(text) if (reason := refused(command))] == [
