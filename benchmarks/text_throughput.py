@@ -6,7 +6,7 @@ takes under 25 minutes on two CPU cores. For each kind of text (names of molecul
 arm trains its own model, with AdamW in float32, batches of 32 and the dropout of the checkpoint. Arms take turns:
 ``--repeats`` times ``--steps`` steps each. Real tokens per second are compared within a repeat; figures are medians
 over repeats. The share of the GEMM peak is the operations that real tokens need, divided by those of the fastest
-product of MiniLM's shapes in this run. Batches grouped by length are not random: each holds texts of one length, most of
+product of MiniLM's shapes in this run. Batches grouped by length are not random: each has texts of one length, most of
 them of one kind; the other arms read the same random batches.
 """
 

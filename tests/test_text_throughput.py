@@ -9,9 +9,9 @@ from mmbert.trunk.weights import from_config
 
 
 def counts(seconds, lengths, computed):
-    made = Counts()
-    made.seconds, made.lengths, made.computed, made.losses = seconds, lengths, computed, [1.0, 3.0]
-    return made
+    counts = Counts()
+    counts.seconds, counts.lengths, counts.computed, counts.losses = seconds, lengths, computed, [1.0, 3.0]
+    return counts
 
 
 def small():
@@ -31,20 +31,20 @@ def test_ratios_are_of_real_tokens_a_second_within_a_repeat():
         "mmbert": [counts(1.0, [10, 20], 30), counts(4.0, [10, 20], 30), counts(2.0, [10, 20], 30)],
         "padded": [counts(4.0, [10, 20], 60), counts(16.0, [10, 20], 60), counts(2.0, [10, 20], 60)],
     }
-    found = summarise(runs, peak=flops([10, 20]) / 0.5)
-    assert found["mmbert"]["vs_padded"] == 4
-    assert found["mmbert"]["gemm_share"] == pytest.approx(0.25)
-    assert found["mmbert"]["examples_per_second"] == 1
-    assert found["padded"]["efficiency"] == 0.5
-    assert found["padded"]["loss"] == 2
-    assert json_entry(found) == {
+    figures = summarise(runs, peak=flops([10, 20]) / 0.5)
+    assert figures["mmbert"]["vs_padded"] == 4
+    assert figures["mmbert"]["gemm_share"] == pytest.approx(0.25)
+    assert figures["mmbert"]["examples_per_second"] == 1
+    assert figures["padded"]["efficiency"] == 0.5
+    assert figures["padded"]["loss"] == 2
+    assert json_entry(figures) == {
         "vs_padded": 4, "gemm_share": pytest.approx(0.25), "efficiency_padded": 0.5, "target_vs_padded": 1.74
     }  # fmt: skip
 
 
 def test_every_parameter_is_in_one_group():
     for name, parameter in small().named_parameters():
-        assert sum(wanted(name, parameter) for wanted in (_matrix, _vector, _of_head)) == 1
+        assert sum(selects(name, parameter) for selects in (_matrix, _vector, _of_head)) == 1
 
 
 @pytest.mark.parametrize(("padding", "steps"), [("dynamic", 3), ("grouped", 3)])

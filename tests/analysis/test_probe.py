@@ -62,11 +62,11 @@ class Of(Fusion):
 
     def forward(self, trunk, text, streams):
         nothing = torch.zeros(len(text.mask), dtype=torch.float64)
-        said = [nothing, nothing, nothing]
+        values = [nothing, nothing, nothing]
         for place, name in enumerate(("a", "b", "noise")):
             if name in streams:
-                said[place] = torch.where(streams[name].mask[:, 0], streams[name].values[:, 0, 0], 0.0)
-        logit = self.function(*said)
+                values[place] = torch.where(streams[name].mask[:, 0], streams[name].values[:, 0, 0], 0.0)
+        logit = self.function(*values)
         return Fused(torch.stack([-logit, logit], 1), {"text": text, **streams})
 
 
@@ -78,20 +78,20 @@ class Plain(Classification):
     def forward(self, fused):
         return fused.summary
 
-    def score_predictions(self, predictions, targets):
+    def score(self, predictions, targets):
         probabilities, true = torch.stack(tuple(predictions)), torch.stack([item["target"] for item in targets])
         of_true = probabilities.gather(1, true[:, None])
         hits = probabilities.argmax(1) == true
         return {"accuracy": float(hits.double().mean()), "log_loss": float(-of_true.log().mean())}
 
 
-def probe(function, label, *, inputs=("a", "b", "noise"), seed=0, groups=None):
+def make_probe(function, label, *, inputs=("a", "b", "noise"), seed=0, groups=None):
     """All combinations of bits equally often; ``label`` of the bits is what is true."""
     bits = torch.tensor([[row >> place & 1 for place in range(3)] for row in range(ROWS)])
     columns = dict(zip(("a", "b", "noise"), bits.T, strict=True))
     processor = ClassificationLabel()
     processor.fit([0, 1])
-    target = torch.tensor([label(*one) for one in bits.tolist()])
+    target = torch.tensor([label(*row) for row in bits.tolist()])
     batches = []
     for rows in torch.arange(ROWS).split(64):
         present = {name: Present(torch.arange(len(rows)), {"bit": columns[name][rows]}) for name in inputs}
@@ -102,10 +102,10 @@ def probe(function, label, *, inputs=("a", "b", "noise"), seed=0, groups=None):
     return Probe(model_for_encoded_rows(model), encode_rows(model, batches), groups or {}, seed)
 
 
-def measured(one):
-    found = one.evaluate()
-    said = predict_constant(one, found)
-    return found, said, score_predictions(one, found, said)
+def measured(probe):
+    evaluation = probe.evaluate()
+    constant = predict_constant(probe, evaluation)
+    return evaluation, constant, score_predictions(probe, evaluation, constant)
 
 
 def xor(a, b, noise=None):
@@ -117,15 +117,15 @@ SUM = (lambda a, b, noise: 2 * a + b, lambda a, b, noise: a)
 
 
 def test_of_xor_the_two_inputs_share_what_only_both_have():
-    one = probe(*XOR)
-    found, _, chance = measured(one)
-    values = score_subsets(one, found, chance)
+    probe = make_probe(*XOR)
+    evaluation, _, chance = measured(probe)
+    values = score_subsets(probe, evaluation, chance)
     accuracy = {"".join(sorted(subset)): scores["label"]["accuracy"] for subset, scores in values.items()}
     # a logit of 0 is a guess at the first class
     assert accuracy == {**dict.fromkeys(["", "a", "b", "noise", "anoise", "bnoise"], 0.5), "ab": 1.0, "abnoise": 1.0}
-    worth = shapley_contributions(one, values)["label"]
+    worth = shapley_contributions(probe, values)["label"]
     assert worth["accuracy"] == {"a": 0.25, "b": 0.25, "noise": 0.0}
-    loss = chance["label"]["log_loss"] - found.scores["label"]["log_loss"]
+    loss = chance["label"]["log_loss"] - evaluation.scores["label"]["log_loss"]
     assert worth["log_loss"]["a"] == pytest.approx(loss / 2)  # of an error too, above 0 is better
     assert chance["label"]["log_loss"] == pytest.approx(math.log(2))
 
@@ -133,86 +133,94 @@ def test_of_xor_the_two_inputs_share_what_only_both_have():
 def test_of_xor_the_additive_projection_is_at_chance(monkeypatch):
     monkeypatch.setattr(module, "MAX_PAIRS", ROWS**2)  # all rows, in which bits are even
     monkeypatch.setitem(module.DRAWS, "interval", 100)
-    one = probe(*XOR, inputs=("a", "b"))
-    made = compare_to_additive(one, measured(one)[0], most=ROWS, batch=5000)
-    told = made["tasks"]["label"]
-    assert (made["rows"], told["rows"]) == (ROWS, ROWS)
-    assert told["model"]["accuracy"] == 1
-    assert told["additive"]["log_loss"] == pytest.approx(math.log(2))
-    assert told["additive"]["accuracy"] == pytest.approx(0.5, abs=0.1)  # rounding breaks the ties
-    assert told["difference"]["difference"] == 1 - told["additive"]["accuracy"]
-    assert 0.3 < told["difference"]["low"] <= told["difference"]["difference"] <= told["difference"]["high"]
+    probe = make_probe(*XOR, inputs=("a", "b"))
+    comparison = compare_to_additive(probe, measured(probe)[0], most=ROWS, batch=5000)
+    scores = comparison["tasks"]["label"]
+    assert (comparison["rows"], scores["rows"]) == (ROWS, ROWS)
+    assert scores["model"]["accuracy"] == 1
+    assert scores["additive"]["log_loss"] == pytest.approx(math.log(2))
+    assert scores["additive"]["accuracy"] == pytest.approx(0.5, abs=0.1)  # rounding breaks the ties
+    assert scores["difference"]["difference"] == 1 - scores["additive"]["accuracy"]
+    assert 0.3 < scores["difference"]["low"] <= scores["difference"]["difference"] <= scores["difference"]["high"]
 
 
 @pytest.mark.parametrize("inputs", [("a", "b"), ("a", "b", "noise")])
 def test_an_additive_model_is_its_own_projection(inputs):
-    one = probe(*SUM, inputs=inputs)
-    made = compare_to_additive(one, measured(one)[0], most=32, batch=50)["tasks"]["label"]
-    assert made["additive"] == pytest.approx(made["model"], abs=1e-12)
-    assert made["difference"]["difference"] == made["difference"]["low"] == made["difference"]["high"] == 0
+    probe = make_probe(*SUM, inputs=inputs)
+    comparison = compare_to_additive(probe, measured(probe)[0], most=32, batch=50)["tasks"]["label"]
+    assert comparison["additive"] == pytest.approx(comparison["model"], abs=1e-12)
+    assert (
+        comparison["difference"]["difference"]
+        == comparison["difference"]["low"]
+        == comparison["difference"]["high"]
+        == 0
+    )
 
 
 def test_of_one_input_there_is_no_projection():
-    one = probe(*SUM, inputs=("a",))
-    assert compare_to_additive(one, measured(one)[0], most=32, batch=50) == {}
+    probe = make_probe(*SUM, inputs=("a",))
+    assert compare_to_additive(probe, measured(probe)[0], most=32, batch=50) == {}
 
 
 def test_curves_fall_to_chance_by_as_much_as_is_absent_or_exchanged():
-    one = probe(*XOR, inputs=("a", "b"))
-    found, said, chance = measured(one)
-    absent = [found.scores, *score_with_missing(one)]
+    probe = make_probe(*XOR, inputs=("a", "b"))
+    evaluation, constant, chance = measured(probe)
+    absent = [evaluation.scores, *score_with_missing(probe)]
     accuracy = [scores["label"]["accuracy"] for scores in absent]
     assert accuracy[0] == 1
     # both are there in (1 - r)^2 of the rows, else the guess is right in half of them
     for rate, value in zip((0, 0.2, 0.4, 0.6, 0.8, 1), accuracy, strict=True):
         assert value == pytest.approx(0.5 + (1 - rate) ** 2 / 2, abs=0.09)
-    moved = [found.scores, *score_with_corrupted(one, "a")]
+    moved = [evaluation.scores, *score_with_corrupted(probe, "a")]
     for rate, scores in zip((0, 0.2, 0.4, 0.6, 0.8, 1), moved, strict=True):
         assert scores["label"]["accuracy"] == pytest.approx(1 - rate / 2, abs=0.09)  # half of the values are the same
-    errors = standard_errors_of_gain(one, found, said)
-    assert retained_by_task(one, absent, chance, errors)[0]["label"] == pytest.approx(0.24, abs=0.08)
-    assert retained_by_task(one, moved, chance, errors)[0]["label"] == pytest.approx(0.4, abs=0.08)
+    errors = standard_errors_of_gain(probe, evaluation, constant)
+    assert retained_by_task(probe, absent, chance, errors)[0]["label"] == pytest.approx(0.24, abs=0.08)
+    assert retained_by_task(probe, moved, chance, errors)[0]["label"] == pytest.approx(0.4, abs=0.08)
 
 
 def test_an_input_that_is_not_read_loses_nothing():
-    one = probe(*XOR)
-    found, said, chance = measured(one)
-    moved = [found.scores, *score_with_corrupted(one, "noise")]
-    assert retained_by_task(one, moved, chance, standard_errors_of_gain(one, found, said)) == ({"label": 1.0}, {})
+    probe = make_probe(*XOR)
+    evaluation, constant, chance = measured(probe)
+    moved = [evaluation.scores, *score_with_corrupted(probe, "noise")]
+    assert retained_by_task(probe, moved, chance, standard_errors_of_gain(probe, evaluation, constant)) == (
+        {"label": 1.0},
+        {},
+    )
 
 
 def test_of_a_model_that_is_no_better_than_chance_there_is_no_area():
-    one = probe(lambda a, b, noise: 9 * noise, xor)
-    found, said, chance = measured(one)
-    errors = standard_errors_of_gain(one, found, said)
+    probe = make_probe(lambda a, b, noise: 9 * noise, xor)
+    evaluation, constant, chance = measured(probe)
+    errors = standard_errors_of_gain(probe, evaluation, constant)
     assert errors["label"] == pytest.approx(0.05, abs=0.015)  # of a difference between two guesses in 200 rows
-    area, refused = retained_by_task(one, [found.scores, *score_with_missing(one)], chance, errors)
+    area, refused = retained_by_task(probe, [evaluation.scores, *score_with_missing(probe)], chance, errors)
     assert area == {}
     assert refused["label"].startswith("label: accuracy 0.5 without any change is not better than chance")
 
 
 def test_rows_of_one_group_are_drawn_together():
-    alone = probe(*XOR)
+    alone = make_probe(*XOR)
     groups = {1000 + row: row // 40 for row in range(ROWS)}
-    together = probe(*XOR, groups=groups)
-    first, second = (standard_errors_of_gain(one, *measured(one)[:2])["label"] for one in (alone, together))
+    together = make_probe(*XOR, groups=groups)
+    first, second = (standard_errors_of_gain(grouped, *measured(grouped)[:2])["label"] for grouped in (alone, together))
     assert first == pytest.approx(0.035, abs=0.01)
     assert second < first / 3  # each group has the same share of labels
 
 
-def test_another_seed_gives_others():  # that the same gives the same is seen in test_worth.py
-    one, other = (probe(*XOR, inputs=("a", "b"), seed=seed) for seed in (0, 1))
-    assert score_with_missing(one) != score_with_missing(other)
-    assert score_with_corrupted(one, "a") != score_with_corrupted(other, "a")
+def test_another_seed_gives_others():  # test_contribution.py shows that the same seed gives the same
+    probe, other_probe = (make_probe(*XOR, inputs=("a", "b"), seed=seed) for seed in (0, 1))
+    assert score_with_missing(probe) != score_with_missing(other_probe)
+    assert score_with_corrupted(probe, "a") != score_with_corrupted(other_probe, "a")
 
 
 def test_the_projection_keeps_to_its_budget_of_pairs(monkeypatch):
     monkeypatch.setattr(module, "MAX_PAIRS", 75)
     for inputs, rows in ((("a", "b"), 8), (("a", "b", "noise"), 5)):  # 8^2 and 3 * 5^2
-        one = probe(*XOR, inputs=inputs)
-        assert compare_to_additive(one, measured(one)[0], most=64, batch=50)["rows"] == rows
+        probe = make_probe(*XOR, inputs=inputs)
+        assert compare_to_additive(probe, measured(probe)[0], most=64, batch=50)["rows"] == rows
 
 
 def test_a_sample_without_a_group_is_its_own():
-    one = Probe(SimpleNamespace(), EncodedRows({}, [], frozenset()), {1: "x", 2: "x"}, 0)
-    assert one.group_names([1, 2, 3]) == ["x", "x", "3 alone"]
+    probe = Probe(SimpleNamespace(), EncodedRows({}, [], frozenset()), {1: "x", 2: "x"}, 0)
+    assert probe.group_names([1, 2, 3]) == ["x", "x", "3 alone"]

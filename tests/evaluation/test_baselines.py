@@ -84,9 +84,11 @@ def rows():
 
 
 def get(rows, task, baseline, inputs, split="test"):
-    found = [row for row in rows if (row.task, row.baseline, row.inputs, row.split) == (task, baseline, inputs, split)]
-    assert len(found) == 1
-    return found[0]
+    matches = [
+        row for row in rows if (row.task, row.baseline, row.inputs, row.split) == (task, baseline, inputs, split)
+    ]
+    assert len(matches) == 1
+    return matches[0]
 
 
 def test_each_baseline_is_run_for_all_inputs_and_for_each(rows):
@@ -136,8 +138,8 @@ def test_metrics_are_those_of_the_task(rows):
 
 
 def test_two_runs_agree(rows):
-    again = list(run_baselines(*prepared(samples())))
-    assert [row.metrics for row in again] == [row.metrics for row in rows]
+    second_run = list(run_baselines(*prepared(samples())))
+    assert [row.metrics for row in second_run] == [row.metrics for row in rows]
 
 
 def test_inputs_without_features_leave_the_others_and_no_input_the_constant():
@@ -209,8 +211,8 @@ def test_linear_is_one_against_the_rest_on_the_known_labels(monkeypatch):
     for column in range(2):
         some = mask[:, column]
         expected = LogisticRegression(C=1 / (3.0 * math.log(2)), tol=1e-8).fit(features[some], target[some, column])
-        found = task.predict(output)[:, column].numpy()
-        np.testing.assert_allclose(found, expected.predict_proba(features)[:, 1], atol=5e-3)
+        probabilities = task.predict(output)[:, column].numpy()
+        np.testing.assert_allclose(probabilities, expected.predict_proba(features)[:, 1], atol=5e-3)
 
 
 def test_the_penalty_is_chosen_on_validation():

@@ -46,9 +46,9 @@ def test_equal_arms_do_not_differ():
 
 def test_swapping_the_arms_swaps_the_signs():
     targets, a, b = data()
-    there, back = paired_bootstrap(mean_error, targets, a, b), paired_bootstrap(mean_error, targets, b, a)
-    assert (there.difference, there.p) == (pytest.approx(-back.difference), back.p)
-    assert there.low == pytest.approx(-back.high)
+    a_minus_b, b_minus_a = paired_bootstrap(mean_error, targets, a, b), paired_bootstrap(mean_error, targets, b, a)
+    assert (a_minus_b.difference, a_minus_b.p) == (pytest.approx(-b_minus_a.difference), b_minus_a.p)
+    assert a_minus_b.low == pytest.approx(-b_minus_a.high)
 
 
 def test_a_clear_difference_has_the_least_p():

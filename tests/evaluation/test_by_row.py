@@ -17,8 +17,8 @@ def test_each_row_is_found_under_its_id_in_the_order_of_the_ids():
     rows = RowsById(BLOCKS)
     expected = {4: [0.4], 9: [0.9, 1.0], 2**62: [0.1, 2.0]}
     assert [*rows] == [*expected]
-    for found in (rows, pickle.loads(pickle.dumps(rows))):
-        assert {sample: row.tolist() for sample, row in found.items()} == {
+    for copy in (rows, pickle.loads(pickle.dumps(rows))):
+        assert {sample: row.tolist() for sample, row in copy.items()} == {
             sample: pytest.approx(row) for sample, row in expected.items()
         }
     assert [row.tolist() for row in rows.rows()] == [row.tolist() for row in rows.values()]

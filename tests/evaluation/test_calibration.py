@@ -36,9 +36,9 @@ def test_bins_are_closed_above():
 
 def test_classes_agree_with_scikit_learn():
     logits, target = drawn(200)
-    found = class_calibration(logits, target)
-    assert found.nll == pytest.approx(log_loss(target, softmax(logits, 1)))
-    assert found.brier == pytest.approx(np.square(softmax(logits, 1) - np.eye(3)[target]).sum(1).mean())
+    measures = class_calibration(logits, target)
+    assert measures.nll == pytest.approx(log_loss(target, softmax(logits, 1)))
+    assert measures.brier == pytest.approx(np.square(softmax(logits, 1) - np.eye(3)[target]).sum(1).mean())
     logits, target = drawn(200, classes=2)
     assert class_calibration(logits, target).brier == pytest.approx(
         2 * brier_score_loss(target, softmax(logits, 1)[:, 1])
@@ -49,12 +49,12 @@ def test_labels_agree_with_scikit_learn_over_what_is_known():
     rng = np.random.default_rng(1)
     logits, target = rng.normal(size=(50, 4)), (rng.random((50, 4)) < 0.5).astype(np.float32)
     known = rng.random((50, 4)) < 0.7
-    found, probability = label_calibration(logits, target, known), 1 / (1 + np.exp(-logits[known]))
-    assert found.nll == pytest.approx(log_loss(target[known], probability))
-    assert found.brier == pytest.approx(brier_score_loss(target[known], probability))
-    assert found.ece == pytest.approx(ece(probability, target[known] > 0.5))
+    measures, probability = label_calibration(logits, target, known), 1 / (1 + np.exp(-logits[known]))
+    assert measures.nll == pytest.approx(log_loss(target[known], probability))
+    assert measures.brier == pytest.approx(brier_score_loss(target[known], probability))
+    assert measures.ece == pytest.approx(ece(probability, target[known] > 0.5))
     target[~known], logits[~known] = 1, np.nan
-    assert label_calibration(logits, target, known) == found
+    assert label_calibration(logits, target, known) == measures
 
 
 def test_a_sure_and_right_predictor_has_0_throughout():
@@ -79,10 +79,13 @@ def test_a_temperature_of_1_changes_nothing():
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
 def test_the_temperature_undoes_a_factor_of_the_logits(factor):
     logits, target = drawn()
-    own = best_temperature(logits, target)
-    assert own == pytest.approx(1, abs=0.1)
-    assert best_temperature(logits * factor, target) == pytest.approx(own * factor, rel=1e-4)
-    before, after = class_calibration(logits * factor, target), class_calibration(logits * factor, target, own * factor)
+    temperature = best_temperature(logits, target)
+    assert temperature == pytest.approx(1, abs=0.1)
+    assert best_temperature(logits * factor, target) == pytest.approx(temperature * factor, rel=1e-4)
+    before, after = (
+        class_calibration(logits * factor, target),
+        class_calibration(logits * factor, target, temperature * factor),
+    )
     assert after.nll <= before.nll + 1e-12
     assert after.ece < 0.03
 

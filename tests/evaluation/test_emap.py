@@ -21,10 +21,10 @@ def projected(function, inputs, size=SIZE, batch=7):
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("batch", [7, 1000])
 def test_an_additive_function_is_unchanged(count, batch):
-    own, inputs = values(), NAMES[:count]
+    values_of, inputs = values(), NAMES[:count]
 
     def function(view):
-        return sum(own[name][view[name]].sin() * (place + 1) for place, name in enumerate(inputs))
+        return sum(values_of[name][view[name]].sin() * (index + 1) for index, name in enumerate(inputs))
 
     rows = torch.arange(SIZE)
     expected = function(dict.fromkeys(inputs, rows))
@@ -32,34 +32,34 @@ def test_an_additive_function_is_unchanged(count, batch):
 
 
 def test_a_product_becomes_the_sum_of_its_main_effects():
-    own = values(inputs=("a", "b"))
-    found = projected(lambda view: own["a"][view["a"]] * own["b"][view["b"]], ("a", "b"))
-    mean_a, mean_b = own["a"].mean(0), own["b"].mean(0)
-    torch.testing.assert_close(found, own["a"] * mean_b + mean_a * own["b"] - mean_a * mean_b)
+    values_of = values(inputs=("a", "b"))
+    projection = projected(lambda view: values_of["a"][view["a"]] * values_of["b"][view["b"]], ("a", "b"))
+    mean_a, mean_b = values_of["a"].mean(0), values_of["b"].mean(0)
+    torch.testing.assert_close(projection, values_of["a"] * mean_b + mean_a * values_of["b"] - mean_a * mean_b)
 
 
 def test_it_is_the_formula_written_out_with_three_inputs():
-    own = values()
+    values_of = values()
 
     def function(view):
-        return (own["a"][view["a"]] * own["b"][view["b"]] + own["c"][view["c"]]).exp()
+        return (values_of["a"][view["a"]] * values_of["b"][view["b"]] + values_of["c"][view["c"]]).exp()
 
-    found = projected(function, NAMES)
+    projection = projected(function, NAMES)
     rows, terms = torch.arange(SIZE), []
     for name in NAMES:
         means = []
         for row in range(SIZE):
-            view = {one: torch.full_like(rows, row) if one == name else rows for one in NAMES}
+            view = {key: torch.full_like(rows, row) if key == name else rows for key in NAMES}
             means.append(function(view).mean(0))
         terms.append(torch.stack(means))
     overall = torch.stack(terms).mean((0, 1))
-    torch.testing.assert_close(found, sum(terms) - 2 * overall)
+    torch.testing.assert_close(projection, sum(terms) - 2 * overall)
 
 
 def test_it_is_additive_and_projecting_again_changes_nothing():
-    own = values(inputs=("a", "b"))
+    values_of = values(inputs=("a", "b"))
     grid = {"a": torch.arange(SIZE).repeat_interleave(SIZE), "b": torch.arange(SIZE).repeat(SIZE)}
-    table = (own["a"][grid["a"]] * own["b"][grid["b"]]).tanh().reshape(SIZE, SIZE, 2)
+    table = (values_of["a"][grid["a"]] * values_of["b"][grid["b"]]).tanh().reshape(SIZE, SIZE, 2)
     additive = table.mean(1)[:, None] + table.mean(0)[None] - table.mean((0, 1))
     once = projected(lambda view: table[view["a"], view["b"]], ("a", "b"))
     torch.testing.assert_close(once, additive[torch.arange(SIZE), torch.arange(SIZE)])
@@ -73,8 +73,8 @@ def test_xor_comes_to_chance():
         label = bits[view["a"], 0] ^ bits[view["b"], 1]
         return torch.nn.functional.one_hot(label, 2).double() * 10
 
-    found = projected(function, ("a", "b"))
-    torch.testing.assert_close(found, torch.full((12, 2), 5.0, dtype=torch.float64))
+    projection = projected(function, ("a", "b"))
+    torch.testing.assert_close(projection, torch.full((12, 2), 5.0, dtype=torch.float64))
     assert function({"a": torch.arange(12), "b": torch.arange(12)}).std() > 4
 
 

@@ -13,7 +13,7 @@ ALL = {name: torch.ones(ROWS, dtype=torch.bool) for name in ("graph", "image", "
 SOME = {**ALL, "image": torch.arange(ROWS) % 3 > 0, "text": torch.arange(ROWS) % 2 > 0}
 
 
-def there(view):
+def is_shown(view):
     return torch.stack([sources != NONE for sources in view.values()])
 
 
@@ -28,7 +28,7 @@ def test_at_rate_0_every_row_is_as_it_is():
 def test_what_is_missing_is_what_training_would_drop():
     view = drop_at_random(SOME, IDS, 0.6, 1)
     for row in range(50):
-        names = [name for name, own in SOME.items() if own[row]]
+        names = [name for name, present in SOME.items() if present[row]]
         left = {name for name in names if view[name][row] == row}
         assert left == draw_kept_names(names, 0.6, 1, int(IDS[row]), "missing")
         assert all(view[name][row] == NONE for name in SOME if name not in left)
@@ -36,8 +36,8 @@ def test_what_is_missing_is_what_training_would_drop():
 
 def test_no_row_loses_all_and_at_rate_1_one_is_left_each_as_often():
     for rate in RATES:
-        assert there(drop_at_random(SOME, IDS, rate, 1)).any(0).all()
-    left = there(drop_at_random(ALL, IDS, 1.0, 1))
+        assert is_shown(drop_at_random(SOME, IDS, rate, 1)).any(0).all()
+    left = is_shown(drop_at_random(ALL, IDS, 1.0, 1))
     assert (left.sum(0) == 1).all()
     assert (left.double().mean(1) - 1 / 3).abs().max() < 0.05
 
@@ -46,29 +46,29 @@ def test_inputs_are_missing_at_the_rate_that_is_asked_for():
     # of three inputs one comes back where all three are drawn
     for rate in (0.2, 0.4):
         expected = rate - rate**3 / 3
-        assert (1 - there(drop_at_random(ALL, IDS, rate, 1)).double().mean(1) - expected).abs().max() < 0.05
+        assert (1 - is_shown(drop_at_random(ALL, IDS, rate, 1)).double().mean(1) - expected).abs().max() < 0.05
 
 
 def test_what_is_missing_at_a_rate_is_missing_at_every_higher_one():
-    views = [there(drop_at_random(SOME, IDS, rate, 1)) for rate in (0.0, *RATES)]
+    views = [is_shown(drop_at_random(SOME, IDS, rate, 1)) for rate in (0.0, *RATES)]
     assert all((more >= fewer).all() for more, fewer in pairwise(views))
 
 
 def test_neither_the_order_of_rows_nor_their_number_matters():
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))[:400]
-    turned = drop_at_random({name: own[order] for name, own in SOME.items()}, IDS[order], 0.4, 1)
-    assert there(turned).equal(there(drop_at_random(SOME, IDS, 0.4, 1))[:, order])
+    reordered = drop_at_random({name: present[order] for name, present in SOME.items()}, IDS[order], 0.4, 1)
+    assert is_shown(reordered).equal(is_shown(drop_at_random(SOME, IDS, 0.4, 1))[:, order])
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(0))
-    turned = corrupt_input({name: own[order] for name, own in SOME.items()}, IDS[order], "text", 0.4, 1)
+    reordered = corrupt_input({name: present[order] for name, present in SOME.items()}, IDS[order], "text", 0.4, 1)
     assert (
-        order[turned["text"]]
-        .where(turned["text"] != NONE, NONE)
+        order[reordered["text"]]
+        .where(reordered["text"] != NONE, NONE)
         .equal(corrupt_input(SOME, IDS, "text", 0.4, 1)["text"][order])
     )
 
 
 def test_another_seed_chooses_others():
-    assert not there(drop_at_random(ALL, IDS, 0.4, 1)).equal(there(drop_at_random(ALL, IDS, 0.4, 2)))
+    assert not is_shown(drop_at_random(ALL, IDS, 0.4, 1)).equal(is_shown(drop_at_random(ALL, IDS, 0.4, 2)))
     assert not corrupt_input(ALL, IDS, "text", 1.0, 1)["text"].equal(corrupt_input(ALL, IDS, "text", 1.0, 2)["text"])
 
 

@@ -41,17 +41,17 @@ def path(tmp_path):
 
 
 def test_what_was_kept_comes_back_as_it_was(path):
-    found, before = load_predictions(path), evaluation()
-    assert [*found] == ["size", "words"]
-    for task, (predictions, targets) in found.items():
+    loaded, before = load_predictions(path), evaluation()
+    assert [*loaded] == ["size", "words"]
+    for task, (predictions, targets) in loaded.items():
         for now, then in ((predictions, before.predictions[task]), (targets, before.targets[task])):
             assert [*now] == [*then] == sorted(then)
             for sample, row in then.items():  # types and widths too
                 torch.testing.assert_close(now[sample], row, rtol=0, atol=0, equal_nan=True)
             assert len(now.blocks) == len(then.blocks)
-    assert found["words"].predictions[9].tolist() == [3, 4, 5]
-    assert found["words"].predictions[7].tolist() == []
-    assert found["words"].targets[4]["target"].tolist() == [-100, -100]
+    assert loaded["words"].predictions[9].tolist() == [3, 4, 5]
+    assert loaded["words"].predictions[7].tolist() == []
+    assert loaded["words"].targets[4]["target"].tolist() == [-100, -100]
 
 
 def test_blocks_of_ten_and_more_keep_their_order(tmp_path):

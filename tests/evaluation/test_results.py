@@ -23,10 +23,10 @@ from mmbert.types import Sample
 from tasks.regression import Regression, RegressionLabel
 
 
-def of(value, **changes):
+def hash_of(value, **changes):
     """The fingerprint of one sample with this value."""
-    given = {"id": 7, "source": "shop", "inputs": {"a": value}, "targets": {"y": 1.0}} | changes
-    return fingerprint({"train": [Sample(**given)]})
+    fields = {"id": 7, "source": "shop", "inputs": {"a": value}, "targets": {"y": 1.0}} | changes
+    return fingerprint({"train": [Sample(**fields)]})
 
 
 LONG = np.arange(5000.0)
@@ -59,39 +59,41 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize(("one", "other"), PAIRS, ids=range(len(PAIRS)))
-def test_a_fingerprint_sees_every_value(one, other):
-    assert of(one) == of(one)
-    assert of(one) != of(other)
+@pytest.mark.parametrize(("first_value", "second_value"), PAIRS, ids=range(len(PAIRS)))
+def test_a_fingerprint_sees_every_value(first_value, second_value):
+    assert hash_of(first_value) == hash_of(first_value)
+    assert hash_of(first_value) != hash_of(second_value)
 
 
 def test_a_fingerprint_sees_names_targets_ids_and_splits():
-    found = {
-        of(1),
-        of(1, id=8),
-        of(1, inputs={"b": 1}),
-        of(1, inputs={}),
-        of(1, targets={}),
-        of(1, targets={"y": 2.0}),
+    hashes = {
+        hash_of(1),
+        hash_of(1, id=8),
+        hash_of(1, inputs={"b": 1}),
+        hash_of(1, inputs={}),
+        hash_of(1, targets={}),
+        hash_of(1, targets={"y": 2.0}),
         fingerprint({"test": [Sample(7, "shop", {"a": 1}, {"y": 1.0})]}),
         fingerprint({"train": [], "test": []}),
     }
-    assert len(found) == 8
+    assert len(hashes) == 8
 
 
 def test_a_fingerprint_does_not_see_the_order_of_names_or_where_a_row_stood():
-    one = fingerprint({"train": [Sample(7, "shop", {"a": 1, "b": 2}, {"y": 1, "z": 2}, {"where": "row 1"})]})
-    assert one == fingerprint({"train": [Sample(7, "shop", {"b": 2, "a": 1}, {"z": 2, "y": 1}, {"where": "row 9"})]})
+    expected = fingerprint({"train": [Sample(7, "shop", {"a": 1, "b": 2}, {"y": 1, "z": 2}, {"where": "row 1"})]})
+    assert expected == fingerprint(
+        {"train": [Sample(7, "shop", {"b": 2, "a": 1}, {"z": 2, "y": 1}, {"where": "row 9"})]}
+    )
 
 
 def test_a_file_counts_by_name_and_size(tmp_path):
     for name, content in (("a.png", b"123"), ("deep/a.png", b"456"), ("b.png", b"123"), ("long/a.png", b"1234")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    assert of(tmp_path / "a.png") == of(tmp_path / "deep" / "a.png")  # a folder may move
-    assert of(tmp_path / "a.png") != of(tmp_path / "b.png")
-    assert of(tmp_path / "a.png") != of(tmp_path / "long" / "a.png")
-    assert of([tmp_path / "a.png"]) != of([tmp_path / "long" / "a.png"])
+    assert hash_of(tmp_path / "a.png") == hash_of(tmp_path / "deep" / "a.png")  # a folder may move
+    assert hash_of(tmp_path / "a.png") != hash_of(tmp_path / "b.png")
+    assert hash_of(tmp_path / "a.png") != hash_of(tmp_path / "long" / "a.png")
+    assert hash_of([tmp_path / "a.png"]) != hash_of([tmp_path / "long" / "a.png"])
 
 
 @pytest.fixture
@@ -122,29 +124,29 @@ def test_a_difference_is_ours_minus_the_other_over_the_same_rows(task):
     off = {row: torch.tensor(1.0 + (2.0 if row % 2 else 0.0)) for row in targets}
     right = {row: torch.tensor(1.0) for row in reversed(range(40))}  # in another order
     ours = Result("mmbert", {"amount": {"rmse": 0.0}}, {"amount": right})
-    other = Result("linear", {"amount": {"rmse": 2**0.5}}, {"amount": off})
-    found = compare(ours, other, "amount", task, targets, {})
-    assert found.difference == pytest.approx(-(2**0.5))
-    assert found.low < found.difference < found.high < 0
+    theirs = Result("linear", {"amount": {"rmse": 2**0.5}}, {"amount": off})
+    difference = compare(ours, theirs, "amount", task, targets, {})
+    assert difference.difference == pytest.approx(-(2**0.5))
+    assert difference.low < difference.difference < difference.high < 0
     assert compare(ours, ours, "amount", task, targets, {}).difference == 0
 
 
 def test_an_evaluation_becomes_a_line():
-    found = Evaluation({}, {}, {"amount": {"rmse": 1.0}}, {"amount": {3: torch.tensor(1.0)}}, {})
-    assert from_evaluation("mmbert", found) == Result("mmbert", found.scores, found.predictions)
+    evaluation = Evaluation({}, {}, {"amount": {"rmse": 1.0}}, {"amount": {3: torch.tensor(1.0)}}, {})
+    assert from_evaluation("mmbert", evaluation) == Result("mmbert", evaluation.scores, evaluation.predictions)
 
 
 def test_a_file_counts_by_its_name_and_size(tmp_path):
     photo = tmp_path / "a.png"
 
-    def found():
+    def current_hash():
         return fingerprint({"train": [Sample(7, "shop", {"photo": str(photo)}, {})]}, {"photo"})
 
     photo.write_bytes(b"one")
-    before = found()
-    assert found() == before
+    before = current_hash()
+    assert current_hash() == before
     photo.write_bytes(b"another")
-    assert found() != before
+    assert current_hash() != before
 
 
 def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, monkeypatch, task):
@@ -160,15 +162,15 @@ def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, mon
     monkeypatch.setattr(results, "run_baselines", run)
 
     def cached(data="one", label=task.labels, options=("mse",)):
-        given = ({}, {}, [], {"amount": task}, {"amount": label})
-        return cached_baselines(tmp_path / "cache", *given, data=data, options={"amount": options})
+        arguments = ({}, {}, [], {"amount": task}, {"amount": label})
+        return cached_baselines(tmp_path / "cache", *arguments, data=data, options={"amount": options})
 
-    first, again = cached(), cached()
+    first, second = cached(), cached()
     assert len(runs) == 1
-    assert [one.arm for one in first] == [one.arm for one in again] == ["constant", "linear (all inputs)"]
-    for one in (*first, *again):
-        assert one.scores == {"amount": {"rmse": 1 / 3 if one.arm == "constant" else 0.25}}
-        torch.testing.assert_close(one.predictions["amount"], {5: torch.tensor(1.5), 2**62: torch.tensor(0.1)})
+    assert [result.arm for result in first] == [result.arm for result in second] == ["constant", "linear (all inputs)"]
+    for result in (*first, *second):
+        assert result.scores == {"amount": {"rmse": 1 / 3 if result.arm == "constant" else 0.25}}
+        torch.testing.assert_close(result.predictions["amount"], {5: torch.tensor(1.5), 2**62: torch.tensor(0.1)})
     cached(data="two")
     cached(label=RegressionLabel(transform="log"))
     cached(options=("huber",))

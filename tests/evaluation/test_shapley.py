@@ -34,18 +34,18 @@ def test_contributions_add_up_to_all_over_none(count):
 
 def test_inputs_that_add_the_same_have_the_same_and_one_that_adds_nothing_has_nothing():
     base = game(1, ("image", "text"))
-    swapped = {frozenset({"image": "text", "text": "image"}[name] for name in one): one for one in base}
-    even = {one: base[one] + base[other] for one, other in swapped.items()}
+    swapped = {frozenset({"image": "text", "text": "image"}[name] for name in subset): subset for subset in base}
+    even = {subset: base[subset] + base[counterpart] for subset, counterpart in swapped.items()}
     value = {subset: even[subset - {"noise"}] for subset in subsets(("image", "noise", "text"))}
-    found = shapley_values(value, ("image", "noise", "text"))
-    assert found["image"] == pytest.approx(found["text"])
-    assert found["noise"] == 0.0
+    values = shapley_values(value, ("image", "noise", "text"))
+    assert values["image"] == pytest.approx(values["text"])
+    assert values["noise"] == 0.0
 
 
 def test_it_is_linear():
-    one, other = game(1), game(2)
-    both = {subset: 2 * one[subset] - 3 * other[subset] for subset in one}
-    first, second = shapley_values(one, NAMES), shapley_values(other, NAMES)
+    game_1, game_2 = game(1), game(2)
+    both = {subset: 2 * game_1[subset] - 3 * game_2[subset] for subset in game_1}
+    first, second = shapley_values(game_1, NAMES), shapley_values(game_2, NAMES)
     assert shapley_values(both, NAMES) == {name: pytest.approx(2 * first[name] - 3 * second[name]) for name in NAMES}
 
 

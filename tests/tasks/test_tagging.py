@@ -36,8 +36,8 @@ def test_labels_are_indices_and_gaps_are_ignored():
 
 def test_a_slice_of_a_batch_collates_again():
     joined = fitted().collate([fitted()(["a"]), fitted()(["b", "c"])])
-    again = fitted().collate([{"target": joined["target"][0]}, fitted()(["c"] * 3)])
-    assert again["target"].tolist() == [[0, -100, -100], [2, 2, 2]]
+    joined_again = fitted().collate([{"target": joined["target"][0]}, fitted()(["c"] * 3)])
+    assert joined_again["target"].tolist() == [[0, -100, -100], [2, 2, 2]]
 
 
 @pytest.mark.parametrize("value", [[], [None, None]])
@@ -127,7 +127,7 @@ def test_the_constant_costs_the_same_for_units_that_were_cut_off():
     torch.nn.init.normal_(task.head[-1].bias)  # as after training: the head's own empty unit is another
     short, long = stream([[0]]), stream([[0, 1, 2, 3]])
     target = {"target": torch.tensor([[0, 0, 0, 1]])}
-    losses = [task.loss(task.constant(Fused(torch.zeros(1, 4), {"text": one})), target) for one in (short, long)]
+    losses = [task.loss(task.constant(Fused(torch.zeros(1, 4), {"text": stream})), target) for stream in (short, long)]
     assert losses[0] == losses[1]
     expected = -(3 * math.log(0.75) + math.log(0.25)) / math.log(2)
     assert losses[0].item() == pytest.approx(expected, rel=1e-6)

@@ -30,7 +30,7 @@ def fused(rows: int = ROWS, length: int = 8) -> Fused:
     return Fused(values.mean(1), {"text": Tokens(values, mask, torch.where(mask, unit, -1))})
 
 
-def made(name: str, case: dict) -> tuple[Task, dict, list]:
+def make_task(name: str, case: dict) -> tuple[Task, dict, list]:
     rng = np.random.default_rng(0)
     kind = TASKS.get(name)
     labels = kind.processor()
@@ -47,21 +47,21 @@ def test_every_task_is_among_the_cases():
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_losses_and_counts_of_any_partition_add_up(name, case):
-    task, targets, _ = made(name, case)
-    whole = task.loss(task(fused()), targets).item()
+    task, targets, _ = make_task(name, case)
+    at_once = task.loss(task(fused()), targets).item()
     parts, count = 0.0, 0
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))
     for rows in order.split([1, 4, 7, 13]):
         some = {key: tensor[rows] for key, tensor in targets.items()}
         parts += task.loss(task(fused().at(rows)), some).item()
         count += task.count(some)
-    assert parts == pytest.approx(whole, rel=1e-9)
+    assert parts == pytest.approx(at_once, rel=1e-9)
     assert count == task.count(targets)
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_the_constant_minimises_the_loss_on_training_labels(name, case):
-    task, targets, _ = made(name, case)
+    task, targets, _ = make_task(name, case)
     constant = task.constant(fused())
     # the slope of the loss along each output, by a small shift of all rows at once
     for place in range(constant.shape[-1] if name != "regression" else 1):
@@ -78,14 +78,14 @@ def test_the_constant_minimises_the_loss_on_training_labels(name, case):
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_training_starts_near_the_constant_predictor(name, case):
-    task, targets, _ = made(name, case)
+    task, targets, _ = make_task(name, case)
     start, constant = task.loss(task(fused()), targets), task.loss(task.constant(fused()), targets)
     assert start.item() == pytest.approx(constant.item(), rel=0.05)
 
 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_every_parameter_and_the_fused_vectors_learn_from_the_first_step(name, case):
-    task, targets, _ = made(name, case)
+    task, targets, _ = make_task(name, case)
     inputs = fused()
     read = inputs.streams["text"].values if name == "tagging" else inputs.summary
     read.requires_grad_()
@@ -99,7 +99,7 @@ def test_every_parameter_and_the_fused_vectors_learn_from_the_first_step(name, c
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_rows_do_not_influence_each_other(name):
-    task, *_ = made(name, {})
+    task, *_ = make_task(name, {})
     together = task.predict(task(fused()))
     for row in range(ROWS):
         alone = task.predict(task(fused().at(torch.tensor([row]))))[0]
@@ -110,7 +110,7 @@ def test_rows_do_not_influence_each_other(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_no_row_costs_nothing(name):
-    task, targets, _ = made(name, {})
+    task, targets, _ = make_task(name, {})
     none = torch.arange(0)
     targets = {key: tensor[none] for key, tensor in targets.items()}
     assert task.loss(task(fused().at(none)), targets).item() == 0
@@ -119,7 +119,7 @@ def test_no_row_costs_nothing(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_scores_are_finite_also_of_the_constant_and_decoded_values_are_json(name):
-    task, _, items = made(name, {})
+    task, _, items = make_task(name, {})
     for output in (task(fused()), task.constant(fused())):
         predictions = list(task.predict(output))
         scores = task.score(predictions, items)
@@ -132,7 +132,7 @@ def test_scores_are_finite_also_of_the_constant_and_decoded_values_are_json(name
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_processors_are_picklable_and_plain(name):
-    task, *_ = made(name, {})
+    task, *_ = make_task(name, {})
     labels = task.labels
     assert vars(pickle.loads(pickle.dumps(labels))) == vars(labels)
     assert json.loads(json.dumps(vars(labels))) == vars(labels)
@@ -145,7 +145,7 @@ def test_options_are_registrable_with_weight_among_them(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_weight_is_left_to_the_sum_over_tasks(name):
-    task, targets, _ = made(name, {"weight": 3.0})
-    plain, _, _ = made(name, {})
+    task, targets, _ = make_task(name, {"weight": 3.0})
+    plain, _, _ = make_task(name, {})
     assert task.weight == 3.0
     assert task.loss(task(fused()), targets) == plain.loss(plain(fused()), targets)
