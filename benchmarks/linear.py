@@ -23,15 +23,17 @@ def main() -> int:
     parser.add_argument("--ledger", type=Path)
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.settings).recipe
-    built = build(recipe)
-    splits = {split: built.good_samples(split) for split in built.splits}
-    tasks = dict(built.model.tasks)
-    for row in run_baselines(splits, built.processors, built.texts, tasks, built.labels, ("linear",)):
+    experiment = build(recipe)
+    splits = {split: experiment.good_samples(split) for split in experiment.splits}
+    tasks = dict(experiment.model.tasks)
+    for row in run_baselines(
+        splits, experiment.processors.inputs, experiment.text_inputs, tasks, experiment.processors.targets, ("linear",)
+    ):
         if row.split == "test":
             arm = f"linear ({', '.join(row.inputs)})" if row.inputs else row.baseline
             print(f"{row.task:<12} {arm:<36} {row.metrics}", flush=True)
             if arguments.ledger:
-                measured = Measured(recipe.name, 0, "test", data=built.survey.fingerprint)
+                measured = Measured(recipe.name, 0, "test", data=experiment.data_report.fingerprint)
                 append_results(arguments.ledger, {arm: {row.task: row.metrics}}, measured, once=True)
     return 0
 

@@ -60,18 +60,18 @@ class Arm:
         start = time.perf_counter()
         self.recipe = load_recipe(RECIPE, [*PLAIN, *settings]).recipe
         self.accelerator: Accelerator = make_accelerator(self.recipe.train)
-        built = build(self.recipe)
+        experiment = build(self.recipe)
         chosen = [
             samples[np.array([position for position, sample in enumerate(samples) if sample.id in ids])]
-            for samples in built.splits["train"]
+            for samples in experiment.splits["train"]
         ]
-        self.built = replace(built, splits={"train": chosen})
-        self.model = built.model.to(self.accelerator.device)
+        self.experiment = replace(experiment, splits={"train": chosen})
+        self.model = experiment.model.to(self.accelerator.device)
         if self.recipe.trunk.cache:
             usual = os.environ.get("XDG_CACHE_HOME")
             self.folder = tempfile.TemporaryDirectory()
             os.environ["XDG_CACHE_HOME"] = self.folder.name
-            cache_features(self.built, self.accelerator.device)
+            cache_features(self.experiment, self.accelerator.device)
             del os.environ["XDG_CACHE_HOME"]
             os.environ.update({"XDG_CACHE_HOME": usual} if usual else {})
         self.optimizer = make_optimizer(self.model, self.recipe.optim)
@@ -79,7 +79,7 @@ class Arm:
         self.epochs: list[float] = []
 
     def epoch(self) -> None:
-        train, items = self.recipe.train, self.built.items("train")
+        train, items = self.recipe.train, self.experiment.dataset("train")
         each = len(items) // train.batch_size
         done = each * len(self.epochs)
         weights = {name: task.weight for name, task in self.model.tasks.items()}

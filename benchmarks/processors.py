@@ -20,7 +20,8 @@ from accelerate import Accelerator
 from encoders import ENCODERS
 from mmbert.data.loader import LoaderOptions, batches
 from mmbert.data.sampler import StepPlan
-from mmbert.experiment.build import Built, build
+from mmbert.experiment.build import build
+from mmbert.experiment.experiment import Experiment
 from mmbert.experiment.splits import chained
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.serialize import recipe_hash
@@ -60,21 +61,21 @@ def examples() -> Iterator[tuple[str, float]]:
         yield name, speed(processor, values)
 
 
-def real(built: Built) -> Iterator[tuple[str, float]]:
+def real(experiment: Experiment) -> Iterator[tuple[str, float]]:
     """(input, samples a second) over the first training values."""
-    for name, processor in built.processors.items():
-        samples = (sample.inputs for sample in chained(built.splits, "train") if name in sample.inputs)
+    for name, processor in experiment.processors.inputs.items():
+        samples = (sample.inputs for sample in chained(experiment.splits, "train") if name in sample.inputs)
         values = [inputs[name] for inputs, _ in zip(samples, range(VALUES), strict=False)]
         yield name, speed(processor, values)
 
 
-def waiting(built: Built, workers: int) -> float:
+def waiting(experiment: Experiment, workers: int) -> float:
     """The share of a training loop's time in which it waits for a batch."""
-    recipe, model = built.recipe, built.model
+    recipe, model = experiment.recipe, experiment.model
     accelerator = Accelerator(cpu=True)
     optimizer = make_optimizer(model, recipe.optim)
     weights = {name: task.weight for name, task in model.tasks.items()}
-    items = built.items("train")
+    items = experiment.dataset("train")
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
     steps = batches(plan, items, steps=WARM + STEPS, accumulate=recipe.train.accumulate, loading=LoaderOptions(workers))
     waited = start = 0.0
@@ -106,16 +107,16 @@ def main() -> int:
         tell("examples", name, "samples_per_second", found)
     for name, settings in RECIPES.items():
         recipe = load_recipe(Path("recipes", f"{name.partition(' ')[0]}.yaml"), settings).recipe
-        built, identity = build(recipe), recipe_hash(recipe)
+        experiment, identity = build(recipe), recipe_hash(recipe)
         if not settings:
-            for field, found in real(built):
+            for field, found in real(experiment):
                 tell(name, field, "samples_per_second", found, identity)
         for workers in (0, 1):
             tell(
                 f"{name}, {workers} worker{'' if workers == 1 else 's'}",
                 "all",
                 "waiting_share",
-                waiting(built, workers),
+                waiting(experiment, workers),
                 identity,
             )
     return 0

@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from mmbert.data.loader import batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import StepPlan
-from mmbert.distributed import together
+from mmbert.distributed import all_reduce_or_raise
 from mmbert.fusion.concat import Concat
 from mmbert.layers.dropout import set_dropout
 from mmbert.layers.head import head
@@ -86,7 +86,7 @@ class MMBertArm:
         start = time.perf_counter()
         made = batches(self.plan, self.items, start=first, steps=first + steps)
         for step, micro in enumerate(made, first):
-            units = together(count_units(self.model, micro, self.accelerator.device)).sums
+            units = all_reduce_or_raise(count_units(self.model, micro, self.accelerator.device)).sums
             found = accumulate_gradients(self.wrapped, micro, units, weights, self.accelerator, seed=(SEED, step))
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), OPTIM.clip)
             self.optimizer.step()

@@ -60,10 +60,10 @@ def run(recipe: str, folder: Path, runs: int) -> None:
 
     loaded = load_recipe(recipe).recipe
     accelerator = make_accelerator(loaded.train)
-    built = build(loaded)
-    model, optimizer = accelerator.prepare(built.model, make_optimizer(built.model, loaded.optim))
-    weights = {name: task.weight for name, task in built.model.tasks.items()}
-    items, size = built.items("train"), loaded.train.batch_size
+    experiment = build(loaded)
+    model, optimizer = accelerator.prepare(experiment.model, make_optimizer(experiment.model, loaded.optim))
+    weights = {name: task.weight for name, task in experiment.model.tasks.items()}
+    items, size = experiment.dataset("train"), loaded.train.batch_size
     shard = Shard(accelerator.process_index, accelerator.num_processes)
     steps = batches(StepPlan(0, len(items), size), items, steps=1_000_000, shard=shard)
     start, done = time.perf_counter(), 0

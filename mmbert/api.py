@@ -1,4 +1,4 @@
-"""What the command line does, as functions: train, evaluate, predict, baseline, check, load."""
+"""The Python API: train, evaluate, predict, baseline, check and load, as the command line has them."""
 
 import os
 from collections.abc import Iterable
@@ -6,29 +6,26 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
-from mmbert.checkpoint.resume import finished
 from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.data.sampler import Shard
 from mmbert.errors import DataError
 from mmbert.evaluation.evaluate import evaluate as evaluate_model
 from mmbert.evaluation.results import from_evaluation
 from mmbert.experiment.build import build
-from mmbert.experiment.check_data import bad_values
+from mmbert.experiment.check_data import find_bad_values
 from mmbert.inference.predict import load, open_run, predict
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.schema import resolve_steps, with_steps
 from mmbert.recipe.serialize import recipe_hash
 from mmbert.tracking.console import Console
 from mmbert.tracking.ledger import Measured, append_results
 from mmbert.tracking.run_folder import RunFolder
 from mmbert.tracking.status import occupied
-from mmbert.training.artifacts import baselines
+from mmbert.training.artifacts import score_baselines
 from mmbert.training.failures import in_words
 from mmbert.training.launch import make_accelerator
 from mmbert.training.signals import Interruption
-from mmbert.training.trainer import Run
+from mmbert.training.trainer import Trainer
 
 __all__ = ["baseline", "check", "evaluate", "load", "predict", "train"]
 
@@ -44,22 +41,26 @@ def train(
     arm: str = "mmbert",
     resume: str | Path = "auto",
 ) -> dict[str, Any]:
-    """Train a recipe, evaluate its best checkpoint on the test split, and write everything into a run folder.
+    """Train a recipe, score its best checkpoint on the test split, and write everything into a run folder.
 
     Args:
         recipe: the path of a recipe.
         overrides: ``section.key=value``, as ``--set`` takes them.
         out: the run folder; by default ``runs/<name>-<hash>``.
-        ledger: a CSV file that all lines of the result table are appended to, under the study named like the recipe.
-        arm: what the run is called there, its variant of the recipe.
-        resume: ``auto`` goes on from the newest checkpoint in the run folder, if there is one; ``never`` begins anew
-            and removes what is there; or the path of a checkpoint or of a run.
+        ledger: a CSV file to append the result table to, under the study named like the recipe.
+        arm: the name of this run in the ledger.
+        resume: ``auto`` resumes from the newest checkpoint in the run folder, if there is one; ``never`` starts again
+            and removes the earlier run; or the path of a checkpoint or of a run.
 
-    Returns what ``result.json`` holds: scores of the test split by task and metric, of the run and of the baselines.
+    Returns:
+        What ``result.json`` holds: scores of the test split by task and metric, of the run and of the baselines.
 
-    Raises the errors of mmbert/errors.py; ``Preempted``, with a checkpoint to go on from, where a signal stops it.
+    Raises:
+        MMBertError: one of mmbert/errors.py, by what is wrong.
+        Preempted: with a checkpoint to resume from, where a signal stops the run.
 
-    >>> result = train("recipes/debug.yaml", overrides=["train.steps=2"])  # doctest: +SKIP
+    Example:
+        >>> result = train("recipes/debug.yaml", overrides=["train.steps=2"])  # doctest: +SKIP
     """
     loaded = load_recipe(recipe, overrides).recipe
     accelerator = make_accelerator(loaded.train)
@@ -68,53 +69,75 @@ def train(
     folder = RunFolder(Path(out) if out else RUNS / f"{loaded.name}-{recipe_hash(loaded)[:8]}", writes=main)
     console.say(f"preparing data and model of {recipe} ...")
     launched = any(name in os.environ for name in ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"))
-    with Interruption(launched=launched) as signals, occupied(folder) as status, in_words("the run"):
-        run = Run(loaded, accelerator, folder, status, signals, console)
-        result = broadcast_object_list([finished(folder.path, run.identity) if str(resume) == "auto" else None])[0]
-        if result is not None:
-            console.say(f"'{folder.path}' is finished, nothing is trained or written; --resume never trains it again")
+    with Interruption(launched=launched) as interruption, occupied(folder) as status, in_words("the run"):
+        trainer = Trainer(loaded, accelerator, folder, status, interruption, console)
+        trainer.prepare()
+        if str(resume) == "auto" and (result := trainer.finished_result()) is not None:
+            console.say(f"'{folder.path}' is finished: nothing to train. --resume never trains it again")
             return result
-        state = run.begin(str(resume))
+        trainer.start(str(resume))
         try:
-            run.fit(state)
-            return run.score(state.progress.best_step, ledger, arm)
+            trainer.fit()
+            return trainer.score(ledger, arm)
         finally:
             folder.trackers.finish()
 
 
 def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, float]]:
-    """The scores of a run's best checkpoint on a split of its recipe's data, by task and metric."""
-    built = open_run(run, data=True)
+    """The scores of a run's best checkpoint on a split of its recipe's data, by task and metric.
+
+    Args:
+        run: a run folder.
+        split: ``train``, ``validation`` or ``test``.
+    """
+    experiment = open_run(run, data=True)
     accelerator = Accelerator()
     shard = Shard(accelerator.process_index, accelerator.num_processes)
-    loading = LoaderOptions(on_bad=built.bad.add)
-    batches = evaluation_batches(built.items(split), built.recipe.evaluate.batch_size, shard=shard, loading=loading)
-    found = evaluate_model(built.model.to(accelerator.device), batches, device=accelerator.device)
-    Console(speaks=accelerator.is_main_process).results([from_evaluation("mmbert", found)], {}, split=split)
-    return found.scores
+    loading = LoaderOptions(on_bad=experiment.bad_samples.add)
+    dataset, size = experiment.dataset(split), experiment.recipe.evaluate.batch_size
+    batches = evaluation_batches(dataset, size, shard=shard, loading=loading)
+    evaluation = evaluate_model(experiment.model.to(accelerator.device), batches, device=accelerator.device)
+    Console(speaks=accelerator.is_main_process).results([from_evaluation("mmbert", evaluation)], {}, split=split)
+    return evaluation.scores
 
 
 def baseline(
     recipe: str | Path, *, overrides: Iterable[str] = (), ledger: str | Path | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """The cheap baselines of a recipe on its test split: arm -> task -> metric -> value. Nothing is trained."""
-    loaded = load_recipe(recipe, overrides).recipe
-    built = build(loaded)
+    """The cheap baselines of a recipe on its test split. Nothing is trained.
+
+    Args:
+        recipe: the path of a recipe.
+        overrides: ``section.key=value``, as ``--set`` takes them.
+        ledger: a CSV file to append the scores to.
+
+    Returns:
+        arm -> task -> metric -> value.
+    """
+    experiment = build(load_recipe(recipe, overrides).recipe)
     console = Console(speaks=True)
-    results = baselines(built, console)
+    results = score_baselines(experiment, console)
     console.results(results, {})
     if ledger:
-        identity = recipe_hash(with_steps(built.recipe, resolve_steps(loaded, len(built.items("train")))[0]))
-        run = Measured(loaded.name, loaded.train.seed, "test", identity, built.survey.fingerprint)
-        append_results(ledger, {one.arm: one.scores for one in results}, run)
-    return {one.arm: one.scores for one in results}
+        resolved, report = experiment.recipe, experiment.data_report
+        run = Measured(resolved.name, resolved.train.seed, "test", recipe_hash(resolved), report.fingerprint)
+        append_results(ledger, {result.arm: result.scores for result in results}, run)
+    return {result.arm: result.scores for result in results}
 
 
 def check(recipe: str | Path, *, overrides: Iterable[str] = ()) -> None:
-    """Read every value of a recipe's data. Raises ``DataError`` where any is bad, after listing all of them."""
-    found, rows = bad_values(load_recipe(recipe, overrides).recipe)
+    """Read every value of a recipe's data and list the bad ones.
+
+    Args:
+        recipe: the path of a recipe.
+        overrides: ``section.key=value``, as ``--set`` takes them.
+
+    Raises:
+        DataError: where any value is bad, after listing all of them.
+    """
+    errors, rows = find_bad_values(load_recipe(recipe, overrides).recipe)
     console = Console(speaks=True)
-    console.bad_values(found)
-    if found:
-        raise DataError(f"{recipe}: {len(found)} bad value{'s' if len(found) > 1 else ''} in {rows} rows")
+    console.bad_values(errors)
+    if errors:
+        raise DataError(f"{recipe}: {len(errors)} bad value{'s' if len(errors) > 1 else ''} in {rows} rows")
     console.say(f"{recipe}: no bad value in {rows} rows")

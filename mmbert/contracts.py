@@ -67,6 +67,19 @@ class Processor(ABC):
         """A fake raw value: for contract tests, generated samples and dry runs."""
 
 
+@dataclass(frozen=True)
+class Processors:
+    """The processors of a recipe.
+
+    Attributes:
+        inputs: by the name of the input.
+        targets: by the name of the task, of its labels.
+    """
+
+    inputs: Mapping[str, Processor]
+    targets: Mapping[str, Processor]
+
+
 class Encoder(nn.Module, ABC):
     """Encodes one input: ``(dim, processor, *, options)``, then ``forward(<tensors by name>)``.
 
@@ -149,6 +162,7 @@ class Task(nn.Module, ABC):
     metrics: ClassVar[tuple[str, ...]]  # what score gives, the primary first
     lower_is_better: ClassVar[frozenset[str]] = frozenset()  # those of its metrics that are errors
     weight: float  # the factor of its loss in the sum over tasks
+    of: Any = None  # the name of the stream whose units it labels; None: it labels whole rows
 
     @abstractmethod
     def forward(self, fused: Fused) -> Tensor:

@@ -1,60 +1,90 @@
-"""What all processes of a run decide together: to go on, to stop, or to fail with one error."""
+"""Collectives by which all processes of a run decide together: to continue, to stop, or to fail with one error."""
 
 import time
-from typing import NamedTuple, cast
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object, reduce
+from accelerate.utils import broadcast_object_list, gather_object, reduce
 from torch import Tensor
 
 from mmbert.errors import Elsewhere, Preempted, exit_code
 
-LAST_WORD = 2.0  # seconds in which the other processes say that this one has failed: the cause is then read last
+T = TypeVar("T")
+LAST_WORD = 2.0  # seconds in which the other processes report that this one has failed: the cause is then read last
 
 
-class Round(NamedTuple):
-    """What the processes know after a call of ``together``."""
+class Reduced(NamedTuple):
+    """What every process knows after ``all_reduce_or_raise``.
 
-    sums: Tensor  # over all processes
-    working: bool  # whether any of them has more to do
+    Attributes:
+        sums: [any] float64, over all processes.
+        working: whether any process has more to do.
+    """
+
+    sums: Tensor
+    working: bool
 
 
-def together(
-    sums: Tensor | None = None, *, error: Exception | None = None, stop: str = "", working: bool = False
-) -> Round:
-    """One round of all processes, in which each says how it stands; one reduction carries everything.
-
-    Raises on all processes where one says ``error`` (this error there, ``Elsewhere`` on the others), and
-    ``Preempted`` where one says ``stop``.
+def all_reduce_or_raise(
+    values: Tensor | None = None, *, error: Exception | None = None, stop: str = "", working: bool = False
+) -> Reduced:
+    """Sum values over all processes, or raise on all of them; one reduction carries everything.
 
     Args:
+        values: [any] float64.
+        error: what went wrong on this process.
         stop: why this process has to stop, if it has to.
-        sums: [any] float64, summed over the processes.
+        working: whether this process has more to do.
 
-    >>> together(torch.ones(2, dtype=torch.float64), working=True)
-    Round(sums=tensor([1., 1.], dtype=torch.float64), working=True)
+    Raises:
+        Exception: ``error`` on the processes that have one, ``Elsewhere`` on all others.
+        Preempted: on all processes, where one has to stop.
+
+    Example:
+        >>> all_reduce_or_raise(torch.ones(2, dtype=torch.float64), working=True)
+        Reduced(sums=tensor([1., 1.], dtype=torch.float64), working=True)
     """
     state = PartialState()
     flags = torch.tensor([error is not None, bool(stop), working], dtype=torch.float64, device=state.device)
-    told = flags if sums is None else torch.cat([flags, sums])
+    reduced = flags if values is None else torch.cat([flags, values])
     if state.num_processes > 1:
-        told = cast(Tensor, reduce(told, reduction="sum"))
-    failed, stopped, busy = (bool(flag) for flag in told[:3].tolist())
-    if failed:
-        raise _first(error)
-    if stopped:
+        reduced = cast(Tensor, reduce(reduced, reduction="sum"))
+    any_failed, any_stops, any_works = (bool(flag) for flag in reduced[:3].tolist())
+    if any_failed:
+        raise _first_error(error)
+    if any_stops:
         raise Preempted(stop or "another process was told to stop")
-    return Round(told[3:], busy)
+    return Reduced(reduced[3:], any_works)
 
 
-def _first(error: Exception | None) -> Exception:
+def on_main_then_broadcast(function: Callable[[], T]) -> T:
+    """Call a function on the main process alone and give its result to all.
+
+    Args:
+        function: its result can be pickled.
+
+    Raises:
+        Exception: what ``function`` raises, on the main process; ``Elsewhere`` on all others.
+    """
+    result, error = None, None
+    if PartialState().is_main_process:
+        try:
+            result = function()
+        except Exception as caught:
+            error = caught
+    all_reduce_or_raise(error=error)
+    return cast(T, broadcast_object_list([result])[0])
+
+
+def _first_error(error: Exception | None) -> Exception:
     """The error of this process, or that of the first process that has one."""
-    said = None if error is None else (f"{error}" or type(error).__name__, exit_code(error))
-    messages = gather_object([said]) if PartialState().num_processes > 1 else [said]
+    message = None if error is None else (f"{error}" or type(error).__name__, exit_code(error))
+    messages = gather_object([message]) if PartialState().num_processes > 1 else [message]
     if error is not None:
         if len(messages) > 1:
             time.sleep(LAST_WORD)
         return error
-    rank, (message, code) = next((rank, one) for rank, one in enumerate(messages) if one is not None)
-    return Elsewhere(f"process {rank}: {message}", code)
+    rank, (text, code) = next((rank, message) for rank, message in enumerate(messages) if message is not None)
+    return Elsewhere(f"process {rank}: {text}", code)

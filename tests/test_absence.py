@@ -22,9 +22,9 @@ def made(*settings):
     return build(load_recipe(DEBUG, [*SMALL, *settings]).recipe)
 
 
-def items_of(built, lack=(), epoch=None):
+def items_of(experiment, lack=(), epoch=None):
     """Rows of the training split, of which some lack their cells."""
-    items = [built.items("train")[row, epoch] for row in range(ROWS)]
+    items = [experiment.dataset("train")[row, epoch] for row in range(ROWS)]
     keep = {row: {"text"} if row in lack else {"text", "cells"} for row in range(ROWS)}
     return [
         Item(item.id, {name: one for name, one in item.inputs.items() if name in keep[row]}, item.targets)
@@ -32,36 +32,36 @@ def items_of(built, lack=(), epoch=None):
     ]
 
 
-def batch_of(built, items):
-    return collate(items, built.processors, built.labels).to("cpu", torch.float64)
+def batch_of(experiment, items):
+    return collate(items, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
 
 
 @pytest.mark.parametrize("missing", ["masked", "learned"])
 @pytest.mark.parametrize("fusion", ["concat", "joint", "cross_attention"])
 def test_what_is_hidden_in_training_is_as_what_was_never_there(fusion, missing):
-    built = made(f"fusion={{type: {fusion}}}", f"inputs.cells.missing={missing}")
-    hidden = items_of(built, epoch=1)
+    experiment = made(f"fusion={{type: {fusion}}}", f"inputs.cells.missing={missing}")
+    hidden = items_of(experiment, epoch=1)
     lack = [row for row, item in enumerate(hidden) if "cells" not in item.inputs]
     assert 0 < len(lack) < ROWS
-    absent = batch_of(built, items_of(built, lack))
+    absent = batch_of(experiment, items_of(experiment, lack))
     for mode in (True, False):
-        built.model.train(mode)
-        one, other = built.model.fuse(batch_of(built, hidden)), built.model.fuse(absent)
+        experiment.model.train(mode)
+        one, other = experiment.model.fuse(batch_of(experiment, hidden)), experiment.model.fuse(absent)
         torch.testing.assert_close(one.summary, other.summary, rtol=0, atol=0)
-    built.model.train()
-    losses = built.model(absent)
-    assert all(torch.equal(loss, losses[name]) for name, loss in built.model(batch_of(built, hidden)).items())
+    experiment.model.train()
+    losses = experiment.model(absent)
+    assert all(torch.equal(loss, losses[name]) for name, loss in experiment.model(batch_of(experiment, hidden)).items())
 
 
 @pytest.mark.parametrize("fusion", ["concat", "joint", "cross_attention"])
 def test_the_learned_token_is_read_for_the_rows_that_lack_the_input_and_no_other(fusion):
-    built = made(f"fusion={{type: {fusion}}}", "inputs.cells.missing=learned")
-    model = built.model.eval()
+    experiment = made(f"fusion={{type: {fusion}}}", "inputs.cells.missing=learned")
+    model = experiment.model.eval()
     with torch.no_grad():
         for parameter in model.parameters():  # gates open
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)).double()
     for lack in ([1, 4], list(range(ROWS))):
-        batch = batch_of(built, items_of(built, lack))
+        batch = batch_of(experiment, items_of(experiment, lack))
         before = model.predict(batch)["kind"]
         with torch.no_grad():
             model.missing["cells"].token += torch.linspace(-1, 1, 16).double()
@@ -73,7 +73,7 @@ def test_the_learned_token_is_read_for_the_rows_that_lack_the_input_and_no_other
 def test_with_a_learned_token_no_row_is_without_a_stream():
     """So the plain trunk's result is not what a row of text alone takes; without such a token it is."""
     for missing, plain in (("masked", True), ("learned", False)):
-        built = made("fusion={type: concat}", f"inputs.cells.missing={missing}")
-        model = built.model.eval()
-        fused = model.fuse(batch_of(built, items_of(built, range(ROWS))))
+        experiment = made("fusion={type: concat}", f"inputs.cells.missing={missing}")
+        model = experiment.model.eval()
+        fused = model.fuse(batch_of(experiment, items_of(experiment, range(ROWS))))
         assert torch.equal(fused.summary, fused.alone["text"].values[:, 0]) == plain

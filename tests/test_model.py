@@ -59,7 +59,7 @@ def setting(request):
 
 
 @pytest.fixture(scope="module")
-def built(setting):
+def experiment(setting):
     """In training mode; what is zero at the start (gates, facets, queries) holds small random values."""
     one = build(small(*SETTINGS[setting]))
     generator = torch.Generator().manual_seed(1)
@@ -69,16 +69,16 @@ def built(setting):
     return one
 
 
-def made(built, rows=range(ROWS), absent=lambda row, name: False):
+def made(experiment, rows=range(ROWS), absent=lambda row, name: False):
     """Rows of the training split as a batch, without the inputs and targets that are ``absent``."""
     items = []
     for row in rows:
         if row not in ITEMS:
-            ITEMS[row] = built.items("train")[row, None]
+            ITEMS[row] = experiment.dataset("train")[row, None]
         item = ITEMS[row]
         kinds = ({name: made for name, made in kind.items() if not absent(row, name)} for kind in item[1:])
         items.append(Item(item.id, *kinds))
-    return collate(items, built.processors, built.labels).to("cpu", torch.float64)
+    return collate(items, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
 
 
 def without(batch, *names):
@@ -120,22 +120,22 @@ def largest(tensors):
     return max(float(tensor.abs().max()) for tensor in tensors if tensor.numel())
 
 
-def test_an_absent_input_leaves_the_other_rows_as_they_were(setting, built):
-    whole = outputs(built.model, made(built))
+def test_an_absent_input_leaves_the_other_rows_as_they_were(setting, experiment):
+    whole = outputs(experiment.model, made(experiment))
     for name in some(setting, INPUTS):
-        found = outputs(built.model, made(built, absent=lambda row, one: one == name and row in (1, 3)))  # noqa: B023
+        found = outputs(experiment.model, made(experiment, absent=lambda row, one: one == name and row in (1, 3)))  # noqa: B023
         for row in range(ROWS):
             moved = distance(whole[row], found[row])
             assert moved > 1e-6 if row in (1, 3) else moved < EXACT, name
 
 
-def test_an_absent_key_equals_an_input_that_is_all_masked(setting, built, monkeypatch):
-    batch = made(built)
+def test_an_absent_key_equals_an_input_that_is_all_masked(setting, experiment, monkeypatch):
+    batch = made(experiment)
     for name in some(setting, INPUTS):
-        with_stand_in = outputs(built.model, without(batch, name))
+        with_stand_in = outputs(experiment.model, without(batch, name))
         with monkeypatch.context() as patch:
-            patch.setattr(built.model, "stand_ins", {})
-            absent = outputs(built.model, without(batch, name))
+            patch.setattr(experiment.model, "stand_ins", {})
+            absent = outputs(experiment.model, without(batch, name))
             present = batch.inputs[name]
             masked = [with_stand_in]
             if "mask" in present.tensors:
@@ -143,12 +143,12 @@ def test_an_absent_key_equals_an_input_that_is_all_masked(setting, built, monkey
                 if name == "graph":  # no node, so no edge
                     hidden["edges"] = torch.full_like(present.tensors["edges"], -1)
                 empty = Present(present.rows, present.tensors | hidden)
-                masked.append(outputs(built.model, Batch(batch.ids, batch.inputs | {name: empty}, batch.targets)))
+                masked.append(outputs(experiment.model, Batch(batch.ids, batch.inputs | {name: empty}, batch.targets)))
         for found in masked:
             assert max(map(distance, found, absent)) < EXACT, name
 
 
-def test_nothing_behind_a_mask_reaches_output_or_gradient(built, monkeypatch):
+def test_nothing_behind_a_mask_reaches_output_or_gradient(experiment, monkeypatch):
     def spoil(batch):
         for name, tensor, mask in (
             ("sound", "frames", "mask"), ("series", "values", "observed"), ("cells", "numbers", "observed"),
@@ -167,35 +167,35 @@ def test_nothing_behind_a_mask_reaches_output_or_gradient(built, monkeypatch):
 
     # the last row has but a graph: what stands in its slots of the other streams is made up by ``join``
     def batch():
-        return made(built, absent=lambda row, name: row == ROWS - 1 and name not in ("graph", *TASKS))
+        return made(experiment, absent=lambda row, name: row == ROWS - 1 and name not in ("graph", *TASKS))
 
-    losses, found = gradients(built.model, batch())
-    plain = outputs(built.model, batch())
-    spoiled_losses, spoiled = gradients(built.model, spoil(batch()))
-    assert max(map(distance, outputs(built.model, spoil(batch())), plain)) == 0
+    losses, found = gradients(experiment.model, batch())
+    plain = outputs(experiment.model, batch())
+    spoiled_losses, spoiled = gradients(experiment.model, spoil(batch()))
+    assert max(map(distance, outputs(experiment.model, spoil(batch())), plain)) == 0
     torch.testing.assert_close(spoiled_losses, losses, rtol=0, atol=0)
     torch.testing.assert_close(spoiled, found, rtol=0, atol=0)
 
 
-def test_a_stand_in_reaches_neither_loss_nor_gradient(setting, built, monkeypatch):
-    stand_in = built.model._stand_in
+def test_a_stand_in_reaches_neither_loss_nor_gradient(setting, experiment, monkeypatch):
+    stand_in = experiment.model._stand_in
     for name in some(setting, INPUTS[:-1]):
-        batch = without(made(built), name)
+        batch = without(made(experiment), name)
         own = f"encoders.{name}."
-        losses, found = gradients(built.model, batch)
+        losses, found = gradients(experiment.model, batch)
         assert all(gradient is not None for gradient in found.values())
         assert largest(gradient for key, gradient in found.items() if key.startswith(own)) == 0
         with monkeypatch.context() as patch:  # whatever it holds
-            patch.setattr(built.model, "_stand_in", lambda *given: (
+            patch.setattr(experiment.model, "_stand_in", lambda *given: (
                 (tokens := stand_in(*given))._replace(values=tokens.values * 0 + float("nan"))
             ))  # fmt: skip
-            spoiled_losses, spoiled = gradients(built.model, batch)
+            spoiled_losses, spoiled = gradients(experiment.model, batch)
             torch.testing.assert_close(spoiled_losses, losses, rtol=0, atol=0)
             others = {key for key in found if not key.startswith(own)}
             torch.testing.assert_close(*({key: one[key] for key in others} for one in (spoiled, found)), rtol=0, atol=0)
         with monkeypatch.context() as patch:
-            patch.setattr(built.model, "stand_ins", {})
-            plain_losses, plain = gradients(built.model, batch)
+            patch.setattr(experiment.model, "stand_ins", {})
+            plain_losses, plain = gradients(experiment.model, batch)
         torch.testing.assert_close(plain_losses, losses, rtol=EXACT, atol=EXACT)
         assert any(gradient is None for gradient in plain.values())  # what distributed training would wait for
         for key, gradient in plain.items():
@@ -205,12 +205,12 @@ def test_a_stand_in_reaches_neither_loss_nor_gradient(setting, built, monkeypatc
                 assert not found[key].any(), key
 
 
-def test_a_task_without_a_label_reaches_neither_loss_nor_gradient(setting, built):
+def test_a_task_without_a_label_reaches_neither_loss_nor_gradient(setting, experiment):
     for name in some(setting, TASKS):
-        losses, found = gradients(built.model, without(made(built), name))
+        losses, found = gradients(experiment.model, without(made(experiment), name))
         others = [task for task in TASKS if task != name]
         assert losses[name] == 0
-        whole_losses, whole = gradients(built.model, made(built), *others)
+        whole_losses, whole = gradients(experiment.model, made(experiment), *others)
         for task in others:
             assert losses[task] == whole_losses[task]
         for key, gradient in found.items():
@@ -222,71 +222,71 @@ def test_a_task_without_a_label_reaches_neither_loss_nor_gradient(setting, built
 
 
 @pytest.mark.parametrize("names", [INPUTS, TASKS, (*INPUTS, *TASKS), ("text",)], ids=["inputs", "tasks", "all", "text"])
-def test_every_parameter_takes_part_in_every_step(built, names):
-    losses, found = gradients(built.model, without(made(built), *names))
+def test_every_parameter_takes_part_in_every_step(experiment, names):
+    losses, found = gradients(experiment.model, without(made(experiment), *names))
     assert list(losses)[: len(TASKS)] == list(TASKS)
     for key, gradient in found.items():
         assert gradient is not None, key
         assert gradient.isfinite().all(), key
 
 
-def test_every_parameter_learns(built):
-    batch = made(built, absent=lambda row, name: name in INPUTS and (row + INPUTS.index(name)) % ROWS == 0)
-    _, found = gradients(built.model, batch)
+def test_every_parameter_learns(experiment):
+    batch = made(experiment, absent=lambda row, name: name in INPUTS and (row + INPUTS.index(name)) % ROWS == 0)
+    _, found = gradients(experiment.model, batch)
     assert [key for key, gradient in found.items() if gradient.numel() and not gradient.any()] == []
 
 
-def test_what_is_frozen_stays_in_evaluation_mode(built, monkeypatch):
-    encoder = built.model.encoders["image"]
+def test_what_is_frozen_stays_in_evaluation_mode(experiment, monkeypatch):
+    encoder = experiment.model.encoders["image"]
     monkeypatch.setattr(encoder, "pretrained", lambda: encoder.layers)
-    assert built.model.train().encoders["image"].layers.training
+    assert experiment.model.train().encoders["image"].layers.training
     try:
         encoder.layers.requires_grad_(False)
-        assert not built.model.train().encoders["image"].layers.training
+        assert not experiment.model.train().encoders["image"].layers.training
         assert encoder.dropout.training
     finally:
         encoder.layers.requires_grad_(True)
-        built.model.train()
+        experiment.model.train()
 
 
-def test_all_inputs_absent_is_finite_and_the_same_for_each_row(built):
-    nothing = without(made(built), *INPUTS)
+def test_all_inputs_absent_is_finite_and_the_same_for_each_row(experiment):
+    nothing = without(made(experiment), *INPUTS)
     for mode in (True, False):
-        found = outputs(built.model.train(mode), nothing)
+        found = outputs(experiment.model.train(mode), nothing)
         assert all(part.isfinite().all() for row in found for part in row)
         assert max(distance(row, found[0]) for row in found) < EXACT
-    built.model.train()
-    partly = outputs(built.model, made(built, absent=lambda row, name: row == 2 and name in INPUTS))
+    experiment.model.train()
+    partly = outputs(experiment.model, made(experiment, absent=lambda row, name: row == 2 and name in INPUTS))
     assert distance(partly[2], found[0]) < EXACT
 
 
-def test_rows_do_not_influence_each_other(built):
+def test_rows_do_not_influence_each_other(experiment):
     def absent(row, name):
         return name in INPUTS and (row + INPUTS.index(name)) % 4 == 0
 
-    assert built.model.training
-    whole = outputs(built.model, made(built, absent=absent))
+    assert experiment.model.training
+    whole = outputs(experiment.model, made(experiment, absent=absent))
     for row in range(ROWS):
-        (alone,) = outputs(built.model, made(built, [row], absent))
+        (alone,) = outputs(experiment.model, made(experiment, [row], absent))
         assert distance(alone, whole[row]) < EXACT
 
 
-def test_a_batch_equals_its_micro_batches(built):
+def test_a_batch_equals_its_micro_batches(experiment):
     def absent(row, name):  # the first micro-batch has no label of one task, the second no sound
         hidden = (row < 4 and name == "kind") or (4 <= row < 8 and name == "sound")
         return hidden or (row * 7 + 3 * (*INPUTS, *TASKS).index(name)) % 5 < 2
 
-    weights = built.model.weights | dict(zip(TASKS, (1.0, 0.5, 2.0, 1.5), strict=True))
+    weights = experiment.model.weights | dict(zip(TASKS, (1.0, 0.5, 2.0, 1.5), strict=True))
     accelerator = Accelerator(cpu=True)
     found, outcomes = [], []
     for cuts in ([range(16)], [range(at, at + 4) for at in range(0, 16, 4)], [range(3), range(3, 15), range(15, 16)]):
-        batches = [made(built, rows, absent) for rows in cuts]
-        built.model.zero_grad()
-        units = count_units(built.model, batches, accelerator.device)
-        outcomes.append(accumulate_gradients(built.model, batches, units, weights, accelerator, seed=(0, 1)))
-        found.append({name: parameter.grad for name, parameter in built.model.named_parameters()})
-    built.model.zero_grad()
-    assert "kind" not in made(built, range(4), absent).targets
+        batches = [made(experiment, rows, absent) for rows in cuts]
+        experiment.model.zero_grad()
+        units = count_units(experiment.model, batches, accelerator.device)
+        outcomes.append(accumulate_gradients(experiment.model, batches, units, weights, accelerator, seed=(0, 1)))
+        found.append({name: parameter.grad for name, parameter in experiment.model.named_parameters()})
+    experiment.model.zero_grad()
+    assert "kind" not in made(experiment, range(4), absent).targets
     for cut in (1, 2):
         assert outcomes[cut].losses == pytest.approx(outcomes[0].losses, rel=EXACT)
         assert outcomes[cut].likelihoods == pytest.approx(outcomes[0].likelihoods, rel=EXACT)
@@ -295,9 +295,9 @@ def test_a_batch_equals_its_micro_batches(built):
             assert not gradient.numel() or largest([found[cut][name] - gradient]) < EXACT * scale, name
 
 
-def test_predictions_are_given_for_every_row(built):
-    batch = without(made(built), *TASKS)
-    found = built.model.eval().predict(batch)
-    built.model.train()
+def test_predictions_are_given_for_every_row(experiment):
+    batch = without(made(experiment), *TASKS)
+    found = experiment.model.eval().predict(batch)
+    experiment.model.train()
     assert {name: len(rows) for name, rows in found.items()} == dict.fromkeys(TASKS, ROWS)
     torch.testing.assert_close(found["kind"].sum(-1), torch.ones(ROWS, dtype=torch.float64))

@@ -14,10 +14,10 @@ from rich.text import Text
 from mmbert.ablation.run_study import PreparedStudy
 from mmbert.ablation.runs import PlannedRun
 from mmbert.ablation.statistics import seeds_needed, smallest_p
-from mmbert.experiment.build import Built, build
+from mmbert.experiment.build import build
+from mmbert.experiment.experiment import Experiment
 from mmbert.experiment.trunk_cache import cache_features
-from mmbert.recipe.schema import resolve_steps
-from mmbert.training.forecast import duration, outlook
+from mmbert.training.forecast import duration, forecast_run
 from mmbert.training.launch import make_accelerator
 
 SAMPLED_ROWS = 200  # training rows by which the length of texts is estimated
@@ -144,26 +144,26 @@ def estimate_cost(run: PlannedRun) -> RunCost:
         run: of a study.
     """
     accelerator: Accelerator = make_accelerator(run.recipe.train)
-    built = build(run.recipe)
+    experiment = build(run.recipe)
     if run.recipe.trunk.cache:
-        cache_features(built, accelerator.device)
-    steps, every = resolve_steps(built.recipe, len(built.items("train")))
-    forecast = outlook(built, accelerator, total=steps, every=every)
+        cache_features(experiment, accelerator.device)
+    steps = experiment.total_steps
+    forecast = forecast_run(experiment, accelerator, steps=steps)
     checkpoint = sum(
         parameter.numel() * parameter.element_size() * (3 if parameter.requires_grad else 1)  # with Adam's two moments
-        for parameter in built.model.parameters()
+        for parameter in experiment.model.parameters()
     )
-    tokens = _tokens_per_row(built) * steps * run.recipe.train.batch_size
+    tokens = _tokens_per_row(experiment) * steps * run.recipe.train.batch_size
     return RunCost(forecast.run, tokens, CHECKPOINTS * checkpoint)
 
 
-def _tokens_per_row(built: Built) -> float:
+def _tokens_per_row(experiment: Experiment) -> float:
     """The mean number of tokens of a training row in the trunk: its texts, one [CLS], and one [SEP] for each text."""
-    samples = built.items("train")
+    samples = experiment.dataset("train")
     stride = max(1, len(samples) // SAMPLED_ROWS)
     lengths = []
     for position in range(0, len(samples), stride):
         sample = samples[position, None]
-        texts = [sample.inputs[name]["tokens"] for name in built.texts if name in sample.inputs]
+        texts = [sample.inputs[name]["tokens"] for name in experiment.text_inputs if name in sample.inputs]
         lengths.append(1 + max(1, len(texts)) + sum(len(text) for text in texts))
     return float(torch.tensor(lengths, dtype=torch.float64).mean())

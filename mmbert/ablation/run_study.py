@@ -17,17 +17,15 @@ from mmbert.ablation.tables import write_tables
 from mmbert.api import RUNS
 from mmbert.errors import Elsewhere, MMBertError, RecipeError, nearest
 from mmbert.experiment.build import build
-from mmbert.experiment.data_report import Survey, present_inputs, survey
+from mmbert.experiment.data_report import DataReport
+from mmbert.experiment.prepare_data import prepare_data, resolve_recipe
 from mmbert.experiment.processors import check_tagged
-from mmbert.experiment.splits import count, open_splits
-from mmbert.recipe.schema import resolve_steps, with_steps
 from mmbert.recipe.serialize import recipe_hash
-from mmbert.tracking.bad_samples import BadSamples
 from mmbert.tracking.console import Console
 from mmbert.tracking.ledger import Measured, append_results, as_text, read_results
 from mmbert.tracking.outcome import ArmOutcome, Scores, StudyOutcome
 from mmbert.tracking.run_folder import read_environment
-from mmbert.training.artifacts import baselines
+from mmbert.training.artifacts import score_baselines
 
 
 @dataclass(frozen=True)
@@ -118,18 +116,14 @@ def prepare_study(
     return PreparedStudy(study, tuple(runs), folder, ledger, read_results(ledger, study.name) if ledger else {})
 
 
-def _scan_data(arm: Arm) -> Survey:
+def _scan_data(arm: Arm) -> DataReport:
     check_tagged(arm.recipe)
-    splits = open_splits(arm.recipe)
-    bad = BadSamples(count(splits), arm.recipe.train.max_bad_fraction)
-    _, data = survey(arm.recipe, splits, bad.add)
-    return data
+    return prepare_data(arm.recipe).report
 
 
-def _plan_run(study: Study, arm: Arm, seed: int, data: Survey, parent: Path) -> PlannedRun:
+def _plan_run(study: Study, arm: Arm, seed: int, data: DataReport, parent: Path) -> PlannedRun:
     recipe = arm.seeded(seed)
-    resolved = present_inputs(recipe, data.rows["train"])
-    steps, _ = resolve_steps(resolved, data.rows["train"]["rows"])
+    resolved = resolve_recipe(recipe, data)
     has_baselines = arm is study.arms[0] and recipe.evaluate.baselines  # once for the study is enough
     evaluate = recipe.evaluate.model_copy(update={"baselines": has_baselines})
     return PlannedRun(
@@ -137,9 +131,9 @@ def _plan_run(study: Study, arm: Arm, seed: int, data: Survey, parent: Path) -> 
         seed=seed,
         recipe=recipe.model_copy(update={"evaluate": evaluate}),
         folder=parent / folder_name(recipe, data.fingerprint),
-        identity=recipe_hash(with_steps(resolved, steps)),
+        identity=recipe_hash(resolved),
         data=data.fingerprint,
-        steps=steps,
+        steps=resolved.train.steps or 0,
     )
 
 
@@ -184,7 +178,7 @@ def run_study(
     finally:
         outcome = progress.write_tables()
     if not outcome.baselines and study.arms[0].recipe.evaluate.baselines:  # none if another study trained these runs
-        results = baselines(build(study.arms[0].recipe), console)
+        results = score_baselines(build(study.arms[0].recipe), console)
         outcome = replace(outcome, baselines={result.arm: result.scores for result in results})
         write_tables(outcome, prepared.folder)
     report_findings(outcome, prepared.folder, console)

@@ -29,7 +29,7 @@ from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.evaluation.calibration import TEMPERATURES, best_temperature, calibration
 from mmbert.evaluation.perturbations import RATES
 from mmbert.evaluation.results import primary_metric
-from mmbert.experiment.build import Built
+from mmbert.experiment.experiment import Experiment
 from mmbert.inference.predict import open_run
 from mmbert.tracking.console import Console
 from mmbert.tracking.run_folder import RunFolder
@@ -69,15 +69,15 @@ def measure_contributions(run: str | Path, *, split: str = "test", rows: int | N
     if path.exists() and not (path / "result.json").exists():
         raise IntegrityError(f"'{path}' must hold a finished run, with result.json; it does not")
     console = Console(speaks=True)
-    built, device = open_run(run, data=True), accelerator.device
-    model = built.model.to(device)
+    experiment, device = open_run(run, data=True), accelerator.device
+    model = experiment.model.to(device)
     console.say(f"reading at most {rows} rows of the {split} split ...")
-    chosen = _chosen(built, split, rows)
-    encoded = encode_rows(model, _batches(built, split, chosen), device=device)
+    chosen = _chosen(experiment, split, rows)
+    encoded = encode_rows(model, _batches(experiment, split, chosen), device=device)
     groups = {row.sample.id: row.sample.attributes["group"] for row in chosen if "group" in row.sample.attributes}
-    probe = Probe(model_for_encoded_rows(model), encoded, groups, built.recipe.train.seed, device)
-    made = _measured(built, probe, split, rows, console)
-    made = {"split": split, "rows": len(encoded.ids), "of": len(built.items(split)), "seed": probe.seed, **made}
+    probe = Probe(model_for_encoded_rows(model), encoded, groups, experiment.recipe.train.seed, device)
+    made = _measured(experiment, probe, split, rows, console)
+    made = {"split": split, "rows": len(encoded.ids), "of": len(experiment.dataset(split)), "seed": probe.seed, **made}
     print_contributions(made, console)
     name = "inputs.json" if split == "test" else f"inputs.{split}.json"
     RunFolder(path, writes=True).write(name, made)
@@ -85,8 +85,8 @@ def measure_contributions(run: str | Path, *, split: str = "test", rows: int | N
     return made
 
 
-def _measured(built: Built, probe: Probe, split: str, rows: int, console: Console) -> dict[str, Any]:
-    inputs, size, notes = probe.inputs, built.recipe.evaluate.batch_size, _notes(built, probe)
+def _measured(experiment: Experiment, probe: Probe, split: str, rows: int, console: Console) -> dict[str, Any]:
+    inputs, size, notes = probe.inputs, experiment.recipe.evaluate.batch_size, _notes(experiment, probe)
     found = probe.evaluate()
     if not found.scores:
         raise DataError(f"expected labels in the rows of the {split} split, found none")
@@ -121,40 +121,42 @@ def _measured(built: Built, probe: Probe, split: str, rows: int, console: Consol
     notes += refused.values()
     console.say("the additive projection ...")
     made["additive"] = compare_to_additive(probe, found, most=ADDITIVE_ROWS, batch=size)
-    made["calibration"] = _calibrated(built, probe, split, rows)
+    made["calibration"] = _calibrated(experiment, probe, split, rows)
     return {**made, "notes": notes}
 
 
-def _notes(built: Built, probe: Probe) -> list[str]:
+def _notes(experiment: Experiment, probe: Probe) -> list[str]:
     whole = [name for name, has in probe.encoded.has.items() if bool(has.all())]
-    if built.recipe.train.input_dropout or not whole or len(probe.inputs) < 2:
+    if experiment.recipe.train.input_dropout or not whole or len(probe.inputs) < 2:
         return []
     return [f"Every row has {', '.join(whole)}, and train.input_dropout is 0: if that was so in training, the model "
             "has not learnt to do without."]  # fmt: skip
 
 
-def _batches(built: Built, split: str, chosen: Sequence[_Row]) -> Iterator[Batch]:
+def _batches(experiment: Experiment, split: str, chosen: Sequence[_Row]) -> Iterator[Batch]:
     """The rows in the order of the split, as evaluation reads them."""
     parts = []
-    for source, samples in enumerate(built.splits[split]):
+    for source, samples in enumerate(experiment.splits[split]):
         places = sorted(row.place for row in chosen if row.source == source)
         parts.append(samples[np.array(places, dtype=np.int64)])
-    items = replace(built, splits={split: parts}).items(split)
-    return evaluation_batches(items, built.recipe.evaluate.batch_size, loading=LoaderOptions(on_bad=built.bad.add))
+    items = replace(experiment, splits={split: parts}).dataset(split)
+    return evaluation_batches(
+        items, experiment.recipe.evaluate.batch_size, loading=LoaderOptions(on_bad=experiment.bad_samples.add)
+    )
 
 
-def _chosen(built: Built, split: str, rows: int) -> list[_Row]:
+def _chosen(experiment: Experiment, split: str, rows: int) -> list[_Row]:
     """At most so many rows of a split; which ones depends on their ids and the seed alone."""
     found = [
         _Row(source, place, sample)
-        for source, samples in enumerate(built.splits[split])
+        for source, samples in enumerate(experiment.splits[split])
         for place, sample in enumerate(samples.read(()))
         if not isinstance(sample, SampleError)
     ]
-    return sorted(found, key=lambda row: uniform(built.recipe.train.seed, row.sample.id, "rows"))[:rows]
+    return sorted(found, key=lambda row: uniform(experiment.recipe.train.seed, row.sample.id, "rows"))[:rows]
 
 
-def _calibrated(built: Built, probe: Probe, split: str, rows: int) -> dict[str, Any]:
+def _calibrated(experiment: Experiment, probe: Probe, split: str, rows: int) -> dict[str, Any]:
     """Task -> how well calibrated it is, and with the temperature that is best on the validation split.
 
     None is fitted where that is the split in question, or has no label.
@@ -165,7 +167,10 @@ def _calibrated(built: Built, probe: Probe, split: str, rows: int) -> dict[str, 
     fitted = {}
     if kinds and split != "validation":
         fitted = labelled_outputs(
-            built.model, _batches(built, "validation", _chosen(built, "validation", rows)), kinds, device=probe.device
+            experiment.model,
+            _batches(experiment, "validation", _chosen(experiment, "validation", rows)),
+            kinds,
+            device=probe.device,
         )
     made = {}
     for name, said in found.items():

@@ -177,7 +177,7 @@ def check(arguments: argparse.Namespace) -> None:
     if arguments.data:
         _api().check(arguments.recipe, overrides=arguments.set)
     if arguments.forecast:
-        importlib.import_module("mmbert.training.forecast").tell(arguments.recipe, arguments.set)
+        importlib.import_module("mmbert.training.forecast").print_forecast(arguments.recipe, arguments.set)
     print(f"{arguments.recipe}: the recipe {name} is valid")
 
 

@@ -10,7 +10,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from mmbert.distributed import together
+from mmbert.distributed import all_reduce_or_raise
 from mmbert.errors import IntegrityError
 from mmbert.layers.masked import mean_token
 from mmbert.model import MMBert
@@ -221,7 +221,7 @@ def _in_step(batches: Iterator[Batch], asked: Callable[[], str]) -> Iterator[Bat
             batch = next(batches, None)
         except Exception as caught:
             error = caught
-        working = together(error=error, stop=asked(), working=batch is not None).working
+        working = all_reduce_or_raise(error=error, stop=asked(), working=batch is not None).working
         if batch is not None:
             yield batch
 

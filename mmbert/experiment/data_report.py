@@ -1,4 +1,4 @@
-"""One pass over all rows before training: what is there and what is bad, equal rows, and the groups of rows."""
+"""One pass over all rows before training: counts, bad rows, duplicates, leaks between splits, and groups of rows."""
 
 from array import array
 from collections.abc import Collection, Iterator, Mapping
@@ -10,7 +10,7 @@ from mmbert.data.arrow import RESERVED_ATTRIBUTES
 from mmbert.data.collate import check_tag_counts, describe_row
 from mmbert.data.fingerprint import Fingerprint
 from mmbert.errors import DataError, RecipeError, SampleError, nearest
-from mmbert.experiment.processors import OnBad, reads_files, tagged_texts
+from mmbert.experiment.processors import OnBad, inputs_that_read_files, tagged_texts
 from mmbert.experiment.splits import Splits, count
 from mmbert.recipe.schema import Recipe
 from mmbert.trunk.vocabulary import checked_text
@@ -18,42 +18,61 @@ from mmbert.types import Sample
 
 
 @dataclass
-class Survey:
-    """What the rows of a recipe's data are."""
+class DataReport:
+    """What the rows of a recipe's data are.
 
-    rows: dict[str, dict[str, int]] = field(default_factory=dict)  # split -> "rows", input or task -> how many
-    fingerprint: str = ""  # of all raw values
-    groups: np.ndarray | None = None  # [training samples] int64, each sample's group by train.mixing
-    names: list[str] = field(default_factory=list)  # of the groups
-    warnings: list[str] = field(default_factory=list)  # for people
-    total: int = 0  # rows of all splits, those left out besides
-
-
-def survey(recipe: Recipe, splits: Splits, on_bad: OnBad) -> tuple[Splits, Survey]:
-    """The splits without those training rows that have no label, which would teach nothing; and what was found.
-
-    Bad rows are handed to ``on_bad``, which may raise: those that cannot be read, whose text is none, or whose tags are
-    not as many as the words. They keep their place. Raises ``DataError`` where two rows have one id, where a task has
-    no label and an input that is not optional no value in the training split, and, if ``evaluate.on_leak`` says so,
-    where two splits share content; ``RecipeError`` where ``train.mixing`` groups by what is not there.
+    Attributes:
+        rows: split -> ``rows``, or an input or task -> the number of rows that have it.
+        fingerprint: of all raw values.
+        groups: [training samples] int64, the group of each sample by ``train.mixing``; None without mixing.
+        group_names: of the groups.
+        warnings: for people.
+        total: rows of all splits, including those left out.
     """
-    seen, found, tagged = Fingerprint(reads_files(recipe)), Survey(), tagged_texts(recipe)
+
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    fingerprint: str = ""
+    groups: np.ndarray | None = None
+    group_names: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    total: int = 0
+
+
+def scan_rows(recipe: Recipe, splits: Splits, on_bad: OnBad) -> tuple[Splits, DataReport]:
+    """Read every row once; training rows without a label, which would teach nothing, are left out.
+
+    Args:
+        recipe: as it was loaded.
+        splits: as ``open_splits`` gives them.
+        on_bad: takes the error of each bad row (it cannot be read, its text is no text, or its tags are not as many as
+            the words) and may raise. A bad row keeps its place.
+
+    Returns:
+        The splits without the rows left out, and the report.
+
+    Raises:
+        DataError: where two rows have the same id; where the training split has no label of a task, or no value of an
+            input that is not optional; and, if ``evaluate.on_leak`` says so, where two splits share content.
+        RecipeError: where ``train.mixing`` groups by an attribute that no row has.
+    """
+    fingerprint, report = Fingerprint(inputs_that_read_files(recipe)), DataReport()
+    tagged = tagged_texts(recipe)
     texts = [name for name, part in recipe.inputs.items() if part.type == "text"]
     groups = _Groups(recipe.train.mixing.by) if recipe.train.mixing else None
-    kept: Splits = {}
+    labelled_splits: Splits = {}
     for split, sources in splits.items():
-        counts = found.rows.setdefault(split, {"rows": 0})
-        kept[split] = []
+        counts = report.rows.setdefault(split, {"rows": 0})
+        labelled_splits[split] = []
         for samples in sources:
             positions = array("q")
             for position, sample in enumerate(samples.read()):
                 if isinstance(sample, SampleError):
                     on_bad(sample)
-                    seen.add(split, None)
+                    fingerprint.add(split, None)
                     sample = None
                 else:
-                    seen.add(split, sample)
-                    for error in _bad_words(sample, texts, tagged):
+                    fingerprint.add(split, sample)
+                    for error in _text_and_tag_errors(sample, texts, tagged):
                         on_bad(error)
                     if split == "train" and not sample.targets:
                         continue
@@ -62,18 +81,18 @@ def survey(recipe: Recipe, splits: Splits, on_bad: OnBad) -> tuple[Splits, Surve
                     counts[name] = counts.get(name, 0) + 1
                 if groups and split == "train":
                     groups.add(sample)
-            whole = len(positions) == len(samples)
-            kept[split].append(samples if whole else samples[np.array(positions, dtype=np.int64)])
-    found.fingerprint, found.total = seen.hexdigest(), count(splits)
-    _check_ids(splits, seen)
-    _check_presence(recipe, found)
-    _check_leaks(recipe, splits, seen, found)
+            complete = len(positions) == len(samples)
+            labelled_splits[split].append(samples if complete else samples[np.array(positions, dtype=np.int64)])
+    report.fingerprint, report.total = fingerprint.hexdigest(), count(splits)
+    _check_ids(splits, fingerprint)
+    _check_presence(recipe, report)
+    _check_leaks(recipe, splits, fingerprint, report)
     if groups:
-        found.groups, found.names = groups.numbered()
-    return kept, found
+        report.groups, report.group_names = groups.numbered()
+    return labelled_splits, report
 
 
-def _bad_words(sample: Sample, texts: Collection[str], tagged: Mapping[str, str]) -> Iterator[SampleError]:
+def _text_and_tag_errors(sample: Sample, texts: Collection[str], tagged: Mapping[str, str]) -> Iterator[SampleError]:
     for name in sample.inputs.keys() & texts:
         try:
             checked_text(sample.inputs[name])
@@ -120,67 +139,57 @@ class _Groups:
         return str(sample.attributes.get(self.by, "none"))
 
 
-def _check_ids(splits: Splits, seen: Fingerprint) -> None:
-    if pair := seen.find_duplicate_id():
-        (one, sample), (other, again) = (_at(splits, place) for place in pair)
-        rows = f"{describe_row(sample)} in {one} and {describe_row(again)} in {other}"
+def _check_ids(splits: Splits, fingerprint: Fingerprint) -> None:
+    if pair := fingerprint.find_duplicate_id():
+        (split, sample), (second_split, second) = (_sample_at(splits, position) for position in pair)
+        rows = f"{describe_row(sample)} in {split} and {describe_row(second)} in {second_split}"
         raise DataError(f"two rows must not have one id, however {rows} both have {sample.id}")
 
 
-def _check_presence(recipe: Recipe, found: Survey) -> None:
-    train = found.rows["train"]
+def _check_presence(recipe: Recipe, report: DataReport) -> None:
+    train = report.rows["train"]
     for name in recipe.tasks:
         if not train.get(name):
             raise DataError(f"tasks.{name}: no row of the training split has a label for it")
     for name, part in recipe.inputs.items():
-        others = {split: counts.get(name, 0) for split, counts in found.rows.items() if split != "train"}
+        held_out = {split: counts.get(name, 0) for split, counts in report.rows.items() if split != "train"}
         if not train.get(name):
-            only = [f"{rows} rows of {split}" for split, rows in others.items() if rows]
+            present = " and ".join(f"{rows} rows of {split}" for split, rows in held_out.items() if rows)
             if not part.optional:
                 raise DataError(
                     f"inputs.{name}: absent in every row of the training split"
-                    + (f", but there in {' and '.join(only)}" if only else "")
+                    + (f", but there in {present}" if present else "")
                     + "; 'optional: true' allows that"
                 )
-            if only:
-                found.warnings.append(f"inputs.{name} is left out: only {' and '.join(only)} have it, none of training")
+            if present:
+                report.warnings.append(f"inputs.{name} is left out: only {present} have it, none of training")
     for name in (*recipe.inputs, *recipe.tasks):
-        for split, counts in found.rows.items():
+        for split, counts in report.rows.items():
             if train.get(name) and counts["rows"] and not counts.get(name):
-                what = f"inputs.{name}" if name in recipe.inputs else f"tasks.{name}"
-                found.warnings.append(f"{what}: in training only, absent in every row of {split}")
+                field_name = f"inputs.{name}" if name in recipe.inputs else f"tasks.{name}"
+                report.warnings.append(f"{field_name}: in training only, absent in every row of {split}")
 
 
-def _check_leaks(recipe: Recipe, splits: Splits, seen: Fingerprint, found: Survey) -> None:
-    if not (shared := seen.find_shared_content()):
+def _check_leaks(recipe: Recipe, splits: Splits, fingerprint: Fingerprint, report: DataReport) -> None:
+    if not (shared := fingerprint.find_shared_content()):
         return
-    (one, sample), (other, again) = (_at(splits, place) for place in shared[0])
+    (split, sample), (second_split, second) = (_sample_at(splits, position) for position in shared[0])
     message = (
         f"{len(shared)} rows have the same inputs as a row of another split, such as "
-        f"{describe_row(again)} in {other} and {describe_row(sample)} in {one}"
+        f"{describe_row(second)} in {second_split} and {describe_row(sample)} in {split}"
     )
     if recipe.evaluate.on_leak == "fail":
         raise DataError(
             f"{message}; 'evaluate.on_leak: warn' allows that, a source's option 'group' keeps rows together"
         )
-    found.warnings.append(message)
+    report.warnings.append(message)
 
 
-def _at(splits: Splits, place: int) -> tuple[str, Sample]:
-    """The split and the sample at a place, counted through all splits and sources."""
+def _sample_at(splits: Splits, position: int) -> tuple[str, Sample]:
+    """The split and the sample at a position, counted through all splits and sources."""
     for split, sources in splits.items():
         for samples in sources:
-            if place < len(samples):
-                return split, samples[place]
-            place -= len(samples)
-    raise IndexError(place)
-
-
-def present_inputs(recipe: Recipe, rows: Mapping[str, int]) -> Recipe:
-    """The recipe without those optional inputs that no training row has; ``rows`` counts those that have one."""
-    kept = {name: part for name, part in recipe.inputs.items() if rows.get(name)}
-    train = recipe.train
-    if isinstance(train.input_dropout, dict):
-        rates = {name: rate for name, rate in train.input_dropout.items() if name in kept}
-        train = train.model_copy(update={"input_dropout": rates})
-    return recipe.model_copy(update={"inputs": kept, "train": train})
+            if position < len(samples):
+                return split, samples[position]
+            position -= len(samples)
+    raise IndexError(position)

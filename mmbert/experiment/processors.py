@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from encoders import ENCODERS
-from mmbert.contracts import Processor
+from mmbert.contracts import Processor, Processors
 from mmbert.data.collate import describe_row
 from mmbert.errors import DataError, RecipeError, SampleError, nearest
 from mmbert.experiment.splits import Kind, Splits, Values
@@ -18,39 +18,58 @@ from mmbert.types import Sample
 from tasks import TASKS
 
 OnBad = Callable[[SampleError], None]
-Reads = Callable[[Any], Any]  # raises SampleError on a bad raw value
+Reader = Callable[[Any], Any]  # raises SampleError on a bad raw value
 
 
-def make_processors(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, Processor]:
-    """The processor of each input, not fitted."""
-    return {
-        name: TextProcessor(vocabulary, **part.options) if part.type == "text" else _made(ENCODERS, part)
-        for name, part in recipe.inputs.items()
-    }
+def make_processors(recipe: Recipe, vocabulary: Vocabulary) -> Processors:
+    """The processors of all inputs and tasks, not fitted.
+
+    Args:
+        recipe: the resolved one.
+        vocabulary: of the trunk, for the text inputs.
+    """
+    return Processors(
+        {
+            name: TextProcessor(vocabulary, **part.options) if part.type == "text" else _make(ENCODERS, part)
+            for name, part in recipe.inputs.items()
+        },
+        {name: _make(TASKS, part) for name, part in recipe.tasks.items()},
+    )
 
 
-def make_labels(recipe: Recipe) -> dict[str, Processor]:
-    """The processor of each task's labels, not fitted."""
-    return {name: _made(TASKS, part) for name, part in recipe.tasks.items()}
+def part_options(cls: type, part: Part) -> dict[str, Any]:
+    """Those options of a recipe's part that a class takes.
 
-
-def own_options(cls: type, part: Part) -> dict[str, Any]:
-    """Those of a part's options that a class takes itself."""
+    Args:
+        cls: the part's encoder, task or processor.
+        part: its entry in the recipe.
+    """
     return {name: part.options[name] for name in keyword_only(cls)}
 
 
-def fit(processor: Processor, kind: Kind, name: str, values: Values, on_bad: OnBad) -> None:
+def fit_processor(processor: Processor, kind: Kind, name: str, values: Values, on_bad: OnBad) -> None:
     """Fit a processor on the training values of an input or a task.
 
-    Bad values are handed, with their rows, to ``on_bad``, which may raise; ``values`` must then pass over them. Raises
-    ``DataError``, naming the field, on values that are no good together.
+    Args:
+        processor: of the input or task.
+        kind: ``input`` or ``task``.
+        name: of the input or task.
+        values: of the training split; passes over what was handed to ``on_bad``.
+        on_bad: takes each bad value with its row; may raise.
+
+    Raises:
+        DataError: naming the field, where the values together cannot be used.
     """
     try:
         try:
             processor.fit(values)
-        except SampleError as error:
-            if not _tell(refused(values.of_samples(), kind, name, fitting(processor)), on_bad):
-                raise error  # bad together with others
+        except SampleError:
+            refused = 0
+            for error in refused_values(values.with_samples(), kind, name, fit_reader(processor)):
+                refused += 1
+                on_bad(error)
+            if not refused:  # bad together with others
+                raise
             processor.fit(values)
     except SampleError:
         raise
@@ -58,17 +77,12 @@ def fit(processor: Processor, kind: Kind, name: str, values: Values, on_bad: OnB
         raise DataError(f"{kind}s.{name}: {error}") from error
 
 
-def _tell(errors: Iterable[SampleError], on_bad: OnBad) -> bool:
-    """Whether there was any."""
-    found = False
-    for error in errors:
-        found = True
-        on_bad(error)
-    return found
+def fit_reader(processor: Processor) -> Reader:
+    """A function that refuses a single value as ``processor.fit`` does.
 
-
-def fitting(processor: Processor) -> Reads:
-    """Refuses a value as ``processor.fit`` does."""
+    Args:
+        processor: left as it is.
+    """
     fresh = copy.deepcopy(processor)
 
     def read(value: Any) -> None:
@@ -84,17 +98,30 @@ def fitting(processor: Processor) -> Reads:
     return read
 
 
-def refused(values: Iterable[tuple[Sample, Any]], kind: Kind, name: str, reads: Reads) -> Iterator[SampleError]:
-    """The errors, with their rows, of the values of an input or a task that ``reads`` refuses."""
+def refused_values(
+    values: Iterable[tuple[Sample, Any]], kind: Kind, name: str, reader: Reader
+) -> Iterator[SampleError]:
+    """The errors of the values that a reader refuses, with their rows.
+
+    Args:
+        values: of an input or a task, each with its sample.
+        kind: ``input`` or ``task``.
+        name: of the input or task.
+        reader: raises ``SampleError`` on a bad value.
+    """
     for sample, value in values:
         try:
-            reads(value)
+            reader(value)
         except SampleError as error:
             yield error.at(describe_row(sample), f"{kind} '{name}'")
 
 
-def reads_files(recipe: Recipe) -> set[str]:
-    """The inputs whose values may be paths."""
+def inputs_that_read_files(recipe: Recipe) -> set[str]:
+    """The names of the inputs whose values may be paths.
+
+    Args:
+        recipe: any.
+    """
     return {
         name
         for name, part in recipe.inputs.items()
@@ -103,17 +130,28 @@ def reads_files(recipe: Recipe) -> set[str]:
 
 
 def check_tagged(recipe: Recipe) -> None:
-    """Raise ``RecipeError`` where a task labels the units of an input that is not there."""
+    """Check that every tagging task names an input that exists.
+
+    Args:
+        recipe: the resolved one.
+
+    Raises:
+        RecipeError: where a task labels the units of an input that does not exist.
+    """
     texts = [name for name, part in recipe.inputs.items() if part.type == "text"]
-    alone = {"text"} if len(texts) == 1 else set()  # the units of several texts are not those of one
+    single_text = {"text"} if len(texts) == 1 else set()  # the units of several texts are not those of one
     for task, part in recipe.tasks.items():
         of = part.options.get("of")
-        if of is not None and of not in {*recipe.inputs, *alone}:
+        if of is not None and of not in {*recipe.inputs, *single_text}:
             raise RecipeError(f"tasks.{task}.of: there is no input '{of}' to tag. {nearest(of, recipe.inputs)}")
 
 
 def tagged_texts(recipe: Recipe) -> dict[str, str]:
-    """The text input that each task labels word by word; the units of other inputs are known to their encoder alone."""
+    """Task -> the text input that it labels word by word; the units of other inputs are known to their encoder alone.
+
+    Args:
+        recipe: any.
+    """
     texts = [name for name, part in recipe.inputs.items() if part.type == "text"]
     tagged = {
         task: texts[0] if of == "text" and len(texts) == 1 else of
@@ -123,24 +161,32 @@ def tagged_texts(recipe: Recipe) -> dict[str, str]:
     return {task: text for task, text in tagged.items() if text in texts}
 
 
-def check_labels(labels: Mapping[str, Processor], splits: Splits, bad: Container[Sample], on_bad: OnBad) -> None:
-    """Read the labels of validation and test now, rather than after hours of training.
+def check_labels(
+    processors: Mapping[str, Processor], splits: Splits, bad_samples: Container[Sample], on_bad: OnBad
+) -> None:
+    """Read the labels of validation and test before training, rather than after hours of it.
 
-    Bad ones (a class that the training split does not have) are handed to ``on_bad``, which may raise. Raises
-    ``DataError`` where no row of the validation split has any label: the best checkpoint is chosen by them.
+    Args:
+        processors: fitted, by task.
+        splits: of the recipe's data.
+        bad_samples: passed over.
+        on_bad: takes each bad label (a class that the training split does not have) with its row; may raise.
+
+    Raises:
+        DataError: where no row of the validation split has a label: the best checkpoint is chosen by them.
     """
     labelled = {"validation": False, "test": False}
     for split in labelled:
-        for name, label in labels.items():
-            for sample, value in Values(splits, split, "task", name, bad).of_samples():
+        for name, processor in processors.items():
+            for sample, value in Values(splits, split, "task", name, bad_samples).with_samples():
                 try:
-                    labelled[split] |= bool(label(value))
+                    labelled[split] |= bool(processor(value))
                 except SampleError as error:
                     on_bad(error.at(describe_row(sample), f"task '{name}'"))
     if not labelled["validation"]:
         raise DataError("no row of the validation split has a label, by which the best checkpoint is chosen")
 
 
-def _made(table: Registry, part: InputPart | TaskPart) -> Processor:
+def _make(table: Registry, part: InputPart | TaskPart) -> Processor:
     cls = table.get(part.type).processor
-    return cls(**own_options(cls, part))
+    return cls(**part_options(cls, part))

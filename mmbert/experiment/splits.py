@@ -1,4 +1,4 @@
-"""From a recipe's data section to samples: sources opened, and views of their values that read when iterated."""
+"""The splits of a recipe: its data sources opened, and lazy views of single columns."""
 
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -24,7 +24,11 @@ Kind = Literal["input", "task"]
 def open_splits(recipe: Recipe) -> Splits:
     """The samples of each split, source by source.
 
-    Raises ``DataError`` where no source has the column of a task, or of an input that is not optional.
+    Args:
+        recipe: as it was loaded, or the resolved one.
+
+    Raises:
+        DataError: where no source has the column of a task, or of an input that is not optional.
     """
     sources = _sources(recipe)
     return {split: [_as_split(source.split(split)) for source in sources] for split in SPLITS}
@@ -40,9 +44,15 @@ def count(splits: Splits) -> int:
 
 
 def chained(splits: Splits, split: str, names: Collection[str] | None = None) -> Iterator[Sample]:
-    """The samples of a split, of all sources; with the inputs and targets in ``names``, if they are given.
+    """The samples of a split, of all sources.
 
-    Raises ``SampleError`` at one that cannot be read.
+    Args:
+        splits: as ``open_splits`` gives them.
+        split: ``train``, ``validation`` or ``test``.
+        names: the inputs and targets to read; all by default.
+
+    Raises:
+        SampleError: at a sample that cannot be read.
     """
     for samples in splits[split]:
         for sample in samples.read(names):
@@ -54,21 +64,26 @@ def chained(splits: Splits, split: str, names: Collection[str] | None = None) ->
 class Values:
     """The raw values of one input or task in a split, read from the source each time they are iterated.
 
-    ``bad`` are samples to pass over; those that cannot be read are passed over as well.
+    Args:
+        splits: as ``open_splits`` gives them.
+        split: ``train``, ``validation`` or ``test``.
+        kind: ``input`` or ``task``.
+        name: of the input or task.
+        bad_samples: to pass over, as samples that cannot be read are.
     """
 
-    def __init__(self, splits: Splits, split: str, kind: Kind, name: str, bad: Container[Sample] = ()):
+    def __init__(self, splits: Splits, split: str, kind: Kind, name: str, bad_samples: Container[Sample] = ()):
         self.kind, self.name = kind, name
-        self._sources, self._bad = splits[split], bad
+        self._sources, self._bad_samples = splits[split], bad_samples
 
     def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in self.of_samples())
+        return (value for _, value in self.with_samples())
 
-    def of_samples(self) -> Iterator[tuple[Sample, Any]]:
+    def with_samples(self) -> Iterator[tuple[Sample, Any]]:
         """Each value with its sample, which may hold this value alone."""
         for samples in self._sources:
             for sample in samples.read({self.name}):
-                if not isinstance(sample, SampleError) and sample not in self._bad:
+                if not isinstance(sample, SampleError) and sample not in self._bad_samples:
                     values = sample.inputs if self.kind == "input" else sample.targets
                     if self.name in values:
                         yield sample, values[self.name]
@@ -87,12 +102,12 @@ def _sources(recipe: Recipe) -> list[Source]:
             builder = DATASETS.get(part.name)
             wiring = [builder(**{key: options.pop(key) for key in keyword_only(builder)})]
         sources.append(SOURCES.get(part.type)(name, inputs, targets, *wiring, **options))
-    having = frozenset().union(*(source.fields for source in sources))
-    wanted: Mapping[str, Field] = {**inputs, **targets}
-    for name in wanted.keys() - having:
+    available = frozenset().union(*(source.fields for source in sources))
+    fields: Mapping[str, Field] = {**inputs, **targets}
+    for name in fields.keys() - available:
         if name in targets or not recipe.inputs[name].optional:
             kind = "tasks" if name in targets else "inputs"
-            raise DataError(f"{kind}.{name}: no data source has the column {wanted[name].column!r}")
+            raise DataError(f"{kind}.{name}: no data source has the column {fields[name].column!r}")
     return sources
 
 

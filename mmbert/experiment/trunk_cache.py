@@ -9,7 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,15 +18,13 @@ from torch import Tensor
 from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.errors import RecipeError
+from mmbert.experiment.experiment import Experiment
 from mmbert.fusion import FUSIONS
 from mmbert.io.cache import make_once, progress
 from mmbert.io.download import cache_folder
 from mmbert.recipe.schema import Recipe
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.store import LAYOUT, Sequences, TokenStore
-
-if TYPE_CHECKING:
-    from mmbert.experiment.experiment import Built
 
 ROWS = 1024  # that are split into tokens at once
 
@@ -41,7 +39,7 @@ def check_cache(recipe: Recipe) -> None:
         )
 
 
-def cache_features(built: "Built", device: torch.device | str = "cpu") -> Path:
+def cache_features(experiment: Experiment, device: torch.device | str = "cpu") -> Path:
     """Let the trunk of a built recipe read the cache, filled now for all rows of its data; returns its folder there.
 
     The folder is named after the frozen weights, the trunk's configuration and the texts; one process fills it while
@@ -54,11 +52,11 @@ def cache_features(built: "Built", device: torch.device | str = "cpu") -> Path:
     Raises ``RecipeError`` where the disk has not the room, and ``IntegrityError`` where a file in the cache is not as
     long as it was.
     """
-    trunk = cast(HuggingFaceTrunk, built.model.trunk).to(device)
+    trunk = cast(HuggingFaceTrunk, experiment.model.trunk).to(device)
     assert trunk.cut is not None, "the recipe was checked"
     assert trunk.facet is None, "the recipe was checked"
     dtype = np.dtype("float64" if trunk.model.dtype == torch.float64 else "float32")
-    sequences = Sequences.collect(_sequences(built, trunk))
+    sequences = Sequences.collect(_sequences(experiment, trunk))
     folder = cache_folder() / "features" / _identity(trunk, sequences, dtype)
 
     def compute(ids: Tensor, mask: Tensor) -> Tensor:
@@ -78,13 +76,13 @@ def cache_features(built: "Built", device: torch.device | str = "cpu") -> Path:
     return folder
 
 
-def _sequences(built: "Built", trunk: HuggingFaceTrunk) -> Iterator[tuple[Tensor, Tensor]]:
+def _sequences(experiment: Experiment, trunk: HuggingFaceTrunk) -> Iterator[tuple[Tensor, Tensor]]:
     """The ids and masks of all rows of all splits, and of a row without text."""
     ids, _, mask = trunk.sequence({}, 1)
     yield ids, mask
-    processors = {name: built.processors[name] for name in built.texts}
-    items = SampleDataset([samples for sources in built.splits.values() for samples in sources], processors, {})
-    loading = LoaderOptions(built.recipe.train.workers, on_bad=built.bad.add)
+    processors = {name: experiment.processors.inputs[name] for name in experiment.text_inputs}
+    items = SampleDataset([samples for sources in experiment.splits.values() for samples in sources], processors, {})
+    loading = LoaderOptions(experiment.recipe.train.workers, on_bad=experiment.bad_samples.add)
     for batch in evaluation_batches(items, ROWS, loading=loading):
         ids, _, mask = trunk.sequence(batch.to(ids.device).inputs, len(batch))
         yield ids, mask

@@ -17,8 +17,8 @@ from mmbert.data.loader import evaluation_batches
 from mmbert.data.readers import read_tables
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
-from mmbert.experiment.build import Built
-from mmbert.experiment.build import load as load_built
+from mmbert.experiment.build import load_experiment
+from mmbert.experiment.experiment import Experiment
 from mmbert.recipe.load import load_recipe
 from mmbert.types import Sample, sample_id
 
@@ -26,9 +26,9 @@ from mmbert.types import Sample, sample_id
 class Model:
     """A trained model: ``mmbert.load(run).predict(frame)``."""
 
-    def __init__(self, built: Built):
-        self.built = built
-        self.model = built.model
+    def __init__(self, experiment: Experiment):
+        self.experiment = experiment
+        self.model = experiment.model
 
     def predict(self, rows: Any) -> list[dict[str, Any]]:
         """Predictions for the rows of a DataFrame, or for dicts, with the recipe's columns: one dict a row, in order.
@@ -37,28 +37,33 @@ class Model:
         an absent input. Raises ``SampleError`` naming the row and the input of a bad value.
         """
         records = rows.to_dict("records") if hasattr(rows, "to_dict") else list(rows)
-        samples = [_sample(self.built, record, f"row {number}") for number, record in enumerate(records, 1)]
+        samples = [_sample(self.experiment, record, f"row {number}") for number, record in enumerate(records, 1)]
         return list(self._predict([samples]))
 
     def predict_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
         """The same for the rows of a file, read as training reads one; media lie in its folder."""
         path = Path(path).expanduser()
         records = [row for _, table in read_tables([path]) for row in table.to_pylist()]
-        _known(str(path), records, self.built)
+        _known(str(path), records, self.experiment)
         yield from self._predict(
-            [[_sample(self.built, row, f"{path} row {number}", path.parent) for number, row in enumerate(records, 1)]]
+            [
+                [
+                    _sample(self.experiment, row, f"{path} row {number}", path.parent)
+                    for number, row in enumerate(records, 1)
+                ]
+            ]
         )
 
     def predict_split(self, split: str) -> Iterator[dict[str, Any]]:
         """The same for a split of the recipe's own data, with the key of each row."""
-        yield from self._predict(self.built.splits[split])
+        yield from self._predict(self.experiment.splits[split])
 
     @torch.no_grad()
     def _predict(self, splits: Sequence[Sequence[Sample]]) -> Iterator[dict[str, Any]]:
-        items = SampleDataset(splits, self.built.processors, {})
+        items = SampleDataset(splits, self.experiment.processors.inputs, {})
         keys = (items.sample(position).attributes.get("key") for position in range(len(items)))
         dtype = next(self.model.parameters()).dtype
-        for batch in evaluation_batches(items, self.built.recipe.evaluate.batch_size):
+        for batch in evaluation_batches(items, self.experiment.recipe.evaluate.batch_size):
             found = self.model.predict(batch.to("cpu", dtype))
             for row in range(len(batch)):
                 key = next(keys)
@@ -96,20 +101,20 @@ def predict(run: str | Path, *, output: str | Path, input: str | Path | None = N
     return count
 
 
-def open_run(run: str | Path, data: bool = False) -> Built:
+def open_run(run: str | Path, data: bool = False) -> Experiment:
     path = Path(run)
     if not (path / "recipe.yaml").exists():
         raise IntegrityError(f"'{path}' is not a run folder: it has no recipe.yaml")
-    return load_built(best(path, tell=_tell), load_recipe(path / "recipe.yaml").recipe, data=data)
+    return load_experiment(best(path, tell=_tell), load_recipe(path / "recipe.yaml").recipe, data=data)
 
 
 def _tell(sentence: str) -> None:
     print(sentence, file=sys.stderr)
 
 
-def _known(source: str, records: Sequence[Mapping[str, Any]], built: Built) -> None:
+def _known(source: str, records: Sequence[Mapping[str, Any]], experiment: Experiment) -> None:
     """Raise ``DataError`` where no record has a column that an input reads: the predictions would be of nothing."""
-    read = {name: part.column or name for name, part in built.recipe.inputs.items()}
+    read = {name: part.column or name for name, part in experiment.recipe.inputs.items()}
     wanted = {column for columns in read.values() for column in ([columns] if isinstance(columns, str) else columns)}
     columns = {column for record in records for column in record}
     if records and not wanted & columns:
@@ -117,17 +122,17 @@ def _known(source: str, records: Sequence[Mapping[str, Any]], built: Built) -> N
                         f"{', '.join(sorted(wanted))}")  # fmt: skip
 
 
-def _sample(built: Built, record: Mapping[str, Any], where: str, media: Path | None = None) -> Sample:
+def _sample(experiment: Experiment, record: Mapping[str, Any], where: str, media: Path | None = None) -> Sample:
     """A record as a sample without targets; what is missing is absent. Paths lead from ``media``, if it is given."""
     there = {name: value for name, value in record.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
     inputs = {}
-    for name, part in built.recipe.inputs.items():
+    for name, part in experiment.recipe.inputs.items():
         if isinstance(part.column, list):
             value: Any = {column: there[column] for column in part.column if column in there}
         else:
             value = there.get(part.column or name)
         value = drop_missing(value)
-        if media is not None and isinstance(value, str) and built.processors[name].reads_files:
+        if media is not None and isinstance(value, str) and experiment.processors.inputs[name].reads_files:
             try:
                 value = resolve_media_path(value, media)
             except SampleError as error:

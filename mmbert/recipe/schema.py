@@ -253,26 +253,24 @@ def _check_select(select: Any, tasks: Mapping[str, Any]) -> Conflicts:
         yield path, f"the task '{task}' has no metric '{metric}'. {nearest(metric, TASKS.get(kind).metrics)}"
 
 
-def resolve_steps(recipe: Recipe, rows: int) -> tuple[int, int]:
-    """The length of a run in optimiser steps.
+def resolve_length(recipe: Recipe, rows: int) -> Recipe:
+    """The recipe with its length in steps: the form that a run folder stores, and whose hash the ledger stores.
 
     Args:
-        recipe: gives the length in epochs or steps, and the epochs between evaluations.
-        rows: the number of training rows.
-
-    Returns:
-        The steps of the run, and the steps between evaluations.
+        recipe: gives the length in steps or epochs, by default one epoch.
+        rows: training rows.
     """
-    epoch = rows / recipe.train.batch_size
-    total = recipe.train.steps or max(1, round((recipe.train.epochs or 1) * epoch))
-    return total, min(total, max(1, round(recipe.evaluate.every * epoch)))
-
-
-def with_steps(recipe: Recipe, steps: int) -> Recipe:
-    """The recipe with its length in steps: the form that a run folder keeps, and whose hash the ledger keeps.
-
-    Args:
-        recipe: any valid recipe.
-        steps: the optimiser steps of the run, in place of epochs.
-    """
+    epoch = rows / recipe.train.batch_size  # in steps
+    steps = recipe.train.steps or max(1, round((recipe.train.epochs or 1) * epoch))
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": steps, "epochs": None})})
+
+
+def evaluation_interval(recipe: Recipe, rows: int) -> int:
+    """Optimiser steps between two evaluations; at most the length of the run.
+
+    Args:
+        recipe: with its length in steps, see ``resolve_length``.
+        rows: training rows.
+    """
+    interval = max(1, round(recipe.evaluate.every * (rows / recipe.train.batch_size)))
+    return min(interval, recipe.train.steps or interval)

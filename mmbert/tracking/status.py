@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mmbert.distributed import together
+from mmbert.distributed import all_reduce_or_raise
 from mmbert.errors import IntegrityError, Preempted, exit_code
 from mmbert.tracking.run_folder import RunFolder, read_json
 
@@ -51,7 +51,7 @@ def occupied(folder: RunFolder) -> Iterator[Status]:
             before = (folder.path / "status.json").read_text("utf-8") if _holder(folder).get("state") == "done" else ""
         except Exception as caught:
             error = caught
-    together(error=error)
+    all_reduce_or_raise(error=error)
     try:
         status.write(folder)
         yield status

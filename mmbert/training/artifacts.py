@@ -1,4 +1,4 @@
-"""What a finished run writes down: its result, the files that reports and studies read, lines of the ledger."""
+"""The banner of a run and the files of a finished one: result, predictions, examples, cost, rows of the ledger."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from mmbert.checkpoint.resume import Identity
@@ -17,7 +18,7 @@ from mmbert.errors import SampleError
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions
 from mmbert.evaluation.results import Result, best, cached_baselines, compare, primary
-from mmbert.experiment.experiment import Built
+from mmbert.experiment.experiment import Experiment
 from mmbert.io.download import cache_folder
 from mmbert.tracking.console import Console, count_parameters
 from mmbert.tracking.ledger import Measured, Scores, append_results
@@ -26,144 +27,240 @@ from mmbert.training.memory import peak
 from mmbert.types import Sample
 from mmbert.version import CODE_EPOCH
 
+MOST_EXAMPLES = 20_000  # rows
+MOST_LETTERS = 200  # of a text
+
 
 @dataclass(frozen=True)
 class ResultTable:
-    """The results of one run on the test split."""
+    """The results of one run on the test split.
+
+    Attributes:
+        ours: of the trained model.
+        hidden: of the same model, without one input each.
+        baselines: of the cheap models.
+        differences: task -> the best baseline, and the difference to it.
+    """
 
     ours: Result
-    hidden: Sequence[Result]  # without one input each
+    hidden: Sequence[Result]
     baselines: Sequence[Result]
-    compared: Mapping[str, tuple[str, dict[str, float]]]  # task -> the best baseline, the difference to it
+    differences: Mapping[str, tuple[str, dict[str, float]]]
 
 
-def summary(run: Identity, best_step: int, table: ResultTable) -> dict[str, Any]:
-    """What ``result.json`` holds: the same for a run that was stopped and went on."""
+def banner(experiment: Experiment, accelerator: Accelerator, folder: Path, checkpoint: Path | None) -> dict[str, str]:
+    """The facts of a run as a person reads them when it starts.
+
+    Args:
+        experiment: that is trained.
+        accelerator: of this process.
+        folder: of the run.
+        checkpoint: that it resumes from, if any.
+    """
+    recipe, rows = experiment.recipe, experiment.data_report.rows
+    names = ("rows", *sorted(experiment.processors.inputs), *sorted(experiment.processors.targets))
+    counts = {name: " / ".join(str(rows[split].get(name, 0)) for split in rows) for name in names}
+    precision = "fp64" if recipe.train.precision == "fp64" else accelerator.mixed_precision.replace("no", "fp32")
     return {
-        "recipe": run.hash,
+        "run folder": str(folder),
+        **({"resumes from": checkpoint.name} if checkpoint else {}),
+        "processes": f"{accelerator.num_processes} on {accelerator.device.type}, {precision}",
+        "length": f"{experiment.total_steps} steps, batch size {recipe.train.batch_size}",
+        **{f"{name} (train/validation/test)": count for name, count in counts.items()},
+        **{
+            f"{name} parameters (learning / all)": f"{learning / 1e6:.2f} / {total / 1e6:.2f} M"
+            for name, (learning, total) in count_parameters(experiment.model).items()
+        },
+    }
+
+
+def result_summary(identity: Identity, best_step: int, table: ResultTable) -> dict[str, Any]:
+    """What ``result.json`` holds: the same for a run that was stopped and resumed.
+
+    Args:
+        identity: of the run.
+        best_step: of the checkpoint that was scored.
+        table: its results.
+    """
+    return {
+        "recipe": identity.hash,
         "epoch": CODE_EPOCH,
-        "seed": run.recipe.train.seed,
+        "seed": identity.recipe.train.seed,
         "best_step": best_step,
         "test": table.ours.scores,
-        "hidden": {one.arm: one.scores for one in table.hidden},
-        "baselines": {one.arm: one.scores for one in table.baselines},
-        "against_best_baseline": {name: {"baseline": other, **one} for name, (other, one) in table.compared.items()},
+        "hidden": {result.arm: result.scores for result in table.hidden},
+        "baselines": {result.arm: result.scores for result in table.baselines},
+        "against_best_baseline": {
+            task: {"baseline": baseline, **difference} for task, (baseline, difference) in table.differences.items()
+        },
     }
 
 
-def record(built: Built, found: Evaluation, run: Path, device: torch.device) -> dict[str, str | bytes | dict[str, Any]]:
-    """The files by name, after the run in the folder ``run`` was evaluated on the test split; reads that split.
+def result_files(
+    experiment: Experiment, evaluation: Evaluation, folder: Path, device: torch.device
+) -> dict[str, str | bytes | dict[str, Any]]:
+    """The files of a finished run by their names; reads the test split.
 
     Times and memory differ from run to run: they have a file of their own, so that the others are always the same.
+
+    Args:
+        experiment: that was trained.
+        evaluation: of the test split.
+        folder: of the run.
+        device: that it was trained on.
     """
     return {
-        PREDICTIONS_FILE: dump_predictions(found, built.groups("test")),
-        "examples.jsonl": examples(built, found),
-        "cost.json": cost(built, run, device),
+        PREDICTIONS_FILE: dump_predictions(evaluation, experiment.groups("test")),
+        "examples.jsonl": examples(experiment, evaluation),
+        "cost.json": cost(experiment, folder, device),
     }
 
 
-def cost(built: Built, run: Path, device: torch.device) -> dict[str, Any]:
-    """What a run took, as ``cost.json`` holds it.
+def cost(experiment: Experiment, folder: Path, device: torch.device) -> dict[str, Any]:
+    """What a run took.
 
-    ``seconds`` from its start to the last line of training or validation in its log, the time between a stop and a
-    resume left out; ``parameters`` of each part: how many learn, how many there are; ``memory_mb``, in 10^6 bytes, the
-    peak of the main process since it was last started: what torch had of a GPU, on CPU what was resident.
+    Args:
+        experiment: that was trained.
+        folder: of the run, whose log is read.
+        device: that it was trained on.
+
+    Returns:
+        What ``cost.json`` holds. ``seconds``: from the start to the last line of training or validation in the log,
+        without the time between a stop and a resume. ``parameters``: of each part, those that learn and all.
+        ``memory_mb``: the peak of the main process since its last start, in 10^6 bytes; torch's on a GPU, resident on
+        CPU.
     """
-    times = [line["time"] for line in read_log(run) if line["split"] != "test"]
+    times = [line["time"] for line in read_log(folder) if line["split"] != "test"]
     return {
         "seconds": times[-1] if times else 0.0,
-        "parameters": count_parameters(built.model),
+        "parameters": count_parameters(experiment.model),
         "device": device.type,
         "memory_mb": round(peak(device) / 1e6, 1),
     }
 
 
-def append_table(ledger: str | Path, run: Identity, arm: str, table: ResultTable) -> None:
-    """Append a run's table to a ledger, where the run is called ``arm``."""
-    lines: dict[str, Scores] = {
-        one.arm.replace("mmbert", arm): one.scores for one in (table.ours, *table.hidden, *table.baselines)
+def append_table(ledger: str | Path, identity: Identity, arm: str, table: ResultTable) -> None:
+    """Append the results of a run to a ledger.
+
+    Args:
+        ledger: a CSV file.
+        identity: of the run.
+        arm: the run's name in the ledger.
+        table: its results.
+    """
+    rows: dict[str, Scores] = {
+        result.arm.replace("mmbert", arm): result.scores for result in (table.ours, *table.hidden, *table.baselines)
     }
-    lines[f"{arm} against the best baseline"] = {name: one for name, (_, one) in table.compared.items()}
-    append_results(ledger, lines, Measured(run.recipe.name, run.recipe.train.seed, "test", run.hash, run.data))
+    rows[f"{arm} against the best baseline"] = {task: difference for task, (_, difference) in table.differences.items()}
+    run = Measured(identity.recipe.name, identity.recipe.train.seed, "test", identity.hash, identity.data)
+    append_results(ledger, rows, run)
 
 
-def baselines(built: Built, console: Console) -> list[Result]:
-    """What cheap models reach on the test split of a recipe's data."""
+def score_baselines(experiment: Experiment, console: Console) -> list[Result]:
+    """The cheap baselines of a recipe on its test split.
+
+    Args:
+        experiment: its data are read and its tasks score.
+        console: what a person sees.
+    """
     console.say("", "baselines on the same split ...")
-    splits = {split: built.good_samples(split) for split in built.splits}
-    rows = built.survey.rows  # a baseline is fitted, chosen and scored
-    tasks = {name: task.cpu() for name, task in built.model.tasks.items() if all(rows[one].get(name) for one in rows)}
-    parts = {**built.recipe.inputs, **built.recipe.tasks}
-    options = {name: part.model_dump(mode="json") for name, part in parts.items()}
-    given = (splits, built.processors, built.texts, tasks, built.labels)
-    return cached_baselines(cache_folder() / "baselines", *given, data=built.survey.fingerprint, options=options)
+    recipe, report = experiment.recipe, experiment.data_report
+    splits = {split: experiment.good_samples(split) for split in experiment.splits}
+    tasks = {  # a baseline is fitted, chosen and scored
+        name: task.cpu()
+        for name, task in experiment.model.tasks.items()
+        if all(counts.get(name) for counts in report.rows.values())
+    }
+    parts = {**recipe.inputs, **recipe.tasks}
+    return cached_baselines(
+        cache_folder() / "baselines",
+        splits,
+        experiment.processors.inputs,
+        experiment.text_inputs,
+        tasks,
+        experiment.processors.targets,
+        data=report.fingerprint,
+        options={name: part.model_dump(mode="json") for name, part in parts.items()},
+    )
 
 
-def differences(
-    built: Built, ours: Result, beside: Sequence[Result], found: Evaluation
+def compare_to_baselines(
+    experiment: Experiment, ours: Result, baselines: Sequence[Result], evaluation: Evaluation
 ) -> dict[str, tuple[str, dict[str, float]]]:
-    """For each task: the best baseline, and the difference of the primary metric to it with its 95 % interval."""
-    found_differences = {}
-    groups = built.groups("test")
+    """Task -> the best baseline, and the difference of the primary metric to it with its 95 % interval and p.
+
+    Args:
+        experiment: that was trained.
+        ours: its results on the test split.
+        baselines: those of the cheap models.
+        evaluation: of the test split.
+    """
+    differences = {}
+    groups = experiment.groups("test")
     for name in ours.scores:
-        if not any(name in one.scores for one in beside):
+        if not any(name in result.scores for result in baselines):
             continue
-        task = built.model.tasks[name]
-        other = best(beside, name, task)
-        metric, one = primary(ours.scores[name]), compare(ours, other, name, task, found.targets[name], groups)
-        found_differences[name] = (
-            other.arm,
+        task = experiment.model.tasks[name]
+        baseline = best(baselines, name, task)
+        metric = primary(ours.scores[name])
+        difference = compare(ours, baseline, name, task, evaluation.targets[name], groups)
+        differences[name] = (
+            baseline.arm,
             {
-                f"{metric}_difference": one.difference,
-                f"{metric}_difference_low": one.low,
-                f"{metric}_difference_high": one.high,
-                f"{metric}_difference_p": one.p,
+                f"{metric}_difference": difference.difference,
+                f"{metric}_difference_low": difference.low,
+                f"{metric}_difference_high": difference.high,
+                f"{metric}_difference_p": difference.p,
             },
         )
-    return found_differences
+    return differences
 
 
-MOST = 20_000  # rows
-LETTERS = 200  # of a text
-
-
-def examples(built: Built, found: Evaluation) -> str:
-    """A line of JSON for each test row that has a label, in the order of the ids; ``found`` is the test split's.
+def examples(experiment: Experiment, evaluation: Evaluation) -> str:
+    """A line of JSON for each test row that has a label, in the order of the ids.
 
     ``id``; ``row``, as errors name it; ``text``, the first letters of the first text input that it has, else empty;
     ``group``, or null; ``true`` and ``predicted``, by task: the raw label, and what ``Task.decode`` makes of the
-    prediction. A number that is not finite is null. Of more rows than ``MOST`` those with the lowest ids are there: as
-    ids are hashes, a random choice, the same in every run. ``test.safetensors`` holds all.
+    prediction. A number that is not finite is null. Of more rows than ``MOST_EXAMPLES`` those with the lowest ids are
+    taken: as ids are hashes, a random choice, the same in every run. ``test.safetensors`` holds all.
+
+    Args:
+        experiment: that was trained.
+        evaluation: of the test split.
     """
-    labelled = sorted({sample for rows in found.targets.values() for sample in rows})[:MOST]
+    labelled = sorted({sample for rows in evaluation.targets.values() for sample in rows})[:MOST_EXAMPLES]
     lines = dict.fromkeys(labelled, "")
-    for source in built.splits["test"]:
-        for sample in source.read({*built.texts, *found.targets}):
+    for source in experiment.splits["test"]:
+        for sample in source.read({*experiment.text_inputs, *evaluation.targets}):
             if not isinstance(sample, SampleError) and sample.id in lines:
-                lines[sample.id] = json.dumps(_example(built, found, sample), allow_nan=False) + "\n"
+                lines[sample.id] = json.dumps(_example(experiment, evaluation, sample), allow_nan=False) + "\n"
     return "".join(lines.values())
 
 
-def _example(built: Built, found: Evaluation, sample: Sample) -> dict[str, Any]:
-    tasks = [name for name, rows in found.predictions.items() if sample.id in rows]
-    decoded = {name: built.model.tasks[name].decode(found.predictions[name][sample.id]) for name in tasks}
-    text = next((sample.inputs[name] for name in built.texts if name in sample.inputs), "")
+def _example(experiment: Experiment, evaluation: Evaluation, sample: Sample) -> dict[str, Any]:
+    tasks = [name for name, rows in evaluation.predictions.items() if sample.id in rows]
+    model, predictions = experiment.model, evaluation.predictions
+    decoded = {name: model.tasks[name].decode(predictions[name][sample.id]) for name in tasks}
+    text = next((sample.inputs[name] for name in experiment.text_inputs if name in sample.inputs), "")
     return {
         "id": sample.id,
         "row": describe_row(sample),
-        "text": (text if isinstance(text, str) else " ".join(text))[:LETTERS],
-        "group": plain(sample.attributes.get("group")),
-        "true": {name: plain(sample.targets[name]) for name in tasks},
-        "predicted": {name: plain(value) for name, value in decoded.items()},
+        "text": (text if isinstance(text, str) else " ".join(text))[:MOST_LETTERS],
+        "group": to_json(sample.attributes.get("group")),
+        "true": {name: to_json(sample.targets[name]) for name in tasks},
+        "predicted": {name: to_json(value) for name, value in decoded.items()},
     }
 
 
-def plain(value: Any) -> Any:
-    """A raw value as one of JSON; what JSON has no word for (a date) as it reads.
+def to_json(value: Any) -> Any:
+    """A raw value as JSON has it; one of a type that JSON lacks (a date) as its text.
 
-    >>> plain({"size": np.float32(0.5), "tags": ("a", None), "far": float("inf")})
-    {'size': 0.5, 'tags': ['a', None], 'far': None}
+    Args:
+        value: of any type.
+
+    Example:
+        >>> to_json({"size": np.float32(0.5), "tags": ("a", None), "far": float("inf")})
+        {'size': 0.5, 'tags': ['a', None], 'far': None}
     """
     if isinstance(value, np.ndarray | np.generic | Tensor):
         value = value.tolist()
@@ -172,7 +269,7 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, Mapping):
-        return {str(name): plain(entry) for name, entry in value.items()}
+        return {str(name): to_json(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
+        return [to_json(entry) for entry in value]
     return str(value)

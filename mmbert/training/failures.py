@@ -1,24 +1,32 @@
-"""What a failing library call means to a person: memory that gave out, a process that has gone."""
+"""Failures of a run: library errors in plain words, and raising on all processes what fails on one."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TypeVar, cast
 
 import torch
 
-from mmbert.errors import ResourceError
+from mmbert.distributed import all_reduce_or_raise
+from mmbert.errors import Preempted, ResourceError
+from mmbert.training.signals import Interruption
 
+T = TypeVar("T")
 MEMORY = re.compile(r"can't allocate memory|out of memory|not enough memory", re.IGNORECASE)
 GONE = re.compile(r"closed by peer|connection (reset|refused|closed)|gloo|nccl|broken pipe", re.IGNORECASE)
 
 
 class ProcessGone(ResourceError):
-    """Another process of the run ended without a word to this one."""
+    """Another process of the run ended without reporting an error to this one."""
 
 
 @contextmanager
 def in_words(where: str) -> Iterator[None]:
-    """Raise ``ResourceError`` instead of a library's error that says that memory or another process gave out."""
+    """Raise ``ResourceError`` instead of a library's error that means no memory or the end of another process.
+
+    Args:
+        where: what was being done, for the message.
+    """
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -28,15 +36,51 @@ def in_words(where: str) -> Iterator[None]:
             raise _out_of_memory(where, error) from error
         if GONE.search(str(error)):
             raise ProcessGone(
-                f"{where}: another process of this run has gone ({str(error).splitlines()[0][:200]}). Its message, or "
-                "that of the system, says why; the run goes on from its last checkpoint when it is started again"
+                f"{where}: another process of this run has ended ({str(error).splitlines()[0][:200]}). Its message, "
+                "or that of the system, says why; the same command resumes the run from its last checkpoint"
             ) from error
         raise
 
 
 def _out_of_memory(where: str, error: BaseException) -> ResourceError:
-    said = (str(error) or "no memory left").splitlines()[0][:200]
+    reason = (str(error) or "no memory left").splitlines()[0][:200]
     return ResourceError(
-        f"{where}: out of memory ({said}). Try twice the train.accumulate (half the memory of a micro-batch), shorter "
+        f"{where}: out of memory ({reason}). Try twice the train.accumulate (half the memory of a micro-batch), shorter "
         "texts (max_length), or trunk.tune=top2, in another --out or with --resume never"
     )
+
+
+def call_or_raise_everywhere(function: Callable[[], T], interruption: Interruption, *, breakable: bool = True) -> T:
+    """The function's result on each process; where it fails or is interrupted on any of them, all raise.
+
+    Args:
+        function: called on every process.
+        interruption: of the run.
+        breakable: whether a signal ends the function at once.
+    """
+    result, error = None, None
+    try:
+        with interruption.breakable() if breakable else nullcontext(), in_words("preparing"):
+            result = function()
+    except Preempted:
+        pass  # raised below, on all processes
+    except Exception as caught:
+        error = caught
+    all_reduce_or_raise(error=error, stop=interruption.asked)
+    return cast(T, result)
+
+
+def next_or_error(iterator: Iterator[T], interruption: Interruption) -> tuple[T | tuple[()], Exception | None]:
+    """The next item, or the error of making it; neither where a signal ended the wait for it.
+
+    Args:
+        iterator: of what the next step needs.
+        interruption: of the run.
+    """
+    try:
+        with interruption.breakable():
+            return next(iterator), None
+    except Preempted:
+        return (), None
+    except Exception as error:
+        return (), error

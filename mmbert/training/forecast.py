@@ -1,4 +1,4 @@
-"""What a run will take, from three timed steps that leave no trace in the model."""
+"""Forecast of a run's time and memory, from three timed steps that leave the model unchanged."""
 
 import math
 import time
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
 from mmbert.data.sampler import Shard
-from mmbert.distributed import together
-from mmbert.experiment.build import Built, build
+from mmbert.distributed import all_reduce_or_raise
+from mmbert.experiment.build import build
+from mmbert.experiment.experiment import Experiment
 from mmbert.experiment.trunk_cache import cache_features
 from mmbert.model import MMBert
 from mmbert.recipe.load import load_recipe
-from mmbert.recipe.schema import resolve_steps
 from mmbert.tracking.console import Console
 from mmbert.training.launch import make_accelerator
 from mmbert.training.memory import peak
@@ -65,40 +65,48 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+@dataclass(frozen=True)
+class Workload:
+    """What a run consists of besides its training steps.
+
+    Attributes:
+        steps: optimiser steps.
+        evaluation: a batch of an evaluation; None where this process has none.
+        evaluations: the number of such batches on a process.
+        reading: seconds in which a step's rows are made, by the process itself or by ``workers``.
+        workers: data workers of a process.
+    """
+
+    steps: int
+    evaluation: Batch | None = None
+    evaluations: int = 0
+    reading: float = 0.0
+    workers: int = 0
+
+
 def forecast(
-    model: nn.Module,
-    batches: Sequence[Sequence[Batch]],
-    accelerator: Accelerator,
-    *,
-    weights: dict[str, float],
-    steps: int,
-    seed: int,
-    evaluation: Batch | None = None,
-    evaluations: int = 0,
-    reading: float = 0.0,
-    workers: int = 0,
+    model: nn.Module, batches: Sequence[Sequence[Batch]], accelerator: Accelerator, workload: Workload, *, seed: int
 ) -> Forecast:
     """Forward and backward of a few real steps, timed; called on all processes. Afterwards all is as before.
 
-    Gradients are dropped, random states, buffers, modes and what learns are restored; no optimiser is touched, which
-    takes one or two per cent more. In a world of several processes, reducing as many numbers as learn is timed by
-    itself and added: an upper bound, since it overlaps with the backward. Memory is the peak on the GPU, else what the
-    process has held at most; AdamW's two moments are added to it.
+    Gradients are dropped; random states, buffers, modes and ``requires_grad`` are restored; no optimiser is touched,
+    which would take one or two per cent more. With several processes, reducing as many numbers as there are learning
+    parameters is timed by itself and added: an upper bound, since it overlaps with the backward. Memory is the peak on
+    the GPU, else the most that the process has held; AdamW's two moments are added to it.
 
     Args:
         model: an ``MMBert``, wrapped for distribution or not.
         batches: the micro-batches of each of some steps (three do), this process's share.
-        weights: of each task's loss.
-        steps: the run's optimiser steps.
-        seed: the run's.
-        evaluation: a batch of an evaluation, of which the run has ``evaluations`` on a process.
-        reading: seconds in which a step's rows are made, by the process itself or by ``workers`` beside it.
+        accelerator: of this process.
+        workload: of the run.
+        seed: of the run.
 
-    What does not fit into memory raises as it would in training.
+    Raises:
+        RuntimeError: as training would, where a step does not fit into memory.
     """
     bare = cast(MMBert, accelerator.unwrap_model(model))
     device = accelerator.device
-    reading = float(largest(accelerator, reading))  # so that all processes come to the same decisions
+    reading = float(largest(accelerator, workload.reading))  # so that all processes come to the same decisions
 
     def seconds(call: Callable[[], object]) -> float:
         """Of the slowest process."""
@@ -109,25 +117,27 @@ def forecast(
         _finish(device)
         return float(largest(accelerator, time.perf_counter() - start))
 
-    def run_of() -> tuple[float, float]:
+    def time_run() -> tuple[float, float]:
         """Seconds of a step and of the run."""
         bare.zero_grad()
-        times = [seconds(lambda one=one: gradients(bare, one, accelerator, weights, seed)) for one in batches]
+        times = [seconds(lambda step=step: gradients(bare, step, accelerator, seed)) for step in batches]
         step = typical(times) + (seconds(lambda: _reduce(bare, accelerator)) if accelerator.num_processes > 1 else 0.0)
-        step = max(step, reading / workers) if workers else step + reading
-        once = seconds(lambda: _evaluate(bare, evaluation, accelerator)) if evaluations else 0.0
-        return step, step * steps + once * evaluations
+        step = max(step, reading / workload.workers) if workload.workers else step + reading
+        evaluation = 0.0
+        if workload.evaluations:
+            evaluation = seconds(lambda: _evaluate(bare, workload.evaluation, accelerator))
+        return step, step * workload.steps + evaluation * workload.evaluations
 
-    with _as_before(bare, device):
+    with _restored(bare, device):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        step, run = run_of()
+        step, run = time_run()
         memory = float(largest(accelerator, peak(device) + _moments(bare)))
         cheaper = None
-        if run > SHORT and isinstance(bare.trunk, HuggingFaceTrunk) and _fully(bare.trunk):
+        if run > SHORT and isinstance(bare.trunk, HuggingFaceTrunk) and _tunes_all_layers(bare.trunk):
             with bare.trunk.tuned(CHEAPER):
-                _, found = run_of()
-            cheaper = found if found < WORTH * run else None
+                _, cheaper_run = time_run()
+            cheaper = cheaper_run if cheaper_run < WORTH * run else None
     return Forecast(step, run, memory, accelerator.num_processes, cheaper)
 
 
@@ -142,7 +152,7 @@ def typical(times: Sequence[float]) -> float:
 
 
 @contextmanager
-def _as_before(model: MMBert, device: torch.device) -> Iterator[None]:
+def _restored(model: MMBert, device: torch.device) -> Iterator[None]:
     """Afterwards the model, its modes and the random states are what they were; gradients are gone."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
@@ -155,18 +165,24 @@ def _as_before(model: MMBert, device: torch.device) -> Iterator[None]:
             for module, training in modes:
                 module.training = training
             with torch.no_grad():
-                for buffer, kept in buffers:
-                    buffer.copy_(kept)
+                for buffer, before in buffers:
+                    buffer.copy_(before)
 
 
-def gradients(
-    model: nn.Module, batches: Sequence[Batch], accelerator: Accelerator, weights: dict[str, float], seed: int
-) -> None:
-    """A training step up to its gradients."""
-    units = count_units(cast(MMBert, accelerator.unwrap_model(model)), batches, accelerator.device)
+def gradients(model: nn.Module, batches: Sequence[Batch], accelerator: Accelerator, seed: int) -> None:
+    """A training step up to its gradients.
+
+    Args:
+        model: an ``MMBert``, wrapped for distribution or not.
+        batches: the step's micro-batches, this process's share.
+        accelerator: of this process.
+        seed: of the run.
+    """
+    bare = cast(MMBert, accelerator.unwrap_model(model))
+    units = count_units(bare, batches, accelerator.device)
     units = cast(Tensor, accelerator.reduce(units, reduction="sum"))
     with accelerator.autocast():
-        accumulate_gradients(model, batches, units, weights, accelerator, seed=(seed, 0))
+        accumulate_gradients(model, batches, units, bare.weights, accelerator, seed=(seed, 0))
 
 
 @torch.no_grad()
@@ -184,8 +200,8 @@ def _reduce(model: MMBert, accelerator: Accelerator) -> None:
     accelerator.reduce(torch.zeros(count, device=accelerator.device), reduction="mean")
 
 
-def _fully(trunk: HuggingFaceTrunk) -> bool:
-    return len(trunk.layers) > int(CHEAPER[3:]) and all(one.requires_grad for one in trunk.model.parameters())
+def _tunes_all_layers(trunk: HuggingFaceTrunk) -> bool:
+    return len(trunk.layers) > int(CHEAPER[3:]) and all(weight.requires_grad for weight in trunk.model.parameters())
 
 
 def _finish(device: torch.device) -> None:
@@ -194,72 +210,90 @@ def _finish(device: torch.device) -> None:
 
 
 def largest(accelerator: Accelerator, value: float) -> Tensor:
-    """The largest of all processes' values."""
+    """The largest of all processes' values.
+
+    Args:
+        accelerator: of this process.
+        value: of this process.
+    """
     return cast(Tensor, accelerator.gather(torch.tensor([value], device=accelerator.device))).max()
 
 
 def _moments(model: MMBert) -> int:
-    learning = (one for one in model.parameters() if one.requires_grad)
-    return sum(2 * one.numel() * one.element_size() for one in learning)
+    learning = (weight for weight in model.parameters() if weight.requires_grad)
+    return sum(2 * weight.numel() * weight.element_size() for weight in learning)
 
 
-def outlook(built: Built, accelerator: Accelerator, *, total: int, every: int) -> Forecast:
-    """The forecast of a run of ``total`` further steps, evaluated after ``every`` steps; called on all processes.
+def forecast_run(experiment: Experiment, accelerator: Accelerator, *, steps: int) -> Forecast:
+    """The forecast of an experiment's run; called on all processes.
 
-    The model is moved to the accelerator's device and else left as it is; the batches of the first steps are read, and
-    are read again when the run comes to them. It costs about three steps and one batch of an evaluation, twice as much
-    where the trunk is tuned fully and the run is long. Raises on all where one cannot read its rows.
+    The model is moved to the accelerator's device and otherwise left as it is. The batches of the first steps are read,
+    and are read again when the run comes to them. It costs about three steps and one batch of an evaluation, twice as
+    much where the trunk is tuned fully and the run is long.
+
+    Args:
+        experiment: to be trained.
+        accelerator: of this process.
+        steps: that the run still has to take.
+
+    Raises:
+        Exception: on all processes, where one cannot read its rows.
     """
-    recipe = built.recipe
+    recipe, dataset = experiment.recipe, experiment.dataset("train")
     shard = Shard(accelerator.process_index, accelerator.num_processes)
-    loading = LoaderOptions(on_bad=built.bad.add)
-    items = built.items("train")
-    read, times, error = [], [], None
+    loading = LoaderOptions(on_bad=experiment.bad_samples.add)
+    first_steps, times, error = [], [], None
     try:
-        accumulate = recipe.train.accumulate
-        made = batches(built.plan(total), items, steps=STEPS, accumulate=accumulate, shard=shard, loading=loading)
+        plan, accumulate = experiment.plan(), recipe.train.accumulate
+        training = batches(plan, dataset, steps=STEPS, accumulate=accumulate, shard=shard, loading=loading)
         for _ in range(STEPS):
             start = time.perf_counter()
-            read.append(next(made))
+            first_steps.append(next(training))
             times.append(time.perf_counter() - start)
-        rows, size = built.items("validation"), recipe.evaluate.batch_size
-        validation = next(evaluation_batches(rows, size, shard=shard, loading=loading), None)
+        dataset, size = experiment.dataset("validation"), recipe.evaluate.batch_size
+        evaluation = next(evaluation_batches(dataset, size, shard=shard, loading=loading), None)
     except Exception as caught:
-        error, validation = caught, None
-    together(error=error)  # the others would wait for this process
-    model = built.model.to(accelerator.device)
-    return forecast(
-        model,
-        read,
-        accelerator,
-        weights=model.weights,
-        steps=total,
-        seed=recipe.train.seed,
-        evaluation=validation,
-        evaluations=evaluations_of(built, total, every, accelerator.num_processes),
+        error, evaluation = caught, None
+    all_reduce_or_raise(error=error)  # the others would wait for this process
+    workload = Workload(
+        steps=steps,
+        evaluation=evaluation,
+        evaluations=count_evaluation_batches(experiment, steps, accelerator.num_processes),
         reading=typical(times),
         workers=recipe.train.workers,
     )
+    model = experiment.model.to(accelerator.device)
+    return forecast(model, first_steps, accelerator, workload, seed=recipe.train.seed)
 
 
-def tell(path: str, overrides: Iterable[str]) -> None:
-    """Print the forecast of a recipe, on this machine and in this world, without training it."""
+def print_forecast(path: str, overrides: Iterable[str]) -> None:
+    """Print the forecast of a recipe, on this machine and this number of processes, without training it.
+
+    Args:
+        path: of the recipe.
+        overrides: ``section.key=value``, as ``--set`` takes them.
+    """
     recipe = load_recipe(path, overrides).recipe
     accelerator = make_accelerator(recipe.train)
-    built = build(recipe)
+    experiment = build(recipe)
     if recipe.trunk.cache:
-        cache_features(built, accelerator.device)
-    total, every = resolve_steps(recipe, len(built.items("train")))
-    found = outlook(built, accelerator, total=total, every=every)
-    Console(speaks=accelerator.is_main_process).say(f"{path}: {total} steps of {found.step:.2g} s, {found.sentence()}")
+        cache_features(experiment, accelerator.device)
+    steps = experiment.total_steps
+    estimate = forecast_run(experiment, accelerator, steps=steps)
+    console = Console(speaks=accelerator.is_main_process)
+    console.say(f"{path}: {steps} steps of {estimate.step:.2g} s, {estimate.sentence()}")
     accelerator.end_training()
 
 
-def evaluations_of(built: Built, total: int, every: int, world: int) -> int:
-    """The batches that a process evaluates in a run: validation each time, test once, and once without each input."""
-    rows = {split: math.ceil(sum(map(len, built.splits[split])) / world) for split in ("validation", "test")}
-    size = built.recipe.evaluate.batch_size
-    hidden = len(built.processors) if len(built.processors) > 1 else 0
-    return math.ceil(total / every) * math.ceil(rows["validation"] / size) + (1 + hidden) * math.ceil(
-        rows["test"] / size
-    )
+def count_evaluation_batches(experiment: Experiment, steps: int, world: int) -> int:
+    """The batches that a process evaluates in a run: validation each time, test once, and once without each input.
+
+    Args:
+        experiment: to be trained.
+        steps: of the run.
+        world: the number of processes.
+    """
+    rows = {split: math.ceil(sum(map(len, experiment.splits[split])) / world) for split in ("validation", "test")}
+    size, inputs = experiment.recipe.evaluate.batch_size, len(experiment.processors.inputs)
+    validations = math.ceil(steps / min(steps, experiment.evaluation_interval)) * math.ceil(rows["validation"] / size)
+    return validations + (1 + (inputs if inputs > 1 else 0)) * math.ceil(rows["test"] / size)

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not finite: passed over within bounds, or the end of the run."""
+"""Health of a run: steps that are not finite, parts without a gradient, inputs that collapse."""
 
 import math
 from collections.abc import Sequence
@@ -15,25 +15,44 @@ from mmbert.training.state import TrainingState
 from mmbert.training.step import Outcome
 from mmbert.types import Batch
 
-SHOWN = 8  # samples
+SHOWN = 8  # samples named in a message
+STEPS = 20  # with rows and without any gradient, after which a part is reported
+LEAST = (
+    1e-3  # spread over size, see ``evaluation.evaluate.spread``; fresh encoders have .1 and more, rounding gives 1e-6
+)
 
 
 def not_finite(outcome: Outcome, norm: float) -> str:
-    """What is not finite in a step; empty where all is. The answer is the same on all processes."""
-    wrong = {name: loss for name, loss in outcome.losses.items() if not math.isfinite(loss)}
-    if wrong:
-        return "the loss of " + ", ".join(f"'{name}' is {loss}" for name, loss in wrong.items())
+    """What is not finite in a step; empty where all is. The answer is the same on all processes.
+
+    Args:
+        outcome: of the step.
+        norm: of the gradient.
+    """
+    bad_losses = {name: loss for name, loss in outcome.losses.items() if not math.isfinite(loss)}
+    if bad_losses:
+        return "the loss of " + ", ".join(f"'{name}' is {loss}" for name, loss in bad_losses.items())
     return "" if math.isfinite(norm) else f"the norm of the gradient is {norm}"
 
 
-def pass_over(
-    step: int, problem: str, outcome: Outcome, state: TrainingState, folder: RunFolder, console: Console, *, most: int
+def skip_step(
+    problem: str, outcome: Outcome, state: TrainingState, folder: RunFolder, console: Console, *, most: int
 ) -> None:
-    """Count a bad step and write it down, with the samples and weights that may be the cause; on all processes.
+    """Count a bad step and record it, with the samples and weights that may be the cause; on all processes.
 
-    Raises ``NumericalError`` on all of them where it is one more than ``most``. The weights are as before the step.
+    Args:
+        problem: what is not finite.
+        outcome: of the step.
+        state: with the weights of before the step.
+        folder: takes the event.
+        console: takes the warning.
+        most: the number of such steps that a run may skip.
+
+    Raises:
+        NumericalError: on all processes, where it is one more than ``most``.
     """
     progress = state.progress
+    step = progress.step + 1
     samples = sorted(gather_object(outcome.suspects))
     weights = [name for name, weight in state.model.named_parameters() if not bool(weight.isfinite().all())]
     progress.skipped += 1
@@ -43,18 +62,18 @@ def pass_over(
     if progress.skipped > most:
         raise NumericalError(
             f"step {step}: {problem}{where}{cause}. The weights are as before the step. Try a lower optim.lr, or "
-            f"train.max_bad_steps={max(10, 2 * progress.skipped)} to pass over such steps"
+            f"train.max_bad_steps={max(10, 2 * progress.skipped)} to skip such steps"
         )
-    console.warn(f"step {step} is passed over: {problem}{where}{cause}")
+    console.warn(f"step {step} is skipped: {problem}{where}{cause}")
 
 
-STEPS = 20  # without any gradient, although there were rows
-
-
-class Silent:
+class SilentParts:
     """Watches the parts whose gradient was exactly zero in every step so far in which they had rows.
 
     A part leaves the watch at its first gradient, so that a healthy model costs one look.
+
+    Args:
+        model: whose encoders and tasks are watched.
     """
 
     def __init__(self, model: MMBert):
@@ -64,40 +83,47 @@ class Silent:
         self._parts = parts
 
     def step(self, batches: Sequence[Batch]) -> list[str]:
-        """The parts that have now been silent for ``STEPS`` steps; called before gradients are dropped."""
+        """The parts that have now had no gradient for ``STEPS`` steps; called before gradients are dropped.
+
+        Args:
+            batches: the micro-batches of the step.
+        """
         if not self._steps:
             return []
-        there = {f"inputs.{name}" for batch in batches for name in batch.inputs}
-        there |= {f"tasks.{name}" for batch in batches for name in batch.targets}
-        for name in self._steps.keys() & there:
+        present = {f"inputs.{name}" for batch in batches for name in batch.inputs}
+        present |= {f"tasks.{name}" for batch in batches for name in batch.targets}
+        for name in self._steps.keys() & present:
             if any(weight.grad is not None and bool(weight.grad.any()) for weight in _learning(self._parts[name])):
                 del self._steps[name]
             else:
                 self._steps[name] += 1
-        return sorted(name for name in there & self._steps.keys() if self._steps[name] == STEPS)
+        return sorted(name for name in present & self._steps.keys() if self._steps[name] == STEPS)
 
 
 def _learning(part: nn.Module) -> list[nn.Parameter]:
     return [weight for weight in part.parameters() if weight.requires_grad]
 
 
-LEAST = 1e-3  # spread over size, see ``evaluate.spread``; of fresh encoders it is .1 and more, of rounding 1e-6
-
-
-class Collapse:
+class CollapsedInputs:
     """Names each collapsed input once, whatever the number of evaluations.
 
-    >>> collapse = Collapse()
-    >>> found = Evaluation({}, {}, {}, {}, {}, spread={"image": 0.2, "sound": 1e-6})
-    >>> collapse.see(found), collapse.see(found)
-    (['sound'], [])
+    Example:
+        >>> collapsed = CollapsedInputs()
+        >>> evaluation = Evaluation({}, {}, {}, {}, {}, spread={"image": 0.2, "sound": 1e-6})
+        >>> collapsed.new(evaluation), collapsed.new(evaluation)
+        (['sound'], [])
     """
 
     def __init__(self):
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
 
-    def see(self, found: Evaluation) -> list[str]:
-        """The inputs that are collapsed in this evaluation and were not before."""
-        new = sorted(name for name, spread in found.spread.items() if spread < LEAST and name not in self._told)
-        self._told.update(new)
+    def new(self, evaluation: Evaluation) -> list[str]:
+        """The inputs that are collapsed in this evaluation and were not before.
+
+        Args:
+            evaluation: with the spread of each input's vectors.
+        """
+        collapsed = {name for name, spread in evaluation.spread.items() if spread < LEAST}
+        new = sorted(collapsed - self._reported)
+        self._reported.update(new)
         return new

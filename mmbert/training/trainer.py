@@ -1,59 +1,71 @@
-"""One training run, from a recipe to its result: prepared, begun or gone on with, trained, scored, written down."""
+"""The trainer: one run of a recipe, from preparing its data to scoring its best checkpoint.
+
+``prepare -> start -> fit -> score``, each called on all processes, of which the main one writes.
+"""
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, fields, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from mmbert.checkpoint.checkpoint import Content, FailedSaves, attempt, read_trainer, save
+from mmbert.checkpoint.checkpoint import FailedSaves, attempt, save
 from mmbert.checkpoint.manifest import checkpoint_name, verify
-from mmbert.checkpoint.resume import Identity, checkpoint_to_resume
-from mmbert.checkpoint.tensors import load_training, load_weights
+from mmbert.checkpoint.resume import Identity, checkpoint_to_resume, finished
+from mmbert.checkpoint.tensors import load_weights
 from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import Shard
-from mmbert.distributed import together
-from mmbert.errors import NumericalError, Preempted, RecipeError, nearest
+from mmbert.distributed import all_reduce_or_raise, on_main_then_broadcast
+from mmbert.errors import NumericalError, Preempted
 from mmbert.evaluation.evaluate import Evaluation, evaluate
 from mmbert.evaluation.results import from_evaluation
-from mmbert.experiment.build import build, facts
+from mmbert.experiment.build import build
+from mmbert.experiment.experiment import Experiment
 from mmbert.experiment.trunk_cache import cache_features
-from mmbert.layers.ema import WeightAverage
-from mmbert.model import MMBert
-from mmbert.recipe.schema import Recipe, resolve_steps, with_steps
+from mmbert.recipe.schema import Recipe
 from mmbert.recipe.serialize import to_plain
-from mmbert.recipe.training import OgmGe, Optim, Train
-from mmbert.tracking.console import Console, count_parameters
-from mmbert.tracking.environment import environment, other_versions
-from mmbert.tracking.run_folder import RunFolder, read_environment
+from mmbert.tracking.console import Console
+from mmbert.tracking.run_folder import RunFolder
 from mmbert.tracking.status import Status
 from mmbert.tracking.trackers import start_trackers
-from mmbert.training.artifacts import ResultTable, append_table, baselines, differences, record, summary
-from mmbert.training.failures import in_words
-from mmbert.training.forecast import outlook
-from mmbert.training.health import STEPS, Collapse, Silent, not_finite, pass_over
+from mmbert.training import artifacts
+from mmbert.training.artifacts import ResultTable, append_table, result_summary
+from mmbert.training.failures import call_or_raise_everywhere, in_words, next_or_error
+from mmbert.training.forecast import forecast_run
+from mmbert.training.health import STEPS, CollapsedInputs, SilentParts, not_finite, skip_step
 from mmbert.training.memory import keep_freed_memory
 from mmbert.training.ogm_ge import Modulation
-from mmbert.training.optimizer import factor, make_optimizer
+from mmbert.training.optimizer import learning_rate_factor
 from mmbert.training.signals import Interruption
-from mmbert.training.state import Progress, TrainingState
-from mmbert.training.step import accumulate_gradients, count_units
+from mmbert.training.start import prepare_folder, record_environment, restore_state
+from mmbert.training.state import TrainingState, checkpoint_content, selection_score
+from mmbert.training.step import accumulate_gradients, count_units, step_metrics
 from mmbert.types import Batch
 
 T = TypeVar("T")
 LONG = 100  # steps: a shorter run is over before a forecast helps
 
 
-class Run:
-    """The parts of one run; every method is called on all processes, of which the main one writes."""
+class Trainer:
+    """One training run.
+
+    Args:
+        recipe: as it was loaded.
+        accelerator: of this process.
+        folder: the run folder, held by ``status.occupied``.
+        status: of this job, which ``occupied`` writes.
+        interruption: whether the run has been asked to stop.
+        console: what a person sees.
+    """
+
+    experiment: Experiment  # after prepare
+    identity: Identity
+    state: TrainingState  # after start
 
     def __init__(
         self,
@@ -61,324 +73,255 @@ class Run:
         accelerator: Accelerator,
         folder: RunFolder,
         status: Status,
-        signals: Interruption,
+        interruption: Interruption,
         console: Console,
     ):
-        self.accelerator, self.folder, self.status = accelerator, folder, status
-        self.signals, self.console = signals, console
-        if accelerator.device.type == "cpu":
-            keep_freed_memory()
-        self.built = self._agreed(lambda: build(recipe))
-        if recipe.trunk.cache:
-            self._agreed(lambda: cache_features(self.built, accelerator.device))
-        self.total, self.every = resolve_steps(recipe, len(self.built.items("train")))
-        self.identity = Identity(with_steps(self.built.recipe, self.total), self.built.survey.fingerprint)
-        self.train, self.optim, self.ogm_ge = self.identity.recipe.train, recipe.optim, recipe.balance.ogm_ge
+        self.recipe, self.accelerator, self.folder, self.status = recipe, accelerator, folder, status
+        self.interruption, self.console = interruption, console
+        self._shard = Shard(accelerator.process_index, accelerator.num_processes)
         self._failed_saves = FailedSaves(console.warn)
-        self._items: dict[str, SampleDataset] = {}  # of the splits that are evaluated
-        options = LoaderOptions(self.train.workers, accelerator.device.type == "cuda", self.built.bad.add)
-        shard = Shard(accelerator.process_index, accelerator.num_processes)
-        self._loading: dict[str, Any] = {"shard": shard, "loading": options}
+        self._datasets: dict[str, SampleDataset] = {}  # of the splits that are evaluated, with their caches
 
-    def begin(self, resume: str) -> TrainingState:
-        """The state of a checkpoint, or a fresh one; what the run folder holds fits it afterwards."""
-        choose = partial(checkpoint_to_resume, self.folder.path, resume, self.identity, self.console.warn)
-        found = self._agreed(lambda: choose() if self.accelerator.is_main_process else None)
-        found = broadcast_object_list([found])[0]
-        model = self.built.model.to(self.accelerator.device)
-        optimizer = make_optimizer(model, self.optim, self.ogm_ge)
-        state = TrainingState(model, optimizer, WeightAverage(model, self.train.ema))
-        if found is not None:
-            self._agreed(lambda: load_training(found, model, state.optimizer, state.average))
-            told = read_trainer(found)
-            state.progress = Progress(**{one.name: told[one.name] for one in fields(Progress)})
-        self._agreed(lambda: self._write_beginning(found, state.progress), breakable=False)
-        self.console.banner(f"mmbert: {self.identity.recipe.name}", self._facts(found))
-        for warning in self.built.survey.warnings:
-            self.console.warn(warning)
-        return state
+    # --- prepare ---
 
-    def _write_beginning(self, checkpoint: Path | None, progress: Progress) -> None:
-        """Make the run folder fit the state that training begins with."""
-        folder = self.folder
-        if checkpoint is None:
-            folder.clear()
-        else:
-            if checkpoint.resolve().parent != folder.checkpoints.resolve():
-                names = {
-                    checkpoint.name,
-                    *([checkpoint_name(progress.best_step, evaluated=True)] * (progress.best_step > 0)),
-                }
-                folder.adopt(checkpoint.parent.parent, names)
-            folder.rewind(progress.step, evaluated=progress.evaluated)
-        folder.write("recipe.yaml", self.identity.text)
-        folder.write("data.json", {"fingerprint": self.identity.data, "rows": self.built.survey.rows})
-        self.built.bad.keep_in(folder)
-        self._write_environment(checkpoint, progress.step)
-        self.status.step, self.status.begun = progress.step, True
-        self.status.write(folder)
+    def prepare(self) -> None:
+        """Read the data, build the model and, where the recipe asks for it, fill the trunk cache."""
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
+        recipe = self.recipe
+        self.use(self._on_all_processes(lambda: build(recipe)))
+        if self.recipe.trunk.cache:
+            self._on_all_processes(lambda: cache_features(self.experiment, self.accelerator.device))
 
-    def fit(self, state: TrainingState) -> None:
-        """Train to the last step, or until the run is told to stop."""
-        options = {"steps": self.total, "start": state.progress.step, "accumulate": self.train.accumulate}
-        steps = batches(self.built.plan(self.total), self.built.items("train"), **options, **self._loading)
-        if self.total - state.progress.step >= LONG:
+    def use(self, experiment: Experiment) -> None:
+        """Train this experiment; its recipe is the resolved one.
+
+        Args:
+            experiment: of the trainer's recipe.
+        """
+        self.experiment, self.recipe = experiment, experiment.recipe
+        self.identity = Identity(experiment.recipe, experiment.data_report.fingerprint)
+
+    def finished_result(self) -> dict[str, Any] | None:
+        """What ``result.json`` holds where this very run has been finished before."""
+        return on_main_then_broadcast(lambda: finished(self.folder.path, self.identity))
+
+    # --- start ---
+
+    def start(self, resume: str) -> None:
+        """Restore a checkpoint, or start with fresh weights; then make the run folder fit that state.
+
+        Args:
+            resume: ``auto``, ``never``, or the path of a checkpoint or of a run.
+        """
+        folder, experiment, console = self.folder, self.experiment, self.console
+        checkpoint = on_main_then_broadcast(
+            lambda: checkpoint_to_resume(folder.path, resume, self.identity, console.warn)
+        )
+        self.state = self._on_all_processes(lambda: restore_state(experiment, checkpoint, self.accelerator.device))
+
+        def write_start() -> None:
+            progress, world = self.state.progress, self.accelerator.num_processes
+            prepare_folder(folder, experiment, self.identity, progress, checkpoint)
+            record_environment(folder, console, world, checkpoint, progress.step)
+            self.status.step, self.status.begun = progress.step, True
+            self.status.write(folder)
+
+        self._on_all_processes(write_start, breakable=False)
+        console.banner(
+            f"mmbert: {self.recipe.name}", artifacts.banner(experiment, self.accelerator, folder.path, checkpoint)
+        )
+        for warning in experiment.data_report.warnings:
+            console.warn(warning)
+
+    # --- fit ---
+
+    def fit(self) -> None:
+        """Train to the last step, or until the run is asked to stop.
+
+        Raises:
+            NumericalError: on all processes, where more steps than ``train.max_bad_steps`` have a loss or a gradient
+                that is not finite.
+            Preempted: on all processes, with the state saved, where any is asked to stop.
+        """
+        remaining = self.experiment.total_steps - self.state.progress.step
+        if remaining >= LONG:
             with in_words("the forecast"):
-                found = outlook(self.built, self.accelerator, total=self.total - state.progress.step, every=self.every)
-            self.console.say(f"forecast: {found.sentence()}")
+                forecast = forecast_run(self.experiment, self.accelerator, steps=remaining)
+            self.console.say(f"forecast: {forecast.sentence()}")
         if self.accelerator.is_main_process:
-            recipe, folder = self.identity.recipe, self.folder
-            settings = to_plain(recipe)
-            folder.trackers = start_trackers(self.train.trackers, folder.path, recipe.name, settings, self.console.say)
-        self.console.start(self.total, done=state.progress.step)
+            name, trackers = self.recipe.name, self.recipe.train.trackers
+            self.folder.trackers = start_trackers(
+                trackers, self.folder.path, name, to_plain(self.recipe), self.console.say
+            )
+        self.console.start(self.experiment.total_steps, done=self.state.progress.step)
         try:
-            fit(
-                state, steps, lambda: self._evaluate("validation"), lambda: self._save(state),
-                self.accelerator, self.signals, self.folder, self.console,
-                train=self.train, optim=self.optim, total=self.total, every=self.every, ogm_ge=self.ogm_ge,
-            )  # fmt: skip
+            self._train(self._training_batches())
         finally:
             self.console.stop()
-            self.status.step = state.progress.step
+            self.status.step = self.state.progress.step
 
-    def score(self, best_step: int, ledger: str | Path | None, arm: str) -> dict[str, Any]:
-        """The best checkpoint on the test split beside the baselines, written down; what ``result.json`` holds."""
+    def _training_batches(self) -> Iterator[Sequence[Batch]]:
+        """The micro-batches of each further step, this process's share."""
+        return batches(
+            self.experiment.plan(),
+            self.experiment.dataset("train"),
+            steps=self.experiment.total_steps,
+            start=self.state.progress.step,
+            accumulate=self.recipe.train.accumulate,
+            shard=self._shard,
+            loading=self._loading,
+        )
+
+    def _train(self, training_batches: Iterator[Sequence[Batch]]) -> None:
+        """The training loop."""
+        model, progress = self.state.model, self.state.progress
+        total, interval = self.experiment.total_steps, self.experiment.evaluation_interval
+        ogm_ge = self.recipe.balance.ogm_ge
+        self._wrapped, self._optimizer = self.accelerator.prepare(model, self.state.optimizer)
+        self._silent_parts, self._collapsed_inputs = SilentParts(model), CollapsedInputs()
+        self._modulation = Modulation(model, ogm_ge, self.recipe.train.seed) if ogm_ge else None
+        try:
+            if not progress.evaluated:
+                self._evaluate_and_save()
+            while progress.step < total and not progress.stopped:
+                self._train_step(training_batches)
+                if progress.step % interval == 0 or progress.step == total:
+                    progress.evaluated = False
+                    self._evaluate_and_save()
+                elif self._checkpoint_is_due():
+                    self._save_checkpoint()
+        except Preempted:
+            if progress.step:
+                self._save_checkpoint()
+            raise
+
+    def _train_step(self, training_batches: Iterator[Sequence[Batch]]) -> None:
+        """One optimiser step on all processes."""
+        model, optimizer, optim = self.state.model, self._optimizer, self.recipe.optim
+        step, total, seed = self.state.progress.step + 1, self.experiment.total_steps, self.recipe.train.seed
+        micro_batches, error = next_or_error(training_batches, self.interruption)
+        units = count_units(model, micro_batches, self.accelerator.device)
+        units = all_reduce_or_raise(units, error=error, stop=self.interruption.asked).sums
+        factor = learning_rate_factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        with in_words(f"step {step}"):
+            outcome = accumulate_gradients(
+                self._wrapped, micro_batches, units, model.weights, self.accelerator, seed=(seed, step)
+            )
+            factors = self._modulation.apply(outcome, optimizer, step) if self._modulation else {}
+            clipped = self.accelerator.clip_grad_norm_(self._wrapped.parameters(), optim.clip or math.inf)
+            norm = float(cast(Tensor, clipped))
+        if problem := not_finite(outcome, norm):
+            most = self.recipe.train.max_bad_steps
+            skip_step(problem, outcome, self.state, self.folder, self.console, most=most)
+        else:
+            for part in self._silent_parts.step(micro_batches) if step > optim.warmup * total else ():
+                self.folder.event("silent", step, part=part)
+                self.console.warn(f"{part} does not learn: it had rows in {STEPS} steps and no gradient in any of them")
+            optimizer.step()
+            self.state.average.update()
+            self.folder.log(step, "train", step_metrics(outcome.losses, factors))
+        optimizer.zero_grad()
+        self.state.progress.step = step
+        self.console.step(step, {name: outcome.losses[name] for name in model.tasks if name in outcome.losses})
+
+    def _evaluate_and_save(self) -> None:
+        """Evaluate the averaged weights on the validation split; save a checkpoint where one is due or it is the best."""
+        progress, train = self.state.progress, self.recipe.train
+        with self.state.average.applied():
+            evaluation = self._evaluate("validation")
+        before = replace(progress)
+        better = progress.see(selection_score(evaluation, self.state.model, train.select), train.patience)
+        self.folder.log(progress.step, "validation", {**evaluation.scores, "all": {"skill": evaluation.mean_skill}})
+        self.console.evaluation(progress.step, evaluation)
+        for name in self._collapsed_inputs.new(evaluation):
+            self.folder.event("collapsed", progress.step, input=name)
+            self.console.warn(f"input '{name}' has collapsed: its encoder gives almost the same vector for every row")
+        last = progress.stopped or progress.step == self.experiment.total_steps
+        if better or train.save_every is None or self._checkpoint_is_due() or last:
+            saved = self._save_checkpoint()
+            if better and not saved:  # what is not on the disk cannot be the best
+                progress.best_step, progress.best_score = before.best_step, before.best_score
+                progress.waited = before.waited
+
+    def _checkpoint_is_due(self) -> bool:
+        save_every = self.recipe.train.save_every
+        return save_every is not None and self.state.progress.step % save_every == 0
+
+    def _save_checkpoint(self) -> bool:
+        """Save the state; returns whether it could. Training continues where the disk fails, twice in a row."""
+        content, step = checkpoint_content(self.state, self.experiment, self.identity), self.state.progress.step
+        reason = on_main_then_broadcast(lambda: attempt(lambda: save(self.folder.checkpoints, step, content, keep=())))
+        if not (saved := self._failed_saves.note(reason)):
+            self.folder.event("not saved", step, reason=reason)
+        return saved
+
+    # --- score ---
+
+    def score(self, ledger: str | Path | None = None, arm: str = "mmbert") -> dict[str, Any]:
+        """Score the best checkpoint on the test split beside the baselines and write the results.
+
+        Args:
+            ledger: a CSV file to append the result table to.
+            arm: the run's name there.
+
+        Returns:
+            What ``result.json`` holds; empty on all but the main process.
+        """
+        best_step = self.state.progress.best_step
         if not best_step:
             raise NumericalError("no evaluation gave a finite score with a checkpoint that could be saved")
         best = self.folder.checkpoints / checkpoint_name(best_step, evaluated=True)
-        self._agreed(lambda: verify(best) and load_weights(best, self.built.model))
-        found = self._evaluate("test")
-        ours = from_evaluation("mmbert", found)
-        inputs = sorted(self.built.processors) if len(self.built.processors) > 1 else []
-        hidden = [from_evaluation(f"mmbert without {name}", self._evaluate("test", [name])) for name in inputs]
+        self._on_all_processes(lambda: verify(best) and load_weights(best, self.experiment.model))
+        evaluation = self._evaluate("test")
+        ours = from_evaluation("mmbert", evaluation)
+        inputs = self.experiment.processors.inputs
+        hidden = [
+            from_evaluation(f"mmbert without {name}", self._evaluate("test", without=[name]))
+            for name in (sorted(inputs) if len(inputs) > 1 else ())
+        ]
         self.accelerator.end_training()
         if not self.accelerator.is_main_process:
             return {}
-        with self.signals.breakable():
-            beside = baselines(self.built, self.console) if self.built.recipe.evaluate.baselines else []
-            compared = differences(self.built, ours, beside, found)
-            files = record(self.built, found, self.folder.path, self.accelerator.device)
-        table = ResultTable(ours, hidden, beside, compared)
-        result = summary(self.identity, best_step, table)
+        with self.interruption.breakable():
+            baselines = (
+                artifacts.score_baselines(self.experiment, self.console) if self.recipe.evaluate.baselines else []
+            )
+            differences = artifacts.compare_to_baselines(self.experiment, ours, baselines, evaluation)
+            files = artifacts.result_files(self.experiment, evaluation, self.folder.path, self.accelerator.device)
+        table = ResultTable(ours, hidden, baselines, differences)
         self.folder.log(best_step, "test", ours.scores)
-        self.console.results([ours, *hidden, *beside], compared)
+        self.console.results([ours, *hidden, *baselines], differences)
         for name, content in files.items():
             self.folder.write(name, content)
         if ledger:
             append_table(ledger, self.identity, arm, table)
-        self.folder.write("result.json", result)  # last: what has it is finished
+        result = result_summary(self.identity, best_step, table)
+        self.folder.write("result.json", result)  # last: its presence marks the run finished
         path = shlex.quote(str(self.folder.path))
         self.console.say("", f"run folder: {self.folder.path}")
         self.console.say(f"next: python -m mmbert predict {path} --split test --output predictions.jsonl")
         return result
 
-    def _agreed(self, work: Callable[[], T], *, breakable: bool = True) -> T:
-        """What ``work`` makes, unless it fails or is interrupted on any process: then all of them raise."""
-        made, error = None, None
-        try:
-            with self.signals.breakable() if breakable else nullcontext(), in_words("preparing"):
-                made = work()
-        except Preempted:
-            pass  # told below
-        except Exception as caught:
-            error = caught
-        together(error=error, stop=self.signals.asked)
-        return cast(T, made)
-
-    def _save(self, state: TrainingState) -> bool:
-        """A checkpoint; returns whether it is there. Where the disk fails, training goes on without it, twice."""
-        progress, built = state.progress, self.built
-        content = Content(
-            model=state.model,
-            optimizer=state.optimizer,
-            average=state.average,
-            processors={f"inputs.{name}": one for name, one in built.processors.items()}
-            | {f"tasks.{name}": one for name, one in built.labels.items()},
-            facts=facts(state.model),
-            trainer=asdict(progress),
-            recipe=self.identity.text,
-            identity=self.identity.stamp(),
-        )
-        reason = None
-        if self.accelerator.is_main_process:
-            reason = attempt(lambda: save(self.folder.checkpoints, progress.step, content, keep=()))
-        reason = broadcast_object_list([reason])[0]
-        if not (done := self._failed_saves.note(reason)):
-            self.folder.event("not saved", progress.step, reason=reason)
-        return done
+    # --- shared by the stages ---
 
     def _evaluate(self, split: str, without: Sequence[str] = ()) -> Evaluation:
-        if split not in self._items:
-            self._items[split] = self.built.items(split)  # what it keeps serves the next evaluation
-        items = self._items[split]
-        rows = evaluation_batches(items, self.built.recipe.evaluate.batch_size, **self._loading)
-        asked = lambda: self.signals.asked  # noqa: E731
+        if split not in self._datasets:
+            self._datasets[split] = self.experiment.dataset(split)
+        size = self.recipe.evaluate.batch_size
+        rows = evaluation_batches(self._datasets[split], size, shard=self._shard, loading=self._loading)
+        model, device = self.experiment.model, self.accelerator.device
         with in_words(f"evaluation of {split}"):
-            found = evaluate(self.built.model, rows, device=self.accelerator.device, without=without, asked=asked)
-        self.built.bad.share()
-        return found
+            evaluation = evaluate(model, rows, device=device, without=without, asked=lambda: self.interruption.asked)
+        self.experiment.bad_samples.share()
+        return evaluation
 
-    def _write_environment(self, checkpoint: Path | None, step: int) -> None:
-        """Tell and record with what the run begins, or goes on."""
-        now = environment(self.accelerator.num_processes)
-        if checkpoint is None:
-            self.folder.event("begun", step)
-        else:
-            changed = other_versions(read_environment(self.folder.path), now)
-            if changed:
-                self.console.warn(f"other versions than before: {', '.join(f'{k} {v}' for k, v in changed.items())}")
-            self.folder.event("resumed", step, checkpoint=checkpoint.name, versions=changed)
-        self.folder.write("env.json", now)
+    @property
+    def _loading(self) -> LoaderOptions:
+        pin_memory = self.accelerator.device.type == "cuda"
+        return LoaderOptions(self.recipe.train.workers, pin_memory, self.experiment.bad_samples.add)
 
-    def _facts(self, checkpoint: Path | None) -> dict[str, str]:
-        built, accelerator = self.built, self.accelerator
-        rows = built.survey.rows
-        present = {
-            name: " / ".join(str(rows[split].get(name, 0)) for split in rows)
-            for name in ("rows", *sorted(built.processors), *sorted(built.labels))
-        }
-        precision = "fp64" if self.train.precision == "fp64" else accelerator.mixed_precision.replace("no", "fp32")
-        return {
-            "run folder": str(self.folder.path),
-            **({"goes on from": checkpoint.name} if checkpoint else {}),
-            "processes": f"{accelerator.num_processes} on {accelerator.device.type}, {precision}",
-            "steps": f"{self.total} of {self.train.batch_size} rows",
-            **{f"{name} (train/validation/test)": counts for name, counts in present.items()},
-            **{
-                f"{name} parameters (learning / all)": f"{learning / 1e6:.2f} / {total / 1e6:.2f} M"
-                for name, (learning, total) in count_parameters(built.model).items()
-            },
-        }
-
-
-def fit(
-    state: TrainingState,
-    steps: Iterator[Sequence[Batch]],
-    evaluate: Callable[[], Evaluation],
-    save: Callable[[], bool],
-    accelerator: Accelerator,
-    interruption: Interruption,
-    folder: RunFolder,
-    console: Console,
-    *,
-    train: Train,
-    optim: Optim,
-    total: int,
-    every: int,
-    ogm_ge: OgmGe | None = None,
-) -> None:
-    """Train a model from where ``state`` is to step ``total``.
-
-    Args:
-        state: changed in place.
-        steps: the micro-batches of each further step, this process's share, on any device.
-        evaluate: evaluates the validation split; called on all processes.
-        save: keeps the state as it is, and returns whether it could; called on all processes.
-        total: optimiser steps.
-        every: steps between evaluations; the last step is always evaluated.
-
-    Raises ``NumericalError`` on all processes where more steps than ``train.max_bad_steps`` have a loss or a gradient
-    that is not finite; ``Preempted`` on all, with the state saved, where any is told to stop; and what reading data
-    raises.
-    """
-    model, progress, average = state.model, state.progress, state.average
-    weights = model.weights
-    wrapped, optimizer = accelerator.prepare(model, state.optimizer)
-    silent, collapse = Silent(model), Collapse()
-    modulation = Modulation(model, ogm_ge, train.seed) if ogm_ge else None
-
-    def evaluate_and_save() -> None:
-        with average.applied():
-            found = evaluate()
-        before = replace(progress)
-        better = progress.see(selected(found, model, train.select), train.patience)
-        folder.log(progress.step, "validation", {**found.scores, "all": {"skill": found.mean_skill}})
-        console.evaluation(progress.step, found)
-        for name in collapse.see(found):
-            folder.event("collapsed", progress.step, input=name)
-            console.warn(f"input '{name}' has collapsed: what is read of it is all but the same in every row")
-        if better or train.save_every is None or due() or progress.stopped or progress.step == total:
-            saved = save()
-            if better and not saved:  # what is not on the disk cannot be the best
-                progress.best_step, progress.best_score = before.best_step, before.best_score
-                progress.waited = before.waited
-
-    def due() -> bool:
-        return train.save_every is not None and progress.step % train.save_every == 0
-
-    try:
-        if not progress.evaluated:
-            evaluate_and_save()
-        while progress.step < total and not progress.stopped:
-            step = progress.step + 1
-            batches, error = _next(steps, interruption)
-            units = count_units(model, batches, accelerator.device)
-            units = together(units, error=error, stop=interruption.asked).sums
-            scale = factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
-            for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * scale
-            with in_words(f"step {step}"):
-                outcome = accumulate_gradients(wrapped, batches, units, weights, accelerator, seed=(train.seed, step))
-                factors = modulation.apply(outcome, optimizer, step) if modulation else {}
-                norm = float(cast(Tensor, accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or math.inf)))
-            if problem := not_finite(outcome, norm):
-                pass_over(step, problem, outcome, state, folder, console, most=train.max_bad_steps)
-            else:
-                for part in silent.step(batches) if step > optim.warmup * total else ():
-                    folder.event("silent", step, part=part)
-                    console.warn(f"{part}: no gradient has reached it in {STEPS} steps with rows; it learns nothing")
-                optimizer.step()
-                average.update()
-                folder.log(step, "train", told(outcome.losses, factors))
-            optimizer.zero_grad()
-            progress.step = step
-            console.step(step, {name: loss for name, loss in outcome.losses.items() if name in model.tasks})
-            if step % every == 0 or step == total:
-                progress.evaluated = False
-                evaluate_and_save()
-            elif due():
-                save()
-    except Preempted:
-        if progress.step:
-            save()
-        raise
-
-
-def _next(steps: Iterator[Sequence[Batch]], interruption: Interruption) -> tuple[Sequence[Batch], Exception | None]:
-    """The micro-batches of the next step, or what went wrong with them. A signal ends the wait for them."""
-    try:
-        with interruption.breakable():
-            return next(steps), None
-    except Preempted:
-        return (), None
-    except Exception as error:
-        return (), error
-
-
-def told(losses: Mapping[str, float], factors: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Task -> metric -> value of a step; the factors, which belong to no task, stand under ``all``.
-
-    >>> told({"kind": 0.5, "kind/text": 0.9}, {"text": 1.0})
-    {'kind': {'loss': 0.5, 'loss_of_text': 0.9}, 'all': {'factor_of_text': 1.0}}
-    """
-    found: dict[str, dict[str, float]] = {}
-    for name, loss in losses.items():
-        task, _, stream = name.partition("/")
-        found.setdefault(task, {})[f"loss_of_{stream}" if stream else "loss"] = loss
-    return found | ({"all": {f"factor_of_{name}": one for name, one in factors.items()}} if factors else {})
-
-
-def selected(evaluation: Evaluation, model: MMBert, select: str) -> float:
-    """The score, higher is better, by which checkpoints are chosen: mean skill, or a metric of one task.
-
-    Raises ``RecipeError`` where the evaluation has no such score.
-    """
-    if select == "skill":
-        return evaluation.mean_skill
-    task, _, metric = select.partition("/")
-    scores = evaluation.scores.get(task, {})
-    if metric not in scores:
-        valid = [f"{name}/{own}" for name, metrics in evaluation.scores.items() for own in metrics]
-        raise RecipeError(f"train.select: validation gives no score '{select}'. {nearest(select, ['skill', *valid])}")
-    value = scores[metric]
-    return -value if metric in model.tasks[task].lower_is_better else value
+    def _on_all_processes(self, function: Callable[[], T], *, breakable: bool = True) -> T:
+        return call_or_raise_everywhere(function, self.interruption, breakable=breakable)

@@ -70,9 +70,9 @@ def test_subsets_are_what_training_said_of_hidden_inputs(trained):
 
 
 def test_no_input_is_worth_what_the_constant_predictor_is(trained):
-    built = open_run("run", data=True)
-    true = np.array([sample.targets["price"] for sample in built.splits["test"][0] if "price" in sample.targets])
-    label = built.labels["price"]
+    experiment = open_run("run", data=True)
+    true = np.array([sample.targets["price"] for sample in experiment.splits["test"][0] if "price" in sample.targets])
+    label = experiment.processors.targets["price"]
     error = math.sqrt(np.square(true - label.mean).mean())
     assert trained[1]["constant"]["price"]["rmse"] == pytest.approx(error, rel=1e-6)
 
@@ -170,6 +170,6 @@ def test_an_unfinished_run_and_several_processes_are_refused(trained, tmp_path, 
 
 
 def test_a_split_without_labels_is_told(trained, monkeypatch):
-    monkeypatch.setattr("mmbert.analysis.contribution._chosen", lambda built, split, rows: [])
+    monkeypatch.setattr("mmbert.analysis.contribution._chosen", lambda experiment, split, rows: [])
     with pytest.raises(DataError, match="expected labels in the rows of the test split, found none"):
         measure_contributions("run")

@@ -37,14 +37,14 @@ MODELS = {  # the trunk reads the text alone, or not; heads on single inputs; le
 def made(request):
     """A model with its training rows, as items and as they were encoded in other batches."""
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
-    built = build(load_recipe(recipe, [*SMALL, *MODELS[request.param]]).recipe)
-    model, generator = built.model.eval(), torch.Generator().manual_seed(0)
+    experiment = build(load_recipe(recipe, [*SMALL, *MODELS[request.param]]).recipe)
+    model, generator = experiment.model.eval(), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():  # gates open, heads and tokens that are not zero
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    items = built.items("train")
+    items = experiment.dataset("train")
     encoded = encode_rows(model, evaluation_batches(items, 11))
-    return built, encoded, model_for_encoded_rows(model), [items[position, None] for position in range(len(items))]
+    return experiment, encoded, model_for_encoded_rows(model), [items[position, None] for position in range(len(items))]
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,13 @@ def plain(made):
 
 def truly(made, change=lambda item: item.inputs):
     """What the model makes of rows of which each has these inputs, and no other, before it is joined with others."""
-    built, items = made[0], made[3]
+    experiment, items = made[0], made[3]
     found = [item._replace(inputs=change(item)) for item in items]
-    parts = [collate(found[at : at + 16], built.processors, built.labels) for at in range(0, len(found), 16)]
-    return evaluate(built.model, parts)
+    parts = [
+        collate(found[at : at + 16], experiment.processors.inputs, experiment.processors.targets)
+        for at in range(0, len(found), 16)
+    ]
+    return evaluate(experiment.model, parts)
 
 
 def same(found, expected):
@@ -119,7 +122,7 @@ def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, plain, name
 
 
 def test_rows_are_put_together_of_several(made):
-    built, encoded, read, items = made
+    experiment, encoded, read, items = made
     generator = torch.Generator().manual_seed(1)
     sources = {name: torch.randint(len(items), (9,), generator=generator) for name in INPUTS}
     found = read.predict(Batch(torch.arange(9), encoded.inputs(sources), {}))
@@ -127,14 +130,16 @@ def test_rows_are_put_together_of_several(made):
     rows = [items[0]._replace(id=row, inputs={name: one for name, one in own[row].items() if one is not None},
                               targets={}) for row in range(9)]  # fmt: skip
     with torch.no_grad():
-        expected = built.model.predict(collate(rows, built.processors, built.labels).to("cpu", torch.float64))
+        expected = experiment.model.predict(
+            collate(rows, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
+        )
     for task, values in expected.items():
         torch.testing.assert_close(found[task], values, rtol=EXACT, atol=EXACT)
 
 
 def test_what_only_adds_up_is_its_own_projection(made):
     """A sum of heads on single inputs, of rows that have a text and lack some of the others; no other model."""
-    built, encoded, read, _ = made
+    experiment, encoded, read, _ = made
     inputs, chosen = ("cells", "graph", "written"), encoded.has["text"].nonzero().squeeze(1)[:10]
 
     def outputs(view):
@@ -149,20 +154,20 @@ def test_what_only_adds_up_is_its_own_projection(made):
         project_to_additive(unimodal_means(outputs, inputs, 10, batch=100)["kind"]),
     )
     additive = (projected - own["kind"]).abs().max() < EXACT
-    assert additive == (not built.model.fusion.joins)
+    assert additive == (not experiment.model.fusion.joins)
 
 
 def test_the_model_stays_as_it_was(made):
-    built, _, read, _ = made
-    assert built.model.encoders.keys() == read.encoders.keys() == {"cells", "graph"}
-    assert read.encoders["cells"] is not built.model.encoders["cells"]
-    assert read.tasks is built.model.tasks
-    assert not isinstance(built.model.trunk, CachedTrunk)
-    assert isinstance(read.trunk, CachedTrunk) is built.model.fusion.reads_text_alone
-    built.model.train()
-    encode_rows(built.model, [])
-    assert built.model.training
-    built.model.eval()
+    experiment, _, read, _ = made
+    assert experiment.model.encoders.keys() == read.encoders.keys() == {"cells", "graph"}
+    assert read.encoders["cells"] is not experiment.model.encoders["cells"]
+    assert read.tasks is experiment.model.tasks
+    assert not isinstance(experiment.model.trunk, CachedTrunk)
+    assert isinstance(read.trunk, CachedTrunk) is experiment.model.fusion.reads_text_alone
+    experiment.model.train()
+    encode_rows(experiment.model, [])
+    assert experiment.model.training
+    experiment.model.eval()
 
 
 def test_a_split_without_rows_has_no_columns(made):
@@ -185,8 +190,8 @@ def words(rows, tokens):
 
 @pytest.fixture
 def trunk(made):
-    built = made[0]
-    return built.model.trunk
+    experiment = made[0]
+    return experiment.model.trunk
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from mmbert.checkpoint.tensors import load_training
 from mmbert.data.loader import batches
 from mmbert.data.sampler import StepPlan
 from mmbert.errors import IntegrityError
-from mmbert.experiment.build import facts, load
+from mmbert.experiment.build import checkpoint_facts, load_experiment
 from mmbert.layers.ema import WeightAverage
 from mmbert.recipe.serialize import dump
 from mmbert.training.optimizer import make_optimizer
@@ -79,31 +79,35 @@ def test_a_real_model_goes_on_bit_for_bit_with_dropout_and_a_wrapped_optimizer(t
     accelerator = Accelerator(cpu=True)
 
     def started(seed):
-        built = fresh(f"train.ema={ema}", "train.dropout=0.1", f"train.seed={seed}")
-        model, optimizer = accelerator.prepare(built.model, make_optimizer(built.model, built.recipe.optim))
-        return built, model, optimizer, WeightAverage(built.model, ema)
+        experiment = fresh(f"train.ema={ema}", "train.dropout=0.1", f"train.seed={seed}")
+        model, optimizer = accelerator.prepare(
+            experiment.model, make_optimizer(experiment.model, experiment.recipe.optim)
+        )
+        return experiment, model, optimizer, WeightAverage(experiment.model, ema)
 
     def train(run, first, steps):
-        built, model, optimizer, average = run
-        weights = {name: task.weight for name, task in built.model.tasks.items()}
+        experiment, model, optimizer, average = run
+        weights = {name: task.weight for name, task in experiment.model.tasks.items()}
         for step, parts in enumerate(steps, first):
-            units = count_units(built.model, parts, accelerator.device)
+            units = count_units(experiment.model, parts, accelerator.device)
             accumulate_gradients(model, parts, units, weights, accelerator, seed=(0, step))
             optimizer.step()
             optimizer.zero_grad()
             average.update()
 
     one, other = started(0), started(1)
-    items = one[0].items("train")
+    items = one[0].dataset("train")
     steps = list(batches(StepPlan(0, len(items), 8), items, steps=6, accumulate=1))
     train(one, 1, steps[:3])
-    built, model, optimizer, average = one
-    parts = {f"inputs.{name}": part for name, part in built.processors.items()}
-    parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
-    path = save(tmp_path, 3, Content(built.model, optimizer, average, parts, facts(built.model), {"best_step": 3},
-                                     dump(built.recipe), IDENTITY), keep=())  # fmt: skip
+    experiment, model, optimizer, average = one
+    parts = {f"inputs.{name}": part for name, part in experiment.processors.inputs.items()}
+    parts |= {f"tasks.{name}": part for name, part in experiment.processors.targets.items()}
+    path = save(tmp_path, 3, Content(experiment.model, optimizer, average, parts, checkpoint_facts(experiment.model), {"best_step": 3},
+                                     dump(experiment.recipe), IDENTITY), keep=())  # fmt: skip
     with average.applied():  # what predicts is what was evaluated
-        torch.testing.assert_close(load(path, built.recipe).model.state_dict(), model.state_dict(), rtol=0, atol=0)
+        torch.testing.assert_close(
+            load_experiment(path, experiment.recipe).model.state_dict(), model.state_dict(), rtol=0, atol=0
+        )
     load_training(path, other[0].model, other[2], other[3])
     train(one, 4, steps[3:])
     train(other, 4, steps[3:])

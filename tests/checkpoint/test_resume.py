@@ -21,6 +21,7 @@ from mmbert.errors import IntegrityError, Preempted, SampleError
 from mmbert.evaluation import evaluate
 from mmbert.io import storage
 from mmbert.tracking.console import Console
+from mmbert.training import artifacts
 from mmbert.version import CODE_EPOCH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +111,7 @@ MOMENTS = {  # what is called when the signal comes -> the steps that are done b
     "the wait for data": (loader._MicroBatchDraws, "__iter__", 1, 0),
     "before step 1": (mmbert.training.trainer, "build", 1, 0),
     "the last evaluation": (mmbert.training.trainer, "from_evaluation", 1, STEPS),
-    "at exit": (mmbert.training.trainer, "differences", 1, STEPS),
+    "at exit": (artifacts, "compare_to_baselines", 1, STEPS),
 }
 
 
@@ -315,7 +316,7 @@ def test_a_path_names_the_checkpoint(stopped, whole):
 
 
 def test_a_finished_run_is_not_trained_again(whole, capsys, monkeypatch):
-    monkeypatch.setattr(mmbert.training.trainer, "fit", None)
+    monkeypatch.setattr(mmbert.training.trainer.Trainer, "fit", None)
     before = (whole / "metrics.jsonl").stat().st_mtime_ns
     assert train(out=whole) == json.loads((whole / "result.json").read_text())
     assert "is finished, nothing is trained or written; --resume never trains it again" in capsys.readouterr().out

@@ -23,13 +23,13 @@ TASKS = {"amount", "kind", "topics", "words"}
 
 
 @pytest.fixture(scope="module")
-def built():
+def experiment():
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
     return build(load_recipe(recipe, SMALL).recipe)
 
 
-def batches(built, size=16, **share):
-    return list(evaluation_batches(built.items("train"), size, **share))
+def batches(experiment, size=16, **share):
+    return list(evaluation_batches(experiment.dataset("train"), size, **share))
 
 
 def same(found: Evaluation, expected: Evaluation, bound=1e-9):
@@ -46,25 +46,25 @@ def same(found: Evaluation, expected: Evaluation, bound=1e-9):
 
 
 @pytest.mark.parametrize("size", [1, 5, 81])
-def test_any_size_of_batch_gives_the_same(built, size):
-    same(evaluate(built.model, batches(built, size)), evaluate(built.model, batches(built)))
+def test_any_size_of_batch_gives_the_same(experiment, size):
+    same(evaluate(experiment.model, batches(experiment, size)), evaluate(experiment.model, batches(experiment)))
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_any_number_of_processes_gives_the_same_to_each(built, world, monkeypatch):
+def test_any_number_of_processes_gives_the_same_to_each(experiment, world, monkeypatch):
     parts = []
     monkeypatch.setattr(evaluate_module, "gather_object", lambda own: parts.append(own) or own)
     for rank in range(world):
-        evaluate(built.model, batches(built, 8, shard=Shard(rank, world)))
+        evaluate(experiment.model, batches(experiment, 8, shard=Shard(rank, world)))
     monkeypatch.setattr(evaluate_module, "gather_object", lambda own: [part for share in parts for part in share])
-    gathered = evaluate(built.model, [])
+    gathered = evaluate(experiment.model, [])
     monkeypatch.undo()
-    same(gathered, evaluate(built.model, batches(built)))
+    same(gathered, evaluate(experiment.model, batches(experiment)))
 
 
-def test_every_labelled_row_is_scored_once(built):
-    found = evaluate(built.model, batches(built))
-    samples = list(built.splits["train"][0])
+def test_every_labelled_row_is_scored_once(experiment):
+    found = evaluate(experiment.model, batches(experiment))
+    samples = list(experiment.splits["train"][0])
     assert found.predictions.keys() == found.targets.keys() == TASKS
     for task in TASKS:
         labelled = sorted(sample.id for sample in samples if task in sample.targets)
@@ -72,75 +72,77 @@ def test_every_labelled_row_is_scored_once(built):
         assert 0 < len(labelled) < len(samples)
 
 
-def test_the_loss_is_the_mean_over_labelled_units_in_closed_form(built):
-    found = evaluate(built.model, batches(built, 7))
-    classes, tags = (len(built.labels[task].classes) for task in ("kind", "words"))
+def test_the_loss_is_the_mean_over_labelled_units_in_closed_form(experiment):
+    found = evaluate(experiment.model, batches(experiment, 7))
+    classes, tags = (len(experiment.processors.targets[task].classes) for task in ("kind", "words"))
     costs = [-found.predictions["kind"][row][int(item["target"])].log() for row, item in found.targets["kind"].items()]
     assert found.loss["kind"] == pytest.approx(float(torch.stack(costs).mean()) / math.log(classes))
     assert found.loss["kind"] == pytest.approx(found.scores["kind"]["log_loss"] / math.log(classes))
-    std = built.labels["amount"].std
+    std = experiment.processors.targets["amount"].std
     assert found.loss["amount"] == pytest.approx((found.scores["amount"]["rmse"] / std) ** 2, rel=1e-6)
     assert tags > 1
     assert found.mean_skill == pytest.approx(sum(found.skill.values()) / 4)
 
 
-def speaking(built, monkeypatch, said):
+def speaking(experiment, monkeypatch, said):
     """Let each head say what ``said(task, fused)`` gives."""
-    for task in built.model.tasks.values():
+    for task in experiment.model.tasks.values():
         monkeypatch.setattr(task, "forward", lambda fused, task=task: said(task, fused))
 
 
-def test_the_constant_predictor_has_skill_0(built, monkeypatch):
-    speaking(built, monkeypatch, lambda task, fused: task.constant(fused))
-    found = evaluate(built.model, batches(built))
+def test_the_constant_predictor_has_skill_0(experiment, monkeypatch):
+    speaking(experiment, monkeypatch, lambda task, fused: task.constant(fused))
+    found = evaluate(experiment.model, batches(experiment))
     assert found.skill == dict.fromkeys(TASKS, 0.0)
     assert found.mean_skill == 0
     # on the training split it is the best constant, in whose loss labels cost about 1 each
     assert all(0.8 < loss < 1.01 for loss in found.loss.values())
 
 
-def test_skill_is_one_minus_the_share_of_the_constants_loss(built, monkeypatch):
-    amount = built.model.tasks["amount"]
+def test_skill_is_one_minus_the_share_of_the_constants_loss(experiment, monkeypatch):
+    amount = experiment.model.tasks["amount"]
     for method, value in (("forward", 0.5), ("constant", 2.0)):
         monkeypatch.setattr(amount, method, lambda fused, value=value: torch.full_like(fused.summary[:, 0], value))
-    found = evaluate(built.model, batches(built, 7))
+    found = evaluate(experiment.model, batches(experiment, 7))
     labels = torch.stack([item["target"] for item in found.targets["amount"].values()])
     expected = 1 - (labels - 0.5).square().sum() / (labels - 2.0).square().sum()
     assert found.skill["amount"] == pytest.approx(float(expected))
     monkeypatch.setattr(amount, "loss", lambda output, targets: (output - output).sum())  # a perfect predictor's
-    assert evaluate(built.model, batches(built)).skill["amount"] == 0.0  # and a perfect constant's: nothing to gain
+    assert (
+        evaluate(experiment.model, batches(experiment)).skill["amount"] == 0.0
+    )  # and a perfect constant's: nothing to gain
 
 
-def test_a_row_in_two_shares_is_refused(built):
-    twice = [*batches(built), batches(built)[1]]
+def test_a_row_in_two_shares_is_refused(experiment):
+    twice = [*batches(experiment), batches(experiment)[1]]
     with pytest.raises(IntegrityError, match=r"^task 'amount': \d+ rows were evaluated, some of them twice$"):
-        evaluate(built.model, twice)
+        evaluate(experiment.model, twice)
 
 
-def test_a_task_without_a_label_has_no_entry(built):
-    some = [Batch(one.ids, one.inputs, {"kind": one.targets["kind"]}) for one in batches(built)]
-    found = evaluate(built.model, some)
+def test_a_task_without_a_label_has_no_entry(experiment):
+    some = [Batch(one.ids, one.inputs, {"kind": one.targets["kind"]}) for one in batches(experiment)]
+    found = evaluate(experiment.model, some)
     assert found.loss.keys() == found.skill.keys() == found.scores.keys() == found.predictions.keys() == {"kind"}
     assert found.mean_skill == found.skill["kind"]
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_the_model_comes_back_as_it_was(built, mode):
-    built.model.train(mode)
-    before = {name: tensor.clone() for name, tensor in built.model.state_dict().items()}
-    first, second = evaluate(built.model, batches(built)), evaluate(built.model, batches(built))
-    assert built.model.training is mode
+def test_the_model_comes_back_as_it_was(experiment, mode):
+    experiment.model.train(mode)
+    before = {name: tensor.clone() for name, tensor in experiment.model.state_dict().items()}
+    first, second = evaluate(experiment.model, batches(experiment)), evaluate(experiment.model, batches(experiment))
+    assert experiment.model.training is mode
     assert first.loss == second.loss  # no dropout
-    torch.testing.assert_close(built.model.state_dict(), before, rtol=0, atol=0)
-    assert all(parameter.grad is None for parameter in built.model.parameters())
+    torch.testing.assert_close(experiment.model.state_dict(), before, rtol=0, atol=0)
+    assert all(parameter.grad is None for parameter in experiment.model.parameters())
 
 
 @pytest.mark.parametrize("names", [["text"], ["cells"], ["text", "cells"]])
-def test_an_input_taken_away_is_an_absent_input(built, names):
-    found = evaluate(built.model, batches(built), without=names)
+def test_an_input_taken_away_is_an_absent_input(experiment, names):
+    found = evaluate(experiment.model, batches(experiment), without=names)
     bare = [
         Batch(one.ids, {name: own for name, own in one.inputs.items() if name not in names}, one.targets)
-        for one in batches(built)
+        for one in batches(experiment)
     ]
-    same(found, evaluate(built.model, bare), bound=1e-12)
-    assert found.loss != evaluate(built.model, batches(built)).loss
+    same(found, evaluate(experiment.model, bare), bound=1e-12)
+    assert found.loss != evaluate(experiment.model, batches(experiment)).loss

@@ -38,8 +38,8 @@ def turned(recipe: Recipe) -> Recipe:
 
 def steps(recipe, count=3):
     """The losses of some steps of training, with dropout on, and what the weights have become."""
-    built = build(recipe)
-    model, items = built.model, built.items("train")
+    experiment = build(recipe)
+    model, items = experiment.model, experiment.dataset("train")
     plan, optimizer = StepPlan(recipe.train.seed, len(items), 16), make_optimizer(model, recipe.optim)
     losses, weights = [], {name: task.weight for name, task in model.tasks.items()}
     for step in range(count):

@@ -106,7 +106,7 @@ def test_the_same_content_in_two_splits_is_reported_or_refused(shop, capsys):
 
 def test_the_same_content_within_a_split_is_no_leak(shop):
     shop({2: row(0)})
-    assert build(recipe_of("evaluate.on_leak=fail")).survey.warnings == []
+    assert build(recipe_of("evaluate.on_leak=fail")).data_report.warnings == []
 
 
 # --- what is absent (rows 14 and 15) ---
@@ -158,8 +158,12 @@ def test_three_rows_train_and_are_evaluated_exactly(shop):
 
 def test_groups_of_a_recipe_are_mixed_by_their_weights(shop):
     settings = ["data.shop.attributes=[tongue]", "train.mixing={by: tongue, weights: {de: 3, fr: 1}}"]
-    built = build(recipe_of(*settings))
-    draws = [built.items("train").sample(position) for step in range(9) for position, _ in built.plan(9).batch(step)]
+    experiment = build(recipe_of(*settings))
+    draws = [
+        experiment.dataset("train").sample(position)
+        for step in range(9)
+        for position, _ in experiment.plan().batch(step)
+    ]
     tongues = [sample.attributes["tongue"] for sample in draws]
     assert (len(draws), tongues.count("de")) == (72, 54)
 
@@ -167,9 +171,9 @@ def test_groups_of_a_recipe_are_mixed_by_their_weights(shop):
 def test_groups_by_source_and_by_the_set_of_labels(shop):
     shop({number: {"mark": number % 2} for number in (*range(1, 9), 25, 26)})
     by_task = build(recipe_of("train.mixing={by: task, alpha: 0}", "tasks.mark={type: classification}"))
-    assert sorted(by_task.survey.names) == ["mark+price", "price"]
+    assert sorted(by_task.data_report.group_names) == ["mark+price", "price"]
     by_source = build(recipe_of("train.mixing={alpha: 0}", "data.more={type: generated, rows: 20}"))
-    assert by_source.survey.names == ["more", "shop"]
+    assert by_source.data_report.group_names == ["more", "shop"]
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def test_groups_by_source_and_by_the_set_of_labels(shop):
 )
 def test_unknown_groups_and_keys_are_mistakes_of_the_recipe(mixing, told):
     with pytest.raises(RecipeError, match=told):
-        build(recipe_of("data.shop.attributes=[tongue]", f"train.mixing={mixing}")).plan(9)
+        build(recipe_of("data.shop.attributes=[tongue]", f"train.mixing={mixing}")).plan()
 
 
 def test_attributes_are_columns(shop):
@@ -222,7 +226,7 @@ def test_a_bad_value_does_not_reach_what_is_fitted(shop):
     shop({5: {"size": 1e31}, 6: {"size": 1e30}})
     without = build(recipe_of("train.max_bad_fraction=0.2"))
     shop({5: {"size": None, "mass": None}, 6: {"size": 1e30}})
-    assert without.processors["cells"].mean == build(recipe_of()).processors["cells"].mean
+    assert without.processors.inputs["cells"].mean == build(recipe_of()).processors.inputs["cells"].mean
 
 
 def test_too_many_bad_rows_stop(shop, capsys):
@@ -236,6 +240,6 @@ def test_bad_tags_are_left_out_as_well(shop):
     shop({5: {"tags": ["B-a"]}}, title=["one", "two"], tags=["B-a", "O"])
     assert train("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}", "train.steps=6") == 0
     assert [one["row"] for one in listed()] == ["shop (rows.jsonl row 5)"]
-    built = build(recipe_of("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}"))
+    experiment = build(recipe_of("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}"))
     with pytest.raises(SampleError, match=r"row 5.*found 1 tags"):  # also where it is read again, in training
-        built.items("train")[4, 0]
+        experiment.dataset("train")[4, 0]

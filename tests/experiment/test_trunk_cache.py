@@ -55,39 +55,39 @@ def computed(monkeypatch):
 
 def built_of(*settings):
     """A built recipe whose zeros have moved away from zero, so that nothing is hidden behind a gate."""
-    built = build(load_recipe(DEBUG, [*SMALL, *settings]).recipe)
+    experiment = build(load_recipe(DEBUG, [*SMALL, *settings]).recipe)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in built.model.parameters():
+        for parameter in experiment.model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    return built
+    return experiment
 
 
 def cached(*settings):
-    built = built_of(*settings)
-    cache_features(built)
-    return built
+    experiment = built_of(*settings)
+    cache_features(experiment)
+    return experiment
 
 
-def step(built, number=0):
+def step(experiment, number=0):
     """Losses and gradients of a training step, dropout of inputs included."""
-    items = built.items("train")
+    items = experiment.dataset("train")
     batch = items.batch(StepPlan(0, len(items), 24).batch(number))
     present = batch.inputs["text"].rows.tolist() if "text" in batch.inputs else []
     assert 0 < len(present) < len(batch), "a row without text must be among them, or this file proves nothing"
-    weights = {name: task.weight for name, task in built.model.tasks.items()}
-    built.model.zero_grad()
-    units = count_units(built.model, [batch], torch.device("cpu"))
-    found = accumulate_gradients(built.model, [batch], units, weights, Accelerator(cpu=True), seed=(0, number))
-    return found.losses, {name: one.grad for name, one in built.model.named_parameters() if one.grad is not None}
+    weights = {name: task.weight for name, task in experiment.model.tasks.items()}
+    experiment.model.zero_grad()
+    units = count_units(experiment.model, [batch], torch.device("cpu"))
+    found = accumulate_gradients(experiment.model, [batch], units, weights, Accelerator(cpu=True), seed=(0, number))
+    return found.losses, {name: one.grad for name, one in experiment.model.named_parameters() if one.grad is not None}
 
 
-def predictions(built, split="validation"):
-    items = built.items(split)
+def predictions(experiment, split="validation"):
+    items = experiment.dataset(split)
     with torch.no_grad():
-        built.model.eval()
-        found = built.model.predict(items.batch([(position, None) for position in range(len(items))]))
-        built.model.train()
+        experiment.model.eval()
+        found = experiment.model.predict(items.batch([(position, None) for position in range(len(items))]))
+        experiment.model.train()
     return found
 
 
@@ -111,9 +111,9 @@ def test_a_training_step_equals_the_uncached_one(fusion, tune, computed):
 
 
 def test_a_row_whose_text_is_hidden_in_training_is_in_the_cache_too(computed):
-    built = cached("data.generated.absent=0")
+    experiment = cached("data.generated.absent=0")
     computed.clear()
-    step(built)
+    step(experiment)
     assert not computed
 
 
@@ -126,29 +126,29 @@ def test_dropout_above_the_cut_draws_the_same(family):
 
 
 def test_what_is_below_the_cut_is_never_called(monkeypatch):
-    built = cached("trunk.tune=top1")
-    stack, called = built.model.trunk.model.encoder.layer, []
+    experiment = cached("trunk.tune=top1")
+    stack, called = experiment.model.trunk.model.encoder.layer, []
     for number, layer in enumerate(stack):
         layer.register_forward_pre_hook(lambda *_, number=number: called.append(number))
-    built.model.trunk.model.embeddings.register_forward_pre_hook(lambda *_: called.append("embeddings"))
-    step(built)
-    predictions(built)
+    experiment.model.trunk.model.embeddings.register_forward_pre_hook(lambda *_: called.append("embeddings"))
+    step(experiment)
+    predictions(experiment)
     assert {*called} == {2}
 
 
 def test_what_is_above_the_cut_learns_and_what_is_below_does_not():
-    built = cached("trunk.tune=top2", "optim.lr.trunk=1e-2", "optim.warmup=0")
-    before = {name: one.clone() for name, one in built.model.state_dict().items()}
-    optimizer = make_optimizer(built.model, built.recipe.optim)
+    experiment = cached("trunk.tune=top2", "optim.lr.trunk=1e-2", "optim.warmup=0")
+    before = {name: one.clone() for name, one in experiment.model.state_dict().items()}
+    optimizer = make_optimizer(experiment.model, experiment.recipe.optim)
     for number in range(3):
-        step(built, number)
+        step(experiment, number)
         optimizer.step()
-    moved = {name for name, one in built.model.state_dict().items() if not torch.equal(one, before[name])}
+    moved = {name for name, one in experiment.model.state_dict().items() if not torch.equal(one, before[name])}
     layers = {name.split(".")[4] for name in before if ".layer." in name}
     assert {name.split(".")[4] for name in moved if name.startswith("trunk.")} == layers - {"0"}
     plain = built_of("trunk.tune=top2")
-    plain.model.load_state_dict(built.model.state_dict())
-    torch.testing.assert_close(predictions(built), predictions(plain), **EXACT)
+    plain.model.load_state_dict(experiment.model.state_dict())
+    torch.testing.assert_close(predictions(experiment), predictions(plain), **EXACT)
 
 
 @pytest.mark.parametrize("tune", ["top1", "frozen"])
@@ -173,14 +173,19 @@ def test_a_whole_run_equals_the_uncached_one_and_its_model_needs_no_cache(tune, 
 
 
 def test_a_text_of_no_split_is_computed(computed):
-    built, plain = cached(), built_of()
+    experiment, plain = cached(), built_of()
     computed.clear()
-    items = built.items("train")
+    items = experiment.dataset("train")
     known = [items[position, None] for position in range(4)]
-    new = [{"text": built.processors["text"](text)} for text in ("never seen before", "nor this one", "never seen")]
-    batch = collate([*known, *(Item(id, inputs, {}) for id, inputs in enumerate(new))], built.processors, {})
+    new = [
+        {"text": experiment.processors.inputs["text"](text)}
+        for text in ("never seen before", "nor this one", "never seen")
+    ]
+    batch = collate(
+        [*known, *(Item(id, inputs, {}) for id, inputs in enumerate(new))], experiment.processors.inputs, {}
+    )
     with torch.no_grad():
-        found, expected = built.model.predict(batch), plain.model.predict(batch)
+        found, expected = experiment.model.predict(batch), plain.model.predict(batch)
     torch.testing.assert_close(found, expected, **EXACT)
     assert computed == [3]
 
@@ -220,8 +225,8 @@ def test_a_fusion_that_lets_others_into_the_trunk_is_refused(fusion):
 
 
 def test_a_trunk_that_shows_no_layers_is_cached_frozen_or_not_at_all(tmp_path):
-    built = built_of()
-    vocabulary = built.model.trunk.vocabulary
+    experiment = built_of()
+    vocabulary = experiment.model.trunk.vocabulary
     (tmp_path / "tokenizer.json").write_text(vocabulary.tokenizer)
     names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
     folder = tmp_path / "distilbert"
@@ -259,17 +264,17 @@ def test_a_damaged_store_is_refused(tmp_path):
 
 
 def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, monkeypatch, computed):
-    built = built_of()
+    experiment = built_of()
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 5))
     with pytest.raises(RecipeError, match=r"the tokens of \d+ texts take 0\.00 GB, but '.*features' has 0\.00 GB free"):
-        cache_features(built)
+        cache_features(experiment)
     assert not computed
-    assert built.model.trunk.store is None
+    assert experiment.model.trunk.store is None
     assert not [path for path in (tmp_path / "cache" / "mmbert" / "features").iterdir() if path.suffix != ".lock"]
 
 
 def test_of_two_processes_one_computes_while_the_other_waits(tmp_path, monkeypatch):
-    built, write = built_of(), TokenStore.write
+    experiment, write = built_of(), TokenStore.write
     fork = multiprocessing.get_context("fork")
     together, computing, done = fork.Barrier(2), fork.Value("i", 0), fork.Queue()
 
@@ -282,7 +287,7 @@ def test_of_two_processes_one_computes_while_the_other_waits(tmp_path, monkeypat
     def run():
         torch.set_num_threads(1)  # threads of the parent do not live on in a fork
         together.wait(timeout=60)
-        done.put(cache_features(built))
+        done.put(cache_features(experiment))
 
     monkeypatch.setattr(TokenStore, "write", slowly)
     processes = [fork.Process(target=run) for _ in range(2)]
@@ -292,5 +297,5 @@ def test_of_two_processes_one_computes_while_the_other_waits(tmp_path, monkeypat
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0
-    assert folders == [cache_features(built)] * 2
+    assert folders == [cache_features(experiment)] * 2
     assert computing.value == 1

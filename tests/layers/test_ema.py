@@ -43,8 +43,8 @@ def test_the_weights_return_after_an_error():
 def test_the_average_is_what_is_evaluated_and_training_is_the_same(tmp_path):
     plain, averaged = fresh(), fresh("train.ema=0.05")
     logs = []
-    for name, built in (("plain", plain), ("averaged", averaged)):
-        trained(built, folder=RunFolder(tmp_path / name, writes=True))
+    for name, experiment in (("plain", plain), ("averaged", averaged)):
+        trained(experiment, folder=RunFolder(tmp_path / name, writes=True))
         logs.append([{**line, "time": 0} for line in read_log(tmp_path / name)])
     train, validation = ([[line for line in log if line["split"] == split] for log in logs] for split in SPLITS)
     assert train[0] == train[1]
@@ -54,16 +54,16 @@ def test_the_average_is_what_is_evaluated_and_training_is_the_same(tmp_path):
 
 
 def test_the_average_of_the_first_step_is_nearly_its_weights():
-    built = fresh("train.ema=0.05")
-    start, first = [weight.detach().clone() for weight in built.model.parameters()], []
+    experiment = fresh("train.ema=0.05")
+    start, first = [weight.detach().clone() for weight in experiment.model.parameters()], []
 
     def keep(state):
         if state.progress.step == 1:
             first.extend((state.average.state(), {k: v.clone() for k, v in state.average.raw().items()}))
             first[0] = {k: v.clone() for k, v in first[0].items()}
 
-    trained(built, map(scored, [0.1] + [0.0] * 5), save=keep)
-    for begun, (name, parameter) in zip(start, built.model.named_parameters(), strict=True):
+    trained(experiment, map(scored, [0.1] + [0.0] * 5), save=keep)
+    for begun, (name, parameter) in zip(start, experiment.model.named_parameters(), strict=True):
         if parameter.requires_grad:
             expected = torch.lerp(begun, first[1][name], 0.95)
             torch.testing.assert_close(first[0][name], expected, rtol=0, atol=1e-7)

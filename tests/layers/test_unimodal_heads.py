@@ -23,72 +23,72 @@ LACKS = {1: {"image"}, 2: {"cells", "text"}, 3: {"text"}, 4: {"image", "cells"}}
 
 
 def made(*settings):
-    built = build(load_recipe(DEBUG, [*SMALL, *settings]).recipe)
+    experiment = build(load_recipe(DEBUG, [*SMALL, *settings]).recipe)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for parameter in built.model.parameters():
+        for parameter in experiment.model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    return built
+    return experiment
 
 
-def batch_of(built, lacks=LACKS):
+def batch_of(experiment, lacks=LACKS):
     items = []
     for row in range(ROWS):
-        item = built.items("train")[row, None]
+        item = experiment.dataset("train")[row, None]
         inputs = {name: one for name, one in item.inputs.items() if name not in lacks.get(row, ())}
         items.append(Item(item.id, inputs, item.targets))
-    return collate(items, built.processors, built.labels).to("cpu", torch.float64)
+    return collate(items, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
 
 
-def heads_of(built, fused, task):
+def heads_of(experiment, fused, task):
     """stream -> what its head puts out, less the constant, for all rows."""
     found = {}
-    for stream, head in built.model.unimodal.heads[task].items():
-        read = Fused(built.model.unimodal.norms[stream](fused.alone[stream].values[:, 0]), {})
+    for stream, head in experiment.model.unimodal.heads[task].items():
+        read = Fused(experiment.model.unimodal.norms[stream](fused.alone[stream].values[:, 0]), {})
         found[stream] = head(read) - head.constant(read)
     return found
 
 
 @pytest.mark.parametrize("fusion", ["concat", "joint", "cross_attention"])
 def test_the_softmax_is_the_normalised_product_of_the_softmaxes_of_all_that_is_present(fusion):
-    built = made(f"fusion={{type: {fusion}, logit_sum: true}}")
-    batch = batch_of(built)
-    fused = built.model.eval().fuse(batch)
-    found = built.model.predict(batch)["kind"]
-    product = built.model.tasks["kind"](fused).softmax(-1)
-    for stream, logits in heads_of(built, fused, "kind").items():
+    experiment = made(f"fusion={{type: {fusion}, logit_sum: true}}")
+    batch = batch_of(experiment)
+    fused = experiment.model.eval().fuse(batch)
+    found = experiment.model.predict(batch)["kind"]
+    product = experiment.model.tasks["kind"](fused).softmax(-1)
+    for stream, logits in heads_of(experiment, fused, "kind").items():
         for row in range(ROWS):
             if stream not in LACKS.get(row, ()):
                 product[row] *= logits[row].softmax(-1)
     torch.testing.assert_close(found, product / product.sum(-1, keepdim=True), rtol=1e-12, atol=1e-12)
-    alone = built.model.tasks["kind"](fused).softmax(-1)
+    alone = experiment.model.tasks["kind"](fused).softmax(-1)
     assert (found - alone).abs().amax(1).min() > 1e-4  # no row is without anything
 
 
 def test_numbers_and_labels_are_summed_as_well():
-    built = made("fusion={type: concat, logit_sum: true}")
-    fused = built.model.eval().fuse(batch_of(built, {}))
+    experiment = made("fusion={type: concat, logit_sum: true}")
+    fused = experiment.model.eval().fuse(batch_of(experiment, {}))
     for task in ("amount", "topics"):
-        expected = built.model.tasks[task](fused) + sum(heads_of(built, fused, task).values())
-        torch.testing.assert_close(built.model.output(task, fused), expected, rtol=1e-12, atol=1e-12)
+        expected = experiment.model.tasks[task](fused) + sum(heads_of(experiment, fused, task).values())
+        torch.testing.assert_close(experiment.model.output(task, fused), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_training_starts_near_the_constant_counted_once():
-    built = build(load_recipe(DEBUG, [*SMALL, "fusion={type: concat, logit_sum: true}"]).recipe)
-    fused = built.model.eval().fuse(batch_of(built, {}))
-    task = built.model.tasks["kind"]
-    assert (built.model.output("kind", fused) - task.constant(fused)).abs().max() < 0.6
+    experiment = build(load_recipe(DEBUG, [*SMALL, "fusion={type: concat, logit_sum: true}"]).recipe)
+    fused = experiment.model.eval().fuse(batch_of(experiment, {}))
+    task = experiment.model.tasks["kind"]
+    assert (experiment.model.output("kind", fused) - task.constant(fused)).abs().max() < 0.6
     torch.testing.assert_close(task.constant(fused)[0].exp().sum(), torch.tensor(1.0).double())
 
 
-def crossed(built):
+def crossed(experiment):
     """Four rows: two values of the text with two of the image; the cells are the same."""
-    first, second = (built.items("train")[row, None] for row in (0, 1))
+    first, second = (experiment.dataset("train")[row, None] for row in (0, 1))
     items = [
         Item(place, {"text": text.inputs["text"], "image": image.inputs["image"], "cells": first.inputs["cells"]}, {})
         for place, (text, image) in enumerate([(first, first), (first, second), (second, first), (second, second)])
     ]
-    return collate(items, built.processors, built.labels).to("cpu", torch.float64)
+    return collate(items, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -96,29 +96,29 @@ def crossed(built):
     [("type: logit_sum", True), ("type: concat", False), ("type: concat, logit_sum: true", False)],
 )
 def test_without_a_joint_term_inputs_add_up_and_never_interact(fusion, additive):
-    built = made(f"fusion={{{fusion}}}")
-    batch = crossed(built)
-    fused = built.model.eval().fuse(batch)
+    experiment = made(f"fusion={{{fusion}}}")
+    batch = crossed(experiment)
+    fused = experiment.model.eval().fuse(batch)
     for task in ("kind", "topics", "amount"):
-        output = built.model.output(task, fused)
+        output = experiment.model.output(task, fused)
         assert min((output[0] - output[1]).abs().max(), (output[0] - output[2]).abs().max()) > 1e-3  # both matter
         interaction = (output[0] - output[1] - output[2] + output[3]).abs().max()
         assert (interaction < 1e-12) == additive
 
 
 def test_a_row_of_text_alone_takes_the_plain_trunk_and_the_tasks_own_head_reads_it():
-    built = made("fusion={type: logit_sum}")
-    assert {stream for own in built.model.unimodal.heads.values() for stream in own} == {"cells", "image"}
-    fused = built.model.eval().fuse(batch_of(built))
+    experiment = made("fusion={type: logit_sum}")
+    assert {stream for own in experiment.model.unimodal.heads.values() for stream in own} == {"cells", "image"}
+    fused = experiment.model.eval().fuse(batch_of(experiment))
     torch.testing.assert_close(fused.summary[4], fused.alone["text"].values[4, 0])
-    torch.testing.assert_close(built.model.output("kind", fused)[4], built.model.tasks["kind"](fused)[4])
+    torch.testing.assert_close(experiment.model.output("kind", fused)[4], experiment.model.tasks["kind"](fused)[4])
     assert not fused.summary[2].any()  # an image alone
 
 
 @pytest.mark.parametrize("settings", ["fusion={type: joint}", "fusion={type: logit_sum}"])
 def test_each_has_a_loss_of_its_own_over_the_rows_that_have_it(settings):
-    built = made(settings, "balance.unimodal_aux=0.25", "tasks.kind.weight=2")
-    batch, model = batch_of(built), built.model
+    experiment = made(settings, "balance.unimodal_aux=0.25", "tasks.kind.weight=2")
+    batch, model = batch_of(experiment), experiment.model
     losses, fused, counts = model(batch), model.fuse(batch), model.labelled(batch)
     task, kinds = model.tasks["kind"], batch.targets["kind"].tensors["target"]
     for stream in STREAMS:
@@ -138,19 +138,19 @@ def test_each_has_a_loss_of_its_own_over_the_rows_that_have_it(settings):
 
 
 def test_their_losses_alone_leave_the_outputs_to_the_fusion():
-    built = made("fusion={type: concat}", "balance.unimodal_aux=0.5")
-    fused = built.model.eval().fuse(batch_of(built))
-    assert torch.equal(built.model.output("kind", fused), built.model.tasks["kind"](fused))
+    experiment = made("fusion={type: concat}", "balance.unimodal_aux=0.5")
+    fused = experiment.model.eval().fuse(batch_of(experiment))
+    assert torch.equal(experiment.model.output("kind", fused), experiment.model.tasks["kind"](fused))
 
 
 @pytest.mark.parametrize("fusion", ["concat", "joint", "cross_attention", "logit_sum"])
 def test_no_other_input_reaches_what_is_read_of_one_alone(fusion):
-    built = made(f"fusion.type={fusion}", "balance.unimodal_aux=0.5")
-    model = built.model.eval()
-    whole = model.fuse(batch_of(built, {}))
+    experiment = made(f"fusion.type={fusion}", "balance.unimodal_aux=0.5")
+    model = experiment.model.eval()
+    whole = model.fuse(batch_of(experiment, {}))
     for stream in STREAMS:
         others = dict.fromkeys(range(ROWS), {*STREAMS} - {stream})
-        alone = model.fuse(batch_of(built, others)).alone[stream]
+        alone = model.fuse(batch_of(experiment, others)).alone[stream]
         assert alone.mask.all()
         torch.testing.assert_close(alone.values, whole.alone[stream].values, rtol=1e-9, atol=1e-9)
 

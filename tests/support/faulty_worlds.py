@@ -84,7 +84,7 @@ FAULTS = {  # name -> the rank it hits, what is spoiled at which call, by what; 
     "worker": (1, MMBert, "forward", 2, worker_dies, ["train.workers=1", "train.steps=99"]),
     "stop in a step": (1, MMBert, "forward", 2, told_to_stop, ["train.precision=fp64", "train.dropout=0"]),
     "stop in an evaluation": (1, evaluate, "_parts", 1, told_to_stop, []),
-    "stop before step 1": (1, api, "Run", 1, told_to_stop, []),
+    "stop before step 1": (1, api, "Trainer", 1, told_to_stop, []),
     "rank 1 dies": (1, MMBert, "forward", 3, dies, []),
     "save fails once": (0, storage, "write_tensors", 1, full_disk, []),
 }
@@ -110,8 +110,8 @@ def run(name: str, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    built = build(load_recipe(RECIPE, SMALL).recipe)
-    make_optimizer(built.model, built.recipe.optim)  # what both import is imported once for all worlds
+    experiment = build(load_recipe(RECIPE, SMALL).recipe)
+    make_optimizer(experiment.model, experiment.recipe.optim)  # what both import is imported once for all worlds
     for fault in FAULTS:
         try:
             debug_launcher(run, (fault, sys.argv[1]), num_processes=2)

@@ -12,7 +12,7 @@ from mmbert.data.sampler import Shard, StepPlan
 from mmbert.experiment.build import build
 from mmbert.recipe.load import load_recipe
 from mmbert.training import forecast
-from mmbert.training.forecast import outlook
+from mmbert.training.forecast import forecast_run
 from mmbert.training.launch import make_accelerator
 from mmbert.training.optimizer import make_optimizer
 
@@ -24,15 +24,14 @@ def trained(told: bool) -> tuple[int, dict, str]:
     """The rank, the forecast where it was asked for, and a hash of the weights after some steps."""
     recipe = load_recipe(DEBUG, SETTINGS).recipe
     accelerator = make_accelerator(recipe.train)
-    built = build(recipe)
-    model, items = built.model, built.items("train")
-    found = asdict(outlook(built, accelerator, total=STEPS, every=2)) if told else {}
+    experiment = build(recipe)
+    model, items = experiment.model, experiment.dataset("train")
+    found = asdict(forecast_run(experiment, accelerator, steps=STEPS)) if told else {}
     shard = Shard(accelerator.process_index, accelerator.num_processes)
     wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, recipe.optim))
-    weights = {name: task.weight for name, task in model.tasks.items()}
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
     for step, batch in enumerate(batches(plan, items, steps=STEPS, shard=shard)):
-        forecast.gradients(wrapped, batch, accelerator, weights, step)
+        forecast.gradients(wrapped, batch, accelerator, step)
         optimizer.step()
         optimizer.zero_grad()
     content = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())

@@ -166,12 +166,12 @@ def recipe_of(settings):
 
 def built_of(settings):
     """The recipe's model, its zeros moved away from zero, so that nothing is hidden behind a gate."""
-    built = build(recipe_of(settings))
+    experiment = build(recipe_of(settings))
     torch.manual_seed(0)
     with torch.no_grad():
-        for parameter in built.model.parameters():
+        for parameter in experiment.model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    return built
+    return experiment
 
 
 def plain(value):
@@ -196,32 +196,32 @@ def learning(settings):
 
 def tensors(settings):
     """What the processors make of training samples, augmentation and input dropout included."""
-    items = built_of(settings).items("train")
+    items = built_of(settings).dataset("train")
     item = [items[position, 1] for position in range(len(items))]
     return plain([[one.inputs, one.targets] for one in item])
 
 
 def outputs(settings):
     """Predictions for the validation split."""
-    built = built_of(settings)
-    items = built.items("validation")
+    experiment = built_of(settings)
+    items = experiment.dataset("validation")
     with torch.no_grad():
-        return plain(built.model.eval().predict(items.batch([(position, None) for position in range(len(items))])))
+        return plain(experiment.model.eval().predict(items.batch([(position, None) for position in range(len(items))])))
 
 
 def loss(settings):
     """The losses of a batch in training mode, dropout included."""
-    built = built_of(settings)
+    experiment = built_of(settings)
     torch.manual_seed(1)
-    return plain(built.model(built.items("train").batch([(position, 0) for position in range(8)])))
+    return plain(experiment.model(experiment.dataset("train").batch([(position, 0) for position in range(8)])))
 
 
 def groups(settings):
     """The groups of the optimiser without their parameters, but for how many."""
-    built = built_of(settings)
+    experiment = built_of(settings)
     return [
         {**group, "params": sum(parameter.numel() for parameter in group["params"])}
-        for group in make_optimizer(built.model, built.recipe.optim).param_groups
+        for group in make_optimizer(experiment.model, experiment.recipe.optim).param_groups
     ]
 
 
@@ -273,9 +273,9 @@ def saved(settings):
 
 def chosen_by(settings):
     """The scores by which the best checkpoint of a run is chosen."""
-    scores, real = [], trainer.selected
+    scores, real = [], trainer.selection_score
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "selected", lambda *given: scores.append(real(*given)) or scores[-1])
+        patch.setattr(trainer, "selection_score", lambda *given: scores.append(real(*given)) or scores[-1])
         trained(settings)
     return scores
 

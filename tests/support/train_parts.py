@@ -1,23 +1,23 @@
 """A small recipe over generated texts and table rows, and training it without a run folder."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from mmbert.data.loader import batches, evaluation_batches
-from mmbert.data.sampler import StepPlan
-from mmbert.evaluation.evaluate import Evaluation, evaluate
-from mmbert.experiment.build import Built, build
-from mmbert.layers.ema import WeightAverage
+from mmbert.evaluation.evaluate import Evaluation
+from mmbert.experiment.build import build
+from mmbert.experiment.experiment import Experiment
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.tracking.console import Console
 from mmbert.tracking.run_folder import RunFolder
-from mmbert.training.optimizer import make_optimizer
+from mmbert.tracking.status import Status
 from mmbert.training.signals import Interruption
+from mmbert.training.start import restore_state
 from mmbert.training.state import Progress, TrainingState
-from mmbert.training.trainer import fit
+from mmbert.training.trainer import Trainer
 from mmbert.types import Batch
 
 DEBUG = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
@@ -37,13 +37,12 @@ def scored(skill: float, **scores: dict[str, float]) -> Evaluation:
     return Evaluation({}, {"kind": skill}, scores, {}, {})
 
 
-def state_of(built: Built) -> TrainingState:
-    train, model = built.recipe.train, built.model
-    return TrainingState(model, make_optimizer(model, built.recipe.optim), WeightAverage(model, train.ema))
+def state_of(experiment: Experiment) -> TrainingState:
+    return restore_state(experiment, None, "cpu")
 
 
 def trained(
-    built: Built,
+    experiment: Experiment,
     evaluations: Iterable[Evaluation] | None = None,
     *,
     state: TrainingState | None = None,
@@ -53,40 +52,47 @@ def trained(
     workers: int = 0,
     signals: Interruption | None = None,
     save: Callable[[TrainingState], object] = lambda state: None,
+    accelerator: Accelerator | None = None,
 ) -> tuple[Progress, list[int]]:
-    """Fit a model; returns how far it came, and the steps at which it was saved.
+    """Train an experiment without preparing a folder; returns the progress, and the steps at which it was saved.
 
-    ``evaluations`` are what the evaluations say, one after the other; by default the validation split's. ``steps`` are
-    the batches, behind which it is told to stop; by default those of the plan, from where ``state`` is. ``save`` is
-    called when the state is saved.
+    ``evaluations`` are the results of the evaluations, one after the other; by default the validation split's.
+    ``steps`` are the batches, after which the run is asked to stop where there are fewer than the recipe's steps; by
+    default those of the plan, from where ``state`` is. ``save`` is called when the state is saved.
     """
-    train, optim, total = built.recipe.train, built.recipe.optim, built.recipe.train.steps or 1
-    state, signals = state or state_of(built), signals or Interruption()
-    items, saved = built.items("train"), []
-    plan = StepPlan(train.seed, len(items), train.batch_size)
-    options = {"steps": total, "start": state.progress.step, "accumulate": train.accumulate, "workers": workers}
-    told = None if evaluations is None else iter(evaluations)
+    recipe, rows = experiment.recipe, experiment.data_report.rows["train"]["rows"]
+    evaluate_section = recipe.evaluate.model_copy(update={"every": every * recipe.train.batch_size / rows})
+    train_section = recipe.train.model_copy(update={"workers": workers})
+    recipe = recipe.model_copy(update={"evaluate": evaluate_section, "train": train_section})
+    interruption = signals or Interruption()
+    trainer = Trainer(
+        recipe,
+        accelerator or Accelerator(cpu=True),
+        folder or RunFolder(Path(), writes=False),
+        Status(),
+        interruption,
+        Console(speaks=False),
+    )
+    trainer.use(replace(experiment, recipe=recipe))
+    trainer.state = state or state_of(experiment)
+    saved: list[int] = []
 
-    def some() -> Iterator[Sequence[Batch]]:
+    def given_steps() -> Iterator[Sequence[Batch]]:
         yield from steps or ()
-        signals.asked = "no more steps"
+        interruption.asked = "no more steps"
         yield ()
 
-    def evaluation() -> Evaluation:
-        rows = evaluation_batches(built.items("validation"), 16)
-        return evaluate(built.model, rows, asked=lambda: signals.asked) if told is None else next(told)
+    def save_checkpoint() -> bool:
+        saved.append(trainer.state.progress.step)
+        return save(trainer.state) is not False
 
-    def saving() -> bool:
-        saved.append(state.progress.step)
-        return save(state) is not False
-
-    fit(
-        state, batches(plan, items, **options) if steps is None else some(), evaluation, saving,
-        Accelerator(cpu=True), signals, folder or RunFolder(Path(), writes=False), Console(speaks=False),
-        train=train, optim=optim, total=total, every=every,
-    )  # fmt: skip
-    return state.progress, saved
+    if evaluations is not None:
+        results = iter(evaluations)
+        trainer._evaluate = lambda split: next(results)
+    trainer._save_checkpoint = save_checkpoint
+    trainer._train(trainer._training_batches() if steps is None else given_steps())
+    return trainer.state.progress, saved
 
 
-def fresh(*settings: str) -> Built:
+def fresh(*settings: str) -> Experiment:
     return build(small(*settings))

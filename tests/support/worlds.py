@@ -11,21 +11,17 @@ from pathlib import Path
 import forecast_worlds
 from accelerate import PartialState, debug_launcher
 from safetensors.torch import save_file
+from train_parts import trained
 
 from mmbert.data.loader import batches, evaluation_batches
 from mmbert.data.sampler import Shard, StepPlan
 from mmbert.evaluation.evaluate import evaluate
 from mmbert.experiment.build import build
 from mmbert.fusion import FUSIONS
-from mmbert.layers.ema import WeightAverage
 from mmbert.recipe.load import load_recipe
-from mmbert.tracking.console import Console
 from mmbert.tracking.run_folder import RunFolder, read_log
 from mmbert.training.launch import make_accelerator
 from mmbert.training.optimizer import make_optimizer
-from mmbert.training.signals import Interruption
-from mmbert.training.state import TrainingState
-from mmbert.training.trainer import fit
 
 STEPS = 4
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
@@ -61,30 +57,23 @@ def train(world: int, way: str, folder: str) -> None:
     """Train, evaluate the test split, write down what was seen."""
     recipe = load_recipe(RECIPE, [*SMALL, *WAYS[way], f"train.accumulate={min(world, 2)}"]).recipe
     accelerator = make_accelerator(recipe.train)
-    built = build(recipe)
+    experiment = build(recipe)
     rank = accelerator.process_index
     shard = Shard(rank, accelerator.num_processes)
-    items = built.items("train")
+    items = experiment.dataset("train")
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
     steps = list(batches(plan, items, steps=STEPS, accumulate=recipe.train.accumulate, shard=shard))
 
     def evaluation(split):
-        return list(evaluation_batches(built.items(split), recipe.evaluate.batch_size, shard=shard))
+        return list(evaluation_batches(experiment.dataset(split), recipe.evaluate.batch_size, shard=shard))
 
-    ogm_ge = recipe.balance.ogm_ge
-    optimizer = make_optimizer(built.model, recipe.optim, ogm_ge)
-    state = TrainingState(built.model, optimizer, WeightAverage(built.model, 0.0))
     log = RunFolder(Path(folder) / f"log-{way}-{world}-{rank}", writes=True)
-    fit(
-        state, iter(steps), lambda: evaluate(built.model, evaluation("validation")), lambda: True,
-        accelerator, Interruption(), log, Console(speaks=False),
-        train=recipe.train, optim=recipe.optim, total=STEPS, every=STEPS, ogm_ge=ogm_ge,
-    )  # fmt: skip
+    trained(experiment, steps=steps, every=STEPS, folder=log, accelerator=accelerator)
     losses: list[dict[str, float]] = [{} for _ in range(STEPS)]
     for line in read_log(log.path):
         if line["split"] == "train":
             losses[line["step"] - 1][f"{line['task']} {line['metric']}"] = line["value"]
-    found = evaluate(built.model, evaluation("test"))
+    found = evaluate(experiment.model, evaluation("test"))
     seen = {
         "world": accelerator.num_processes,
         "losses": losses,
@@ -95,12 +84,12 @@ def train(world: int, way: str, folder: str) -> None:
         "targets": [sorted(batch.targets) for step in steps for batch in step],
     }
     (Path(folder) / f"{way}-{world}-{rank}.json").write_text(json.dumps(seen))
-    save_file(dict(built.model.state_dict()), Path(folder) / f"{way}-{world}-{rank}.safetensors")
+    save_file(dict(experiment.model.state_dict()), Path(folder) / f"{way}-{world}-{rank}.safetensors")
 
 
 if __name__ == "__main__":
-    built = build(load_recipe(RECIPE, SMALL).recipe)
-    make_optimizer(built.model, built.recipe.optim)  # what both import is imported once for all worlds
+    experiment = build(load_recipe(RECIPE, SMALL).recipe)
+    make_optimizer(experiment.model, experiment.recipe.optim)  # what both import is imported once for all worlds
     for world in WORLDS:
         debug_launcher(run, (world, sys.argv[1]), num_processes=world)
     debug_launcher(forecast_worlds.run, (sys.argv[1],), num_processes=2)

@@ -14,7 +14,7 @@ from mmbert.data.collate import describe_row
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, load_predictions
 from mmbert.tracking.run_folder import RunFolder, read_log
 from mmbert.training import artifacts
-from mmbert.training.artifacts import plain
+from mmbert.training.artifacts import to_json
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = (
@@ -68,7 +68,7 @@ def test_an_example_is_a_row_of_the_test_split_beside_its_prediction(run, opened
         text = sample.inputs.get("text", "")
         assert line["text"] == (text if isinstance(text, str) else " ".join(text))[:200]
         assert line["group"] == sample.attributes.get("group")
-        assert line["true"] == {task: plain(label) for task, label in sample.targets.items()}
+        assert line["true"] == {task: to_json(label) for task, label in sample.targets.items()}
         assert line["predicted"] == {
             task: opened.model.tasks[task].decode(predicted[task].predictions[sample.id]) for task in sample.targets
         }
@@ -136,5 +136,5 @@ def test_nothing_of_an_earlier_end_stays(tmp_path, forget):
     ],
 )  # fmt: skip
 def test_any_raw_label_is_a_value_of_json(value, expected):
-    assert plain(value) == expected
-    assert type(plain(value)) is type(expected)
+    assert to_json(value) == expected
+    assert type(to_json(value)) is type(expected)

@@ -7,7 +7,7 @@ from train_parts import fresh, scored, trained
 
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.tracking.run_folder import RunFolder
-from mmbert.training.health import LEAST, Collapse
+from mmbert.training.health import LEAST, CollapsedInputs
 
 
 def found(**spread):
@@ -15,25 +15,25 @@ def found(**spread):
 
 
 def test_each_is_named_once():
-    collapse = Collapse()
-    assert collapse.see(found(text=0.5, image=0.0)) == ["image"]
-    assert collapse.see(found(text=0.5, image=0.0)) == []
-    assert collapse.see(found(text=0.0, image=0.5, sound=float("nan"))) == ["text"]
-    assert collapse.see(found(image=0.0, sound=LEAST)) == []
+    collapse = CollapsedInputs()
+    assert collapse.new(found(text=0.5, image=0.0)) == ["image"]
+    assert collapse.new(found(text=0.5, image=0.0)) == []
+    assert collapse.new(found(text=0.0, image=0.5, sound=float("nan"))) == ["text"]
+    assert collapse.new(found(image=0.0, sound=LEAST)) == []
 
 
-def events(built, tmp_path):
-    trained(built, every=2, folder=RunFolder(tmp_path, writes=True))
+def events(experiment, tmp_path):
+    trained(experiment, every=2, folder=RunFolder(tmp_path, writes=True))
     path = tmp_path / "events.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def test_training_warns_of_an_encoder_that_makes_the_same_of_all_rows(tmp_path):
-    built = fresh()
+    experiment = fresh()
     with torch.no_grad():  # as of an encoder whose last norm has died
-        built.model.encoders["cells"].norm.weight.zero_()
-        built.model.encoders["cells"].norm.weight.requires_grad_(False)
-    told = [(one["event"], one["step"], one["input"]) for one in events(built, tmp_path)]
+        experiment.model.encoders["cells"].norm.weight.zero_()
+        experiment.model.encoders["cells"].norm.weight.requires_grad_(False)
+    told = [(one["event"], one["step"], one["input"]) for one in events(experiment, tmp_path)]
     assert told == [("collapsed", 2, "cells")]
 
 
@@ -42,4 +42,4 @@ def test_a_healthy_model_is_left_alone(tmp_path):
 
 
 def test_an_evaluation_made_up_has_none():
-    assert Collapse().see(scored(0.1)) == []
+    assert CollapsedInputs().new(scored(0.1)) == []

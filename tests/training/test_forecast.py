@@ -15,21 +15,20 @@ from mmbert.errors import SampleError
 from mmbert.model import MMBert
 from mmbert.recipe.serialize import dump
 from mmbert.training import forecast as module
-from mmbert.training.forecast import Forecast, evaluations_of, forecast, outlook
+from mmbert.training.forecast import Forecast, Workload, count_evaluation_batches, forecast, forecast_run
 
 DEEP = ("trunk.layers=4", "train.dropout=0.1")
 
 
-def first_steps(built, count=3):
-    train, items = built.recipe.train, built.items("train")
+def first_steps(experiment, count=3):
+    train, items = experiment.recipe.train, experiment.dataset("train")
     plan = StepPlan(train.seed, len(items), train.batch_size)
     return list(batches(plan, items, steps=count, accumulate=train.accumulate))
 
 
-def found(built, **settings):
-    weights = {name: task.weight for name, task in built.model.tasks.items()}
-    options = {"steps": 1000, "seed": 0, "weights": weights} | settings
-    return forecast(built.model, first_steps(built), Accelerator(cpu=True), **options)
+def found(experiment, **settings):
+    workload = Workload(**{"steps": 1000} | settings)
+    return forecast(experiment.model, first_steps(experiment), Accelerator(cpu=True), workload, seed=0)
 
 
 def seen(model):
@@ -55,8 +54,8 @@ def always_offered(monkeypatch):
 @pytest.mark.parametrize("tune", ["full", "top1", "frozen"])
 @pytest.mark.usefixtures("always_offered")
 def test_a_forecast_leaves_no_trace(tune, mode):
-    built = fresh(*DEEP, f"trunk.tune={tune}", "train.accumulate=2")
-    model = built.model.train(mode)
+    experiment = fresh(*DEEP, f"trunk.tune={tune}", "train.accumulate=2")
+    model = experiment.model.train(mode)
     model.trunk.register_buffer("steps", torch.zeros(()))
 
     def count(trunk, _):  # as running statistics move
@@ -64,8 +63,8 @@ def test_a_forecast_leaves_no_trace(tune, mode):
 
     model.trunk.register_forward_pre_hook(count)
     before = seen(model)
-    evaluation = next(evaluation_batches(built.items("validation"), 4))
-    offered = found(built, evaluation=evaluation, evaluations=5).cheaper
+    evaluation = next(evaluation_batches(experiment.dataset("validation"), 4))
+    offered = found(experiment, evaluation=evaluation, evaluations=5).cheaper
     assert seen(model) == before
     assert (offered is not None) == (tune == "full")
 
@@ -74,20 +73,20 @@ def test_a_forecast_leaves_no_trace(tune, mode):
 def test_training_is_bit_identical_with_and_without():
     runs = []
     for told in (False, True):
-        built = fresh(*DEEP)
+        experiment = fresh(*DEEP)
         if told:
-            outlook(built, Accelerator(cpu=True), total=6, every=2)
-        trained(built)
-        runs.append(seen(built.model)["weights"])
+            forecast_run(experiment, Accelerator(cpu=True), steps=6)
+        trained(experiment)
+        runs.append(seen(experiment.model)["weights"])
     assert runs[0] == runs[1]
 
 
 @pytest.mark.usefixtures("always_offered")
 def test_what_does_not_fit_into_memory_raises_and_leaves_no_trace(monkeypatch):
-    built = fresh(*DEEP)
-    before, calls = seen(built.model), []
+    experiment = fresh(*DEEP)
+    before, calls = seen(experiment.model), []
 
-    def fail(model, batches, accelerator, weights, seed):
+    def fail(model, batches, accelerator, seed):
         torch.rand(1)
         model.eval()
         calls.append(model)
@@ -96,8 +95,8 @@ def test_what_does_not_fit_into_memory_raises_and_leaves_no_trace(monkeypatch):
 
     monkeypatch.setattr(module, "gradients", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        found(built)
-    assert seen(built.model) == before
+        found(experiment)
+    assert seen(experiment.model) == before
 
 
 @pytest.fixture
@@ -152,11 +151,11 @@ def test_the_alternative_is_measured_where_a_long_run_tunes_the_whole_trunk(cloc
 
 def test_memory_holds_the_moments_of_what_learns(monkeypatch):
     monkeypatch.setattr(module, "peak", lambda device: 1000)
-    built = fresh()
-    whole = sum(parameter.numel() for parameter in built.model.parameters())
-    assert found(built).memory == pytest.approx(1000 + 8 * whole)
-    built.model.trunk.requires_grad_(False)
-    assert 1000 < found(built).memory < 1000 + 8 * whole
+    experiment = fresh()
+    whole = sum(parameter.numel() for parameter in experiment.model.parameters())
+    assert found(experiment).memory == pytest.approx(1000 + 8 * whole)
+    experiment.model.trunk.requires_grad_(False)
+    assert 1000 < found(experiment).memory < 1000 + 8 * whole
 
 
 @pytest.mark.parametrize(
@@ -173,25 +172,25 @@ def test_the_sentence(one, sentence):
 
 def test_evaluations_are_counted_as_a_run_makes_them(monkeypatch, tmp_path):
     settings = [*SMALL, "evaluate.batch_size=4", "evaluate.every=0.3", "train.trackers=[]"]
-    built, evaluated = fresh(*settings), []
-    total, every = api.resolve_steps(built.recipe, len(built.items("train")))
-    assert 1 < every < total
+    experiment, evaluated = fresh(*settings), []
+    steps = experiment.total_steps
+    assert 1 < experiment.evaluation_interval < steps
     real = MMBert.fuse
     monkeypatch.setattr(MMBert, "fuse", lambda model, batch: evaluated.append(not model.training) or real(model, batch))
     api.train(DEBUG, overrides=settings, out=tmp_path / "run")
-    assert sum(evaluated) == evaluations_of(built, total, every, 1)
+    assert sum(evaluated) == count_evaluation_batches(experiment, steps, 1)
 
 
 def test_rows_that_cannot_be_read_end_all_processes(monkeypatch):
-    built = fresh()
+    experiment = fresh()
 
     def broken(*_, **__):
         raise SampleError("no number", "row 3", "input 'cells'")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(built.items("train")), "collate", broken)
+        patch.setattr(type(experiment.dataset("train")), "collate", broken)
         with pytest.raises(SampleError, match="row 3"):
-            outlook(built, Accelerator(cpu=True), total=6, every=2)
+            forecast_run(experiment, Accelerator(cpu=True), steps=6)
 
 
 def test_check_tells_it(monkeypatch, capsys, tmp_path):

@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from train_parts import fresh
 
 from mmbert.recipe.training import OgmGe
-from mmbert.training.ogm_ge import Modulation, factors
+from mmbert.training.ogm_ge import Modulation, stream_factors
 from mmbert.training.optimizer import make_optimizer
 from mmbert.training.step import Outcome, accumulate_gradients, count_units
 
@@ -20,12 +20,12 @@ def slowed(alpha=0.5, ratio=3.0):
 
 
 def test_the_one_ahead_is_slowed_and_no_other():
-    assert factors(AHEAD.likelihoods, 0.5) == {"cells": pytest.approx(slowed()), "text": 1.0}
-    assert factors({"kind/text": 0.3, "kind/cells": 0.3}, 0.5) == {"cells": 1.0, "text": 1.0}
+    assert stream_factors(AHEAD.likelihoods, 0.5) == {"cells": pytest.approx(slowed()), "text": 1.0}
+    assert stream_factors({"kind/text": 0.3, "kind/cells": 0.3}, 0.5) == {"cells": 1.0, "text": 1.0}
 
 
 def test_each_is_held_against_the_mean_of_the_others():
-    found = factors({"kind/a": 0.6, "kind/b": 0.3, "kind/c": 0.1}, 1.0)
+    found = stream_factors({"kind/a": 0.6, "kind/b": 0.3, "kind/c": 0.1}, 1.0)
     assert found == {"a": pytest.approx(slowed(1.0, 3.0)), "b": 1.0, "c": 1.0}
 
 
@@ -39,32 +39,32 @@ def test_ratios_are_averaged_over_the_tasks_in_which_there_are_others():
         "amount/a": 0,
         "amount/b": 0,
     }
-    assert factors(tasks, 0.5) == {"a": pytest.approx(slowed(0.5, 2.0)), "b": 1.0}
-    assert factors({"kind/a": 0.9}, 0.5) == factors({}, 0.5) == {}
+    assert stream_factors(tasks, 0.5) == {"a": pytest.approx(slowed(0.5, 2.0)), "b": 1.0}
+    assert stream_factors({"kind/a": 0.9}, 0.5) == stream_factors({}, 0.5) == {}
 
 
 @pytest.fixture(scope="module")
-def built():
+def experiment():
     return fresh("fusion={type: concat}", "balance.ogm_ge={mode: gradient, alpha: 0.5}")
 
 
-def gradients(built, cuts, outcome=None, **options):
+def gradients(experiment, cuts, outcome=None, **options):
     """The gradients of the first step, modulated, with the rows cut into micro-batches; and the factors."""
-    model, accelerator = built.model, Accelerator(cpu=True)
+    model, accelerator = experiment.model, Accelerator(cpu=True)
     model.zero_grad()
-    batches = [built.items("train").batch([(row, 0) for row in rows]) for rows in cuts]
+    batches = [experiment.dataset("train").batch([(row, 0) for row in rows]) for rows in cuts]
     units = count_units(model, batches, accelerator.device)
     found = accumulate_gradients(model, batches, units, model.weights, accelerator, seed=(0, 1))
     before = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     modulation = Modulation(model, OgmGe(mode="gradient", alpha=0.5), options.get("seed", 0))
-    told = modulation.apply(outcome or found, make_optimizer(model, built.recipe.optim), options.get("step", 1))
+    told = modulation.apply(outcome or found, make_optimizer(model, experiment.recipe.optim), options.get("step", 1))
     after = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     return before, after, told
 
 
-def test_encoders_are_scaled_and_get_noise_as_large_as_their_gradient(built):
-    before, after, told = gradients(built, [range(16)], AHEAD)
+def test_encoders_are_scaled_and_get_noise_as_large_as_their_gradient(experiment):
+    before, after, told = gradients(experiment, [range(16)], AHEAD)
     assert told == {"cells": pytest.approx(slowed()), "text": 1.0}
     for name, gradient in after.items():
         stream = {"encoders.cells": "cells", "trunk.model": "text"}.get(".".join(name.split(".")[:2]))
@@ -77,20 +77,20 @@ def test_encoders_are_scaled_and_get_noise_as_large_as_their_gradient(built):
             assert abs(float((noise * before[name]).mean())) < 0.3 * float(size) ** 2 + 1e-12  # independent of it
 
 
-def test_the_noise_is_keyed_by_seed_and_step(built):
+def test_the_noise_is_keyed_by_seed_and_step(experiment):
     cuts = [range(8)]
-    first = gradients(built, cuts, AHEAD)[1]
+    first = gradients(experiment, cuts, AHEAD)[1]
     torch.manual_seed(5)
-    again = gradients(built, cuts, AHEAD)[1]
+    again = gradients(experiment, cuts, AHEAD)[1]
     assert all(torch.equal(first[name], again[name]) for name in first)
-    for other in (gradients(built, cuts, AHEAD, seed=1)[1], gradients(built, cuts, AHEAD, step=2)[1]):
+    for other in (gradients(experiment, cuts, AHEAD, seed=1)[1], gradients(experiment, cuts, AHEAD, step=2)[1]):
         assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 def test_micro_batches_give_the_factors_of_the_whole_step():
-    built = fresh("fusion={type: concat}", "balance.ogm_ge={}", "train.dropout=0", "train.precision=fp64")
-    _, whole, factors_of_whole = gradients(built, [range(24)])
-    _, cut, factors_of_cut = gradients(built, [range(3), range(3, 17), range(17, 24)])
+    experiment = fresh("fusion={type: concat}", "balance.ogm_ge={}", "train.dropout=0", "train.precision=fp64")
+    _, whole, factors_of_whole = gradients(experiment, [range(24)])
+    _, cut, factors_of_cut = gradients(experiment, [range(3), range(3, 17), range(17, 24)])
     assert factors_of_whole.keys() == {"cells", "text"}
     assert min(factors_of_whole.values()) < 1 == max(factors_of_whole.values())
     assert factors_of_cut == pytest.approx(factors_of_whole, rel=1e-9)
@@ -107,11 +107,11 @@ def test_where_the_trunk_reads_more_than_the_text_it_is_left_alone():
 
 def test_learning_rates_are_scaled_of_encoders_alone():
     options = OgmGe(mode="learning_rate", alpha=0.5)
-    built = fresh("fusion={type: concat}", "balance.ogm_ge={}")
-    optimizer = make_optimizer(built.model, built.recipe.optim, options)
-    Modulation(built.model, options, 0).apply(AHEAD, optimizer, 1)
-    names = {id(parameter): name for name, parameter in built.model.named_parameters()}
-    plain = {id(one): group for group in make_optimizer(built.model, built.recipe.optim).param_groups
+    experiment = fresh("fusion={type: concat}", "balance.ogm_ge={}")
+    optimizer = make_optimizer(experiment.model, experiment.recipe.optim, options)
+    Modulation(experiment.model, options, 0).apply(AHEAD, optimizer, 1)
+    names = {id(parameter): name for name, parameter in experiment.model.named_parameters()}
+    plain = {id(one): group for group in make_optimizer(experiment.model, experiment.recipe.optim).param_groups
              for one in group["params"]}  # fmt: skip
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -126,8 +126,8 @@ def test_learning_rates_are_scaled_of_encoders_alone():
 
 def test_heads_that_only_watch_change_nothing_that_they_watch():
     """Without a sum and without a weight of their own, no gradient of theirs passes the vectors they read."""
-    built = fresh("fusion={type: concat}", "balance.ogm_ge={}", "train.dropout=0")
-    model, batch = built.model, built.items("train").batch([(row, 0) for row in range(8)])
+    experiment = fresh("fusion={type: concat}", "balance.ogm_ge={}", "train.dropout=0")
+    model, batch = experiment.model, experiment.dataset("train").batch([(row, 0) for row in range(8)])
     losses = model(batch)
     sum(losses[name] for name in model.unimodal.terms()).backward()
     moved = {name for name, one in model.named_parameters() if one.grad is not None and one.grad.any()}

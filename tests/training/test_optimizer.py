@@ -13,7 +13,7 @@ OPTIM = Optim.model_validate({"lr": {"trunk": 1e-5, "pretrained": 2e-4, "new": 3
 
 
 @pytest.fixture(scope="module")
-def built():
+def experiment():
     """Two texts, so that there is a facet; table rows of numbers and categories, under a name that looks like one."""
     return fresh("inputs.cells=null", "inputs.facets={type: table, width: 16}", "inputs.other={type: text}")
 
@@ -30,12 +30,12 @@ def groups(model, optim=OPTIM):
     return found
 
 
-def test_every_parameter_is_in_one_group(built):
-    assert groups(built.model).keys() == dict(built.model.named_parameters()).keys()
+def test_every_parameter_is_in_one_group(experiment):
+    assert groups(experiment.model).keys() == dict(experiment.model.named_parameters()).keys()
 
 
-def test_rates_follow_the_origin(built):
-    rates = {name: rate for name, (rate, _) in groups(built.model).items()}
+def test_rates_follow_the_origin(experiment):
+    rates = {name: rate for name, (rate, _) in groups(experiment.model).items()}
     assert {rate for name, rate in rates.items() if name.startswith("trunk.model.")} == {1e-5}
     assert rates["trunk.facet.weight"] == 3e-3
     assert {rate for name, rate in rates.items() if not name.startswith("trunk.")} == {3e-3}
@@ -55,11 +55,11 @@ class Backbone(Encoder):
         raise NotImplementedError
 
 
-def test_a_pretrained_part_has_a_rate_of_its_own(built):
-    encoders, built.model.encoders = built.model.encoders, nn.ModuleDict({"photo": Backbone()})
-    found = groups(built.model)
-    origins = {name: origin for origin, name, _ in named_by_origin(built.model)}
-    built.model.encoders = encoders
+def test_a_pretrained_part_has_a_rate_of_its_own(experiment):
+    encoders, experiment.model.encoders = experiment.model.encoders, nn.ModuleDict({"photo": Backbone()})
+    found = groups(experiment.model)
+    origins = {name: origin for origin, name, _ in named_by_origin(experiment.model)}
+    experiment.model.encoders = encoders
     assert found["encoders.photo.body.weight"] == (2e-4, 0.25)
     assert found["encoders.photo.body.bias"] == (2e-4, 0.0)
     assert found["encoders.photo.project.weight"] == (3e-3, 0.25)
@@ -67,10 +67,10 @@ def test_a_pretrained_part_has_a_rate_of_its_own(built):
     assert {origin for name, origin in origins.items() if name.startswith("tasks.")} == {"new"}
 
 
-def test_matrices_decay_and_biases_norms_and_facets_do_not(built):
-    decays = {name: decay for name, (_, decay) in groups(built.model).items()}
-    modules = dict(built.model.named_modules())
-    for name, parameter in built.model.named_parameters():
+def test_matrices_decay_and_biases_norms_and_facets_do_not(experiment):
+    decays = {name: decay for name, (_, decay) in groups(experiment.model).items()}
+    modules = dict(experiment.model.named_modules())
+    for name, parameter in experiment.model.named_parameters():
         inside, _, leaf = name.rpartition(".")
         still = leaf.endswith("bias") or isinstance(modules[inside], nn.LayerNorm) or parameter.ndim < 2
         still |= name == "trunk.facet.weight"
@@ -80,25 +80,27 @@ def test_matrices_decay_and_biases_norms_and_facets_do_not(built):
     assert decays["fusion.facets.facets"] == 0.0
 
 
-def test_what_is_frozen_is_left_out(built):
-    kept = [parameter for parameter in built.model.trunk.model.parameters() if parameter.requires_grad]
-    built.model.trunk.model.requires_grad_(False)
-    found = groups(built.model)
+def test_what_is_frozen_is_left_out(experiment):
+    kept = [parameter for parameter in experiment.model.trunk.model.parameters() if parameter.requires_grad]
+    experiment.model.trunk.model.requires_grad_(False)
+    found = groups(experiment.model)
     for parameter in kept:
         parameter.requires_grad_(True)
-    assert found.keys() == {name for name, _ in built.model.named_parameters() if not name.startswith("trunk.model.")}
+    assert found.keys() == {
+        name for name, _ in experiment.model.named_parameters() if not name.startswith("trunk.model.")
+    }
 
 
-def test_the_first_step_has_the_size_of_the_rate_and_the_sign_of_the_gradient(built):
-    optimizer = make_optimizer(built.model, OPTIM)
+def test_the_first_step_has_the_size_of_the_rate_and_the_sign_of_the_gradient(experiment):
+    optimizer = make_optimizer(experiment.model, OPTIM)
     rates = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
     generator = torch.Generator().manual_seed(0)
-    before = {name: parameter.detach().clone() for name, parameter in built.model.named_parameters()}
-    for parameter in built.model.parameters():
+    before = {name: parameter.detach().clone() for name, parameter in experiment.model.named_parameters()}
+    for parameter in experiment.model.parameters():
         drawn = torch.randn(parameter.shape, generator=generator)
         parameter.grad = drawn + 0.1 * drawn.sign()
     optimizer.step()
-    for name, parameter in built.model.named_parameters():
+    for name, parameter in experiment.model.named_parameters():
         group = rates[id(parameter)]
         rate, decay = group["lr"], group["weight_decay"]
         shrunk = before[name] * (1 - rate * decay)  # decoupled: it does not pass through the moments

@@ -4,13 +4,13 @@ import math
 
 import pytest
 
-from mmbert.training.optimizer import factor
+from mmbert.training.optimizer import learning_rate_factor
 
 CASES = [(steps, rising) for steps in (1, 2, 7, 100) for rising in (0, 1, 3, 7) if rising < steps]
 
 
 def rates(steps, rising, schedule):
-    return [factor(step, steps, warmup=rising / steps, schedule=schedule) for step in range(1, steps + 1)]
+    return [learning_rate_factor(step, steps, warmup=rising / steps, schedule=schedule) for step in range(1, steps + 1)]
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
@@ -46,7 +46,9 @@ def test_constant_stays(steps, rising):
 def test_any_warmup_keeps_it_within_0_and_1(schedule):
     for steps in range(1, 40):
         for warmup in (0.0, 0.01, 0.07, 0.1, 0.5, 0.99):
-            found = [factor(step, steps, warmup=warmup, schedule=schedule) for step in range(1, steps + 1)]
+            found = [
+                learning_rate_factor(step, steps, warmup=warmup, schedule=schedule) for step in range(1, steps + 1)
+            ]
             assert all(0 < rate <= 1 for rate in found)
             peak = found.index(max(found))
             assert found[: peak + 1] == sorted(found[: peak + 1])
@@ -55,6 +57,6 @@ def test_any_warmup_keeps_it_within_0_and_1(schedule):
 
 def test_a_fraction_of_steps_is_not_a_step_longer_for_its_rounding():
     assert 0.07 * 100 > 7
-    found = [factor(step, 100, warmup=0.07, schedule="linear") for step in range(1, 101)]
+    found = [learning_rate_factor(step, 100, warmup=0.07, schedule="linear") for step in range(1, 101)]
     assert found.index(1.0) == 6
-    assert factor(1, 10, warmup=0.11, schedule="linear") == 0.5  # a part of a step counts as a step
+    assert learning_rate_factor(1, 10, warmup=0.11, schedule="linear") == 0.5  # a part of a step counts as a step

@@ -6,19 +6,19 @@ import torch
 from train_parts import fresh, scored, trained
 
 from mmbert.tracking.run_folder import RunFolder
-from mmbert.training.health import STEPS, Silent
+from mmbert.training.health import STEPS, SilentParts
 
 
-def batch_of(built):
-    items = built.items("train")
+def batch_of(experiment):
+    items = experiment.dataset("train")
     return items.batch([(row, 0) for row in range(8)])
 
 
 def test_a_part_without_gradient_is_named_once_after_twenty_steps_with_rows():
-    built = fresh()
-    batch, silent = batch_of(built), Silent(built.model)
-    sum(built.model(batch).values()).backward()
-    for weight in built.model.tasks["kind"].parameters():
+    experiment = fresh()
+    batch, silent = batch_of(experiment), SilentParts(experiment.model)
+    sum(experiment.model(batch).values()).backward()
+    for weight in experiment.model.tasks["kind"].parameters():
         weight.grad = torch.zeros_like(weight)
     without = batch.targets.pop("kind")
     assert not any(silent.step([batch]) for _ in range(STEPS))  # it had no rows
@@ -28,17 +28,17 @@ def test_a_part_without_gradient_is_named_once_after_twenty_steps_with_rows():
 
 
 def test_a_part_with_one_gradient_is_not_looked_at_again():
-    built = fresh()
-    batch, silent = batch_of(built), Silent(built.model)
-    sum(built.model(batch).values()).backward()
+    experiment = fresh()
+    batch, silent = batch_of(experiment), SilentParts(experiment.model)
+    sum(experiment.model(batch).values()).backward()
     assert silent.step([batch]) == []
-    built.model.zero_grad()
+    experiment.model.zero_grad()
     assert not any(silent.step([batch]) for _ in range(STEPS + 5))
 
 
 def test_training_warns_of_it_and_writes_it_down(tmp_path):
-    built = fresh("train.steps=30", "optim.warmup=0.1", "tasks.kind.weight=0")
-    trained(built, [scored(0.1)], every=99, folder=RunFolder(tmp_path, writes=True))
+    experiment = fresh("train.steps=30", "optim.warmup=0.1", "tasks.kind.weight=0")
+    trained(experiment, [scored(0.1)], every=99, folder=RunFolder(tmp_path, writes=True))
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     silent = [(event["part"], event["step"]) for event in events if event["event"] == "silent"]
     assert len(silent) == 1

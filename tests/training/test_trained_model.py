@@ -15,7 +15,7 @@ from train_parts import fresh, state_of
 from mmbert.checkpoint.checkpoint import Content, save
 from mmbert.checkpoint.tensors import load_weights
 from mmbert.errors import IntegrityError
-from mmbert.experiment.build import facts, load
+from mmbert.experiment.build import checkpoint_facts, load_experiment
 from mmbert.recipe.serialize import dump
 from mmbert.version import CODE_EPOCH
 
@@ -23,18 +23,18 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def built():
+def experiment():
     return fresh("inputs.other={type: text}")
 
 
 @pytest.fixture
-def saved(built, tmp_path):
+def saved(experiment, tmp_path):
     """A checkpoint of the model, as a run saves it."""
-    parts = {f"inputs.{name}": part for name, part in built.processors.items()}
-    parts |= {f"tasks.{name}": part for name, part in built.labels.items()}
-    state, identity = state_of(built), {"recipe": "", "data": "", "epoch": str(CODE_EPOCH)}
-    content = Content(built.model, state.optimizer, state.average, parts, facts(built.model), {"best_step": 1},
-                      dump(built.recipe), identity)  # fmt: skip
+    parts = {f"inputs.{name}": part for name, part in experiment.processors.inputs.items()}
+    parts |= {f"tasks.{name}": part for name, part in experiment.processors.targets.items()}
+    state, identity = state_of(experiment), {"recipe": "", "data": "", "epoch": str(CODE_EPOCH)}
+    content = Content(experiment.model, state.optimizer, state.average, parts, checkpoint_facts(experiment.model), {"best_step": 1},
+                      dump(experiment.recipe), identity)  # fmt: skip
     return save(tmp_path / "checkpoints", 1, content, keep=())
 
 
@@ -64,12 +64,12 @@ def test_there_is_no_pickle(saved):
     json.loads((saved / "parts.json").read_text())
 
 
-def test_what_is_loaded_is_what_was_saved(built, saved):
-    again = load(saved, built.recipe)
-    torch.testing.assert_close(again.model.state_dict(), built.model.state_dict(), rtol=0, atol=0)
+def test_what_is_loaded_is_what_was_saved(experiment, saved):
+    again = load_experiment(saved, experiment.recipe)
+    torch.testing.assert_close(again.model.state_dict(), experiment.model.state_dict(), rtol=0, atol=0)
     assert not again.model.training
-    for name, processor in {**built.processors, **built.labels}.items():
-        restored = {**again.processors, **again.labels}[name]
+    for name, processor in {**experiment.processors.inputs, **experiment.processors.targets}.items():
+        restored = {**again.processors.inputs, **again.processors.targets}[name]
         same(restored.__getstate__(), processor.__getstate__())
         assert type(restored) is type(processor)
 
@@ -81,17 +81,17 @@ print(json.dumps(list(load(sys.argv[1]).predict(json.load(open(sys.argv[2]))))))
 """
 
 
-def test_a_new_process_predicts_the_same(built, saved, tmp_path):
-    (tmp_path / "recipe.yaml").write_text(dump(built.recipe))
-    samples = list(built.splits["test"][0])
+def test_a_new_process_predicts_the_same(experiment, saved, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(dump(experiment.recipe))
+    samples = list(experiment.splits["test"][0])
     assert len(samples) > 3
     (tmp_path / "rows.json").write_text(json.dumps([sample.inputs for sample in samples]))
     command = [sys.executable, "-c", PREDICT, str(tmp_path), str(tmp_path / "rows.json")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    items = built.items("test")
-    model = built.model.eval()
+    items = experiment.dataset("test")
+    model = experiment.model.eval()
     with torch.no_grad():
         found = model.predict(items.batch([(row, None) for row in range(len(items))]))
     expected = [
@@ -102,7 +102,7 @@ def test_a_new_process_predicts_the_same(built, saved, tmp_path):
 
 
 @pytest.mark.parametrize("fault", ["missing", "unknown", "other shape"])
-def test_a_tensor_that_does_not_fit_is_named_and_changes_nothing(built, saved, fault):
+def test_a_tensor_that_does_not_fit_is_named_and_changes_nothing(experiment, saved, fault):
     weights = load_file(saved / "model.safetensors")
     name = "tasks.amount.head.1.bias"
     if fault == "missing":
@@ -113,20 +113,20 @@ def test_a_tensor_that_does_not_fit_is_named_and_changes_nothing(built, saved, f
         weights[name] = torch.zeros(7)
     save_file({key: tensor + 1 if tensor.is_floating_point() else tensor for key, tensor in weights.items()},
               saved / "model.safetensors")  # fmt: skip
-    before = weights_of(built.model)
+    before = weights_of(experiment.model)
     with pytest.raises(IntegrityError, match=rf"{fault} \['{name}'\]"):
-        load_weights(saved, built.model)
-    torch.testing.assert_close(weights_of(built.model), before, rtol=0, atol=0)
+        load_weights(saved, experiment.model)
+    torch.testing.assert_close(weights_of(experiment.model), before, rtol=0, atol=0)
 
 
-def test_files_that_cannot_be_read_are_named(built, saved):
+def test_files_that_cannot_be_read_are_named(experiment, saved):
     for name in ("model.safetensors", "processors.safetensors", "parts.json"):
         whole = (saved / name).read_bytes()
         (saved / name).write_bytes(whole[: len(whole) // 2])
         with pytest.raises(IntegrityError, match=name):
-            load(saved, built.recipe)
+            load_experiment(saved, experiment.recipe)
         (saved / name).unlink()
         with pytest.raises(IntegrityError, match=name):
-            load(saved, built.recipe)
+            load_experiment(saved, experiment.recipe)
         (saved / name).write_bytes(whole)
-    load(saved, built.recipe)
+    load_experiment(saved, experiment.recipe)

@@ -11,8 +11,8 @@ from train_parts import fresh, scored, trained
 
 from mmbert.errors import NumericalError, Preempted
 from mmbert.tracking.run_folder import RunFolder, read_log
+from mmbert.training.state import selection_score
 from mmbert.training.step import accumulate_gradients, count_units, dropout_seed
-from mmbert.training.trainer import selected
 
 
 def weights_of(model):
@@ -27,7 +27,7 @@ RARELY = "train.save_every=100"  # but for the best and the last
 
 
 @pytest.fixture(scope="module")
-def built():
+def experiment():
     return fresh(RARELY)
 
 
@@ -39,8 +39,8 @@ def built():
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 6, [1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_the_best_mean_skill_is_kept_and_the_last_step(built, skills, best, saved):
-    progress, found = trained(built, map(scored, skills))
+def test_the_best_mean_skill_is_kept_and_the_last_step(experiment, skills, best, saved):
+    progress, found = trained(experiment, map(scored, skills))
     assert (progress.best_step, found, progress.step) == (best, saved, 6)
     assert progress.best_score == max(skills)
 
@@ -60,9 +60,13 @@ def test_a_metric_of_a_task_decides_where_it_is_selected():
     assert (progress.best_step, saved) == (5, [1, 3, 5, 6])
 
 
-def test_selected_is_higher_where_better(built):
+def test_selected_is_higher_where_better(experiment):
     found = scored(0.25, amount={"rmse": 3.0, "r2": 0.5})
-    assert [selected(found, built.model, what) for what in ("skill", "amount/rmse", "amount/r2")] == [0.25, -3.0, 0.5]
+    assert [selection_score(found, experiment.model, what) for what in ("skill", "amount/rmse", "amount/r2")] == [
+        0.25,
+        -3.0,
+        0.5,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -79,15 +83,15 @@ def test_patience_counts_evaluations_since_the_best(patience, skills, steps):
     assert progress.step == steps
 
 
-def test_the_last_step_is_evaluated(built):
-    progress, _ = trained(built, map(scored, [0.1, 0.2]), every=4)  # at steps 4 and 6
+def test_the_last_step_is_evaluated(experiment):
+    progress, _ = trained(experiment, map(scored, [0.1, 0.2]), every=4)  # at steps 4 and 6
     assert progress.best_step == 6
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(value, tmp_path):
-    def steps(built):
-        items = built.items("train")
+    def steps(experiment):
+        items = experiment.dataset("train")
         return [[items.batch([(row, 0) for row in range(at, at + 4)]) for at in (step, step + 4)] for step in (0, 8)]
 
     fine, spoiled = fresh(), fresh()
@@ -102,35 +106,35 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(value, tmp_pa
     assert {json.loads(line)["step"] for line in (folder.path / "metrics.jsonl").read_text().splitlines()} == {1}
 
 
-def test_a_gradient_that_is_not_finite_stops_too(built, monkeypatch):
-    before = weights_of(built.model)
-    bias = built.model.tasks["kind"].head[-1].bias
+def test_a_gradient_that_is_not_finite_stops_too(experiment, monkeypatch):
+    before = weights_of(experiment.model)
+    bias = experiment.model.tasks["kind"].head[-1].bias
     handle = bias.register_hook(lambda gradient: gradient * float("inf"))
     try:
         with pytest.raises(NumericalError, match="norm of the gradient"):
-            trained(built, [])
+            trained(experiment, [])
     finally:
         handle.remove()
-        built.model.zero_grad()
-    same(weights_of(built.model), before)
+        experiment.model.zero_grad()
+    same(weights_of(experiment.model), before)
 
 
 def test_a_weight_that_is_not_finite_is_named():
-    built = fresh()
+    experiment = fresh()
     with torch.no_grad():
-        built.model.tasks["amount"].head[-1].bias.fill_(float("nan"))
+        experiment.model.tasks["amount"].head[-1].bias.fill_(float("nan"))
     with pytest.raises(NumericalError, match=r"the weights \['tasks\.amount\.head\.1\.bias'\] are not finite"):
-        trained(built, [])
+        trained(experiment, [])
 
 
 def losses_and_weights(*settings, workers=0):
     """Of a run in which everything is random: images, dropout, which inputs are hidden."""
     image = "inputs.image={type: vit, size: 16, width: 16, augment: true}"
-    built = fresh(image, "data.generated.absent=0.4", "train.steps=4", "train.input_dropout=0.2", *settings)
+    experiment = fresh(image, "data.generated.absent=0.4", "train.steps=4", "train.input_dropout=0.2", *settings)
     with TemporaryDirectory() as path:
-        progress, _ = trained(built, every=4, workers=workers, folder=RunFolder(Path(path), writes=True))
+        progress, _ = trained(experiment, every=4, workers=workers, folder=RunFolder(Path(path), writes=True))
         lines = [{**line, "time": 0} for line in read_log(Path(path))]
-    return lines, weights_of(built.model), progress.best_score
+    return lines, weights_of(experiment.model), progress.best_score
 
 
 def test_two_runs_are_bit_identical_with_dropout_and_a_seed_decides():
@@ -149,9 +153,9 @@ def test_the_number_of_workers_changes_nothing():
     same(alone[1], helped[1])
 
 
-def test_what_is_logged_is_what_was_seen(built, tmp_path):
+def test_what_is_logged_is_what_was_seen(experiment, tmp_path):
     folder = RunFolder(tmp_path, writes=True)
-    trained(built, [scored(0.25, kind={"accuracy": 0.5})] * 2, every=3, folder=folder)
+    trained(experiment, [scored(0.25, kind={"accuracy": 0.5})] * 2, every=3, folder=folder)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     train = [line for line in lines if line["split"] == "train"]
     assert {line["metric"] for line in train} == {"loss"}
@@ -160,18 +164,18 @@ def test_what_is_logged_is_what_was_seen(built, tmp_path):
     assert found == [(step, *rest) for step in (3, 6) for rest in (("kind", "accuracy", 0.5), ("all", "skill", 0.25))]
 
 
-def test_weights_scale_gradients_and_not_the_reported_losses(built):
-    items = built.items("train")
+def test_weights_scale_gradients_and_not_the_reported_losses(experiment):
+    items = experiment.dataset("train")
     batch = items.batch([(row, 0) for row in range(8)])
     gradients, losses = {}, {}
     for weights in ((1.0, 0.0), (0.0, 1.0), (2.0, 3.0)):
-        built.model.zero_grad()
-        chosen = dict.fromkeys(built.model.tasks, 0.0) | dict(zip(("kind", "amount"), weights, strict=True))
-        units = count_units(built.model, [batch], "cpu")
-        found = accumulate_gradients(built.model, [batch], units, chosen, Accelerator(cpu=True), seed=(0, 1))
+        experiment.model.zero_grad()
+        chosen = dict.fromkeys(experiment.model.tasks, 0.0) | dict(zip(("kind", "amount"), weights, strict=True))
+        units = count_units(experiment.model, [batch], "cpu")
+        found = accumulate_gradients(experiment.model, [batch], units, chosen, Accelerator(cpu=True), seed=(0, 1))
         losses[weights] = found.losses
-        gradients[weights] = built.model.trunk.model.embeddings.word_embeddings.weight.grad.clone()
-    built.model.zero_grad()
+        gradients[weights] = experiment.model.trunk.model.embeddings.word_embeddings.weight.grad.clone()
+    experiment.model.zero_grad()
     combined = 2 * gradients[1.0, 0.0] + 3 * gradients[0.0, 1.0]
     torch.testing.assert_close(gradients[2.0, 3.0], combined, rtol=1e-3, atol=1e-6)
     assert losses[1.0, 0.0] == losses[0.0, 1.0] == losses[2.0, 3.0]

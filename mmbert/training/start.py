@@ -1,0 +1,82 @@
+"""Where a run starts: the state that is restored, and the run folder made to fit it."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from mmbert.checkpoint.checkpoint import read_trainer
+from mmbert.checkpoint.manifest import checkpoint_name
+from mmbert.checkpoint.resume import Identity
+from mmbert.checkpoint.tensors import load_training
+from mmbert.experiment.experiment import Experiment
+from mmbert.layers.ema import WeightAverage
+from mmbert.tracking.console import Console
+from mmbert.tracking.environment import environment, other_versions
+from mmbert.tracking.run_folder import RunFolder, read_environment
+from mmbert.training.optimizer import make_optimizer
+from mmbert.training.state import Progress, TrainingState
+
+
+def restore_state(experiment: Experiment, checkpoint: Path | None, device: torch.device | str) -> TrainingState:
+    """The state of a checkpoint, or a fresh one.
+
+    Args:
+        experiment: its model is moved to the device.
+        checkpoint: to restore; None for a fresh state.
+        device: that the model trains on.
+    """
+    model, recipe = experiment.model.to(device), experiment.recipe
+    optimizer = make_optimizer(model, recipe.optim, recipe.balance.ogm_ge)
+    state = TrainingState(model, optimizer, WeightAverage(model, recipe.train.ema))
+    if checkpoint is not None:
+        load_training(checkpoint, model, optimizer, state.average)
+        stored = read_trainer(checkpoint)
+        state.progress = Progress(**{field.name: stored[field.name] for field in fields(Progress)})
+    return state
+
+
+def prepare_folder(
+    folder: RunFolder, experiment: Experiment, identity: Identity, progress: Progress, checkpoint: Path | None
+) -> None:
+    """Make the run folder fit the state that training starts from.
+
+    Args:
+        folder: of the run.
+        experiment: its bad samples are written there from now on.
+        identity: of the run.
+        progress: of the state.
+        checkpoint: that the state was restored from; None for a fresh state, which clears the folder.
+    """
+    if checkpoint is None:
+        folder.clear()
+    else:
+        if checkpoint.resolve().parent != folder.checkpoints.resolve():
+            best = {checkpoint_name(progress.best_step, evaluated=True)} if progress.best_step else set()
+            folder.adopt(checkpoint.parent.parent, {checkpoint.name, *best})
+        folder.rewind(progress.step, evaluated=progress.evaluated)
+    folder.write("recipe.yaml", identity.text)
+    folder.write("data.json", {"fingerprint": identity.data, "rows": experiment.data_report.rows})
+    experiment.bad_samples.keep_in(folder)
+
+
+def record_environment(folder: RunFolder, console: Console, world: int, checkpoint: Path | None, step: int) -> None:
+    """Write ``env.json`` and the event of the start; warn where versions of libraries have changed.
+
+    Args:
+        folder: of the run.
+        console: takes the warning.
+        world: the number of processes.
+        checkpoint: that the run resumes from, if any.
+        step: that the run starts from.
+    """
+    current = environment(world)
+    if checkpoint is None:
+        folder.event("begun", step)
+    else:
+        changed = other_versions(read_environment(folder.path), current)
+        if changed:
+            versions = ", ".join(f"{library} {change}" for library, change in changed.items())
+            console.warn(f"the versions of some libraries have changed since the run began: {versions}")
+        folder.event("resumed", step, checkpoint=checkpoint.name, versions=changed)
+    folder.write("env.json", current)
