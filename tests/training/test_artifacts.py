@@ -75,8 +75,8 @@ def test_an_example_is_a_row_of_the_test_split_beside_its_prediction(run, opened
 
 
 def test_of_many_rows_those_with_the_lowest_ids_are_examples_and_all_are_kept(folder, run, monkeypatch):
-    monkeypatch.setattr(artifacts, "MOST", 5)
-    monkeypatch.setattr(artifacts, "LETTERS", 3)
+    monkeypatch.setattr(artifacts, "MOST_EXAMPLES", 5)
+    monkeypatch.setattr(artifacts, "MOST_LETTERS", 3)
     train(folder / "few")
     assert [line["id"] for line in lines(folder / "few")] == [line["id"] for line in lines(run)][:5]
     assert {len(line["text"]) for line in lines(folder / "few")} <= {0, 1, 2, 3}
