@@ -200,7 +200,7 @@ def test_a_table_of_folders_equals_one_of_the_ledger_byte_for_byte(study, tmp_pa
 
 def test_baselines_are_computed_where_the_runs_have_none(study, tmp_path, monkeypatch):
     made = [Result("constant", {"amount": {"rmse": 7.0, "mae": 5.0}}, {})]
-    monkeypatch.setattr(module, "baselines", lambda experiment, console: made)
+    monkeypatch.setattr(module, "score_baselines", lambda experiment, console: made)
     # the wide arm of the first is trained without baselines, and is the reference of the second
     head, wide = "base: base.yaml\nmetric: amount/rmse\nseeds: 2\n", "{inputs: {cells: {width: 24}}}"
     (tmp_path / "first.yaml").write_text(f"name: first\n{head}arms: {{wide: {wide}}}\ncomparisons: [wide]\n")

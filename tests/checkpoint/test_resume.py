@@ -106,7 +106,7 @@ def test_stopped_twice_and_resumed_it_equals_the_uninterrupted_run(whole, monkey
 
 MOMENTS = {  # what is called when the signal comes -> the steps that are done by then
     "a step": (Console, "step", 3, 3),
-    "an evaluation": (evaluate, "_parts", 1, EVERY),
+    "an evaluation": (evaluate, "_task_parts", 1, EVERY),
     "a save": (storage, "write_tensors", 3, EVERY),
     "the wait for data": (loader._MicroBatchDraws, "__iter__", 1, 0),
     "before step 1": (mmbert.training.trainer, "build", 1, 0),
@@ -319,7 +319,7 @@ def test_a_finished_run_is_not_trained_again(whole, capsys, monkeypatch):
     monkeypatch.setattr(mmbert.training.trainer.Trainer, "fit", None)
     before = (whole / "metrics.jsonl").stat().st_mtime_ns
     assert train(out=whole) == json.loads((whole / "result.json").read_text())
-    assert "is finished, nothing is trained or written; --resume never trains it again" in capsys.readouterr().out
+    assert "is finished: nothing to train" in capsys.readouterr().out
     assert (whole / "metrics.jsonl").stat().st_mtime_ns == before
 
 

@@ -83,7 +83,7 @@ FAULTS = {  # name -> the rank it hits, what is spoiled at which call, by what; 
     "memory": (1, MMBert, "forward", 3, out_of_memory, []),
     "worker": (1, MMBert, "forward", 2, worker_dies, ["train.workers=1", "train.steps=99"]),
     "stop in a step": (1, MMBert, "forward", 2, told_to_stop, ["train.precision=fp64", "train.dropout=0"]),
-    "stop in an evaluation": (1, evaluate, "_parts", 1, told_to_stop, []),
+    "stop in an evaluation": (1, evaluate, "_task_parts", 1, told_to_stop, []),
     "stop before step 1": (1, api, "Trainer", 1, told_to_stop, []),
     "rank 1 dies": (1, MMBert, "forward", 3, dies, []),
     "save fails once": (0, storage, "write_tensors", 1, full_disk, []),
