@@ -1,4 +1,4 @@
-"""The banner of a run and the files of a finished one: result, predictions, examples, cost, rows of the ledger."""
+"""The files of a finished run: result, predictions, examples, cost, rows of the ledger."""
 
 import json
 import math
@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor
 
 from mmbert.checkpoint.resume import Identity
@@ -22,7 +21,7 @@ from mmbert.experiment.experiment import Experiment
 from mmbert.io.download import cache_folder
 from mmbert.tracking.console import Console, count_parameters
 from mmbert.tracking.ledger import Measured, Scores, append_results
-from mmbert.tracking.run_folder import read_log
+from mmbert.tracking.run_folder import RunFolder, read_log
 from mmbert.training.memory import peak
 from mmbert.types import Sample
 from mmbert.version import CODE_EPOCH
@@ -48,32 +47,6 @@ class ResultTable:
     differences: Mapping[str, tuple[str, dict[str, float]]]
 
 
-def banner(experiment: Experiment, accelerator: Accelerator, folder: Path, checkpoint: Path | None) -> dict[str, str]:
-    """The facts of a run as a person reads them when it starts.
-
-    Args:
-        experiment: that is trained.
-        accelerator: of this process.
-        folder: of the run.
-        checkpoint: that it resumes from, if any.
-    """
-    recipe, rows = experiment.recipe, experiment.data_report.rows
-    names = ("rows", *sorted(experiment.processors.inputs), *sorted(experiment.processors.targets))
-    counts = {name: " / ".join(str(rows[split].get(name, 0)) for split in rows) for name in names}
-    precision = "fp64" if recipe.train.precision == "fp64" else accelerator.mixed_precision.replace("no", "fp32")
-    return {
-        "run folder": str(folder),
-        **({"resumes from": checkpoint.name} if checkpoint else {}),
-        "processes": f"{accelerator.num_processes} on {accelerator.device.type}, {precision}",
-        "length": f"{experiment.total_steps} steps, batch size {recipe.train.batch_size}",
-        **{f"{name} (train/validation/test)": count for name, count in counts.items()},
-        **{
-            f"{name} parameters (learning / all)": f"{learning / 1e6:.2f} / {total / 1e6:.2f} M"
-            for name, (learning, total) in count_parameters(experiment.model).items()
-        },
-    }
-
-
 def result_summary(identity: Identity, best_step: int, table: ResultTable) -> dict[str, Any]:
     """What ``result.json`` holds: the same for a run that was stopped and resumed.
 
@@ -94,6 +67,33 @@ def result_summary(identity: Identity, best_step: int, table: ResultTable) -> di
             task: {"baseline": baseline, **difference} for task, (baseline, difference) in table.differences.items()
         },
     }
+
+
+def write_results(
+    folder: RunFolder,
+    identity: Identity,
+    best_step: int,
+    table: ResultTable,
+    files: Mapping[str, str | bytes | dict[str, Any]],
+) -> dict[str, Any]:
+    """Write the test scores and files of a run, ``result.json`` last: its presence marks the run finished.
+
+    Args:
+        folder: of the run.
+        identity: of the run.
+        best_step: of the checkpoint that was scored.
+        table: its results.
+        files: as ``result_files`` gives them.
+
+    Returns:
+        What ``result.json`` holds.
+    """
+    folder.log(best_step, "test", table.ours.scores)
+    for name, content in files.items():
+        folder.write(name, content)
+    result = result_summary(identity, best_step, table)
+    folder.write("result.json", result)
+    return result
 
 
 def result_files(

@@ -1,9 +1,10 @@
-"""Where a run starts: the state that is restored, and the run folder made to fit it."""
+"""The start of a run: the state that is restored, the run folder made to fit it, and the banner."""
 
 from dataclasses import fields
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 
 from mmbert.checkpoint.checkpoint import read_trainer
 from mmbert.checkpoint.manifest import checkpoint_name
@@ -11,7 +12,7 @@ from mmbert.checkpoint.resume import Identity
 from mmbert.checkpoint.tensors import load_training
 from mmbert.experiment.experiment import Experiment
 from mmbert.layers.ema import WeightAverage
-from mmbert.tracking.console import Console
+from mmbert.tracking.console import Console, count_parameters
 from mmbert.tracking.environment import environment, other_versions
 from mmbert.tracking.run_folder import RunFolder, read_environment
 from mmbert.training.optimizer import make_optimizer
@@ -80,3 +81,29 @@ def record_environment(folder: RunFolder, console: Console, world: int, checkpoi
             console.warn(f"the versions of some libraries have changed since the run began: {versions}")
         folder.event("resumed", step, checkpoint=checkpoint.name, versions=changed)
     folder.write("env.json", current)
+
+
+def banner(experiment: Experiment, accelerator: Accelerator, folder: Path, checkpoint: Path | None) -> dict[str, str]:
+    """The facts of a run as a person reads them when it starts.
+
+    Args:
+        experiment: that is trained.
+        accelerator: of this process.
+        folder: of the run.
+        checkpoint: that it resumes from, if any.
+    """
+    recipe, rows = experiment.recipe, experiment.data_report.rows
+    names = ("rows", *sorted(experiment.processors.inputs), *sorted(experiment.processors.targets))
+    counts = {name: " / ".join(str(rows[split].get(name, 0)) for split in rows) for name in names}
+    precision = "fp64" if recipe.train.precision == "fp64" else accelerator.mixed_precision.replace("no", "fp32")
+    return {
+        "run folder": str(folder),
+        **({"resumes from": checkpoint.name} if checkpoint else {}),
+        "processes": f"{accelerator.num_processes} on {accelerator.device.type}, {precision}",
+        "length": f"{experiment.total_steps} steps, batch size {recipe.train.batch_size}",
+        **{f"{name} (train/validation/test)": count for name, count in counts.items()},
+        **{
+            f"{name} parameters (learning / all)": f"{learning / 1e6:.2f} / {total / 1e6:.2f} M"
+            for name, (learning, total) in count_parameters(experiment.model).items()
+        },
+    }

@@ -5,10 +5,11 @@
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from accelerate import Accelerator
 from torch import Tensor
@@ -34,7 +35,6 @@ from mmbert.tracking.run_folder import RunFolder
 from mmbert.tracking.status import Status
 from mmbert.tracking.trackers import start_trackers
 from mmbert.training import artifacts
-from mmbert.training.artifacts import ResultTable, append_table, result_summary
 from mmbert.training.failures import call_or_raise_everywhere, in_words, next_or_error
 from mmbert.training.forecast import forecast_run
 from mmbert.training.health import STEPS, CollapsedInputs, SilentParts, not_finite, skip_step
@@ -42,12 +42,11 @@ from mmbert.training.memory import keep_freed_memory
 from mmbert.training.ogm_ge import Modulation
 from mmbert.training.optimizer import learning_rate_factor
 from mmbert.training.signals import Interruption
-from mmbert.training.start import prepare_folder, record_environment, restore_state
+from mmbert.training.start import banner, prepare_folder, record_environment, restore_state
 from mmbert.training.state import TrainingState, checkpoint_content, selection_score
 from mmbert.training.step import accumulate_gradients, count_units, step_metrics
 from mmbert.types import Batch
 
-T = TypeVar("T")
 LONG = 100  # steps: a shorter run is over before a forecast helps
 
 
@@ -78,11 +77,10 @@ class Trainer:
     ):
         self.recipe, self.accelerator, self.folder, self.status = recipe, accelerator, folder, status
         self.interruption, self.console = interruption, console
+        self._on_all_processes = partial(call_or_raise_everywhere, interruption=interruption)
         self._shard = Shard(accelerator.process_index, accelerator.num_processes)
         self._failed_saves = FailedSaves(console.warn)
         self._datasets: dict[str, SampleDataset] = {}  # of the splits that are evaluated, with their caches
-
-    # --- prepare ---
 
     def prepare(self) -> None:
         """Read the data, build the model and, where the recipe asks for it, fill the trunk cache."""
@@ -94,19 +92,13 @@ class Trainer:
             self._on_all_processes(lambda: cache_features(self.experiment, self.accelerator.device))
 
     def use(self, experiment: Experiment) -> None:
-        """Train this experiment; its recipe is the resolved one.
-
-        Args:
-            experiment: of the trainer's recipe.
-        """
+        """Train this experiment; its recipe is the resolved one."""
         self.experiment, self.recipe = experiment, experiment.recipe
         self.identity = Identity(experiment.recipe, experiment.data_report.fingerprint)
 
     def finished_result(self) -> dict[str, Any] | None:
         """What ``result.json`` holds where this very run has been finished before."""
         return on_main_then_broadcast(lambda: finished(self.folder.path, self.identity))
-
-    # --- start ---
 
     def start(self, resume: str) -> None:
         """Restore a checkpoint, or start with fresh weights; then make the run folder fit that state.
@@ -128,13 +120,10 @@ class Trainer:
             self.status.write(folder)
 
         self._on_all_processes(write_start, breakable=False)
-        console.banner(
-            f"mmbert: {self.recipe.name}", artifacts.banner(experiment, self.accelerator, folder.path, checkpoint)
-        )
+        facts = banner(experiment, self.accelerator, folder.path, checkpoint)
+        console.banner(f"mmbert: {self.recipe.name}", facts)
         for warning in experiment.data_report.warnings:
             console.warn(warning)
-
-    # --- fit ---
 
     def fit(self) -> None:
         """Train to the last step, or until the run is asked to stop.
@@ -150,10 +139,9 @@ class Trainer:
                 forecast = forecast_run(self.experiment, self.accelerator, steps=remaining)
             self.console.say(f"forecast: {forecast.sentence()}")
         if self.accelerator.is_main_process:
-            name, trackers = self.recipe.name, self.recipe.train.trackers
-            self.folder.trackers = start_trackers(
-                trackers, self.folder.path, name, to_plain(self.recipe), self.console.say
-            )
+            settings, warn = to_plain(self.recipe), self.console.say
+            trackers = start_trackers(self.recipe.train.trackers, self.folder.path, self.recipe.name, settings, warn)
+            self.folder.trackers = trackers
         self.console.start(self.experiment.total_steps, done=self.state.progress.step)
         try:
             self._train(self._training_batches())
@@ -207,11 +195,10 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
         with in_words(f"step {step}"):
-            outcome = accumulate_gradients(
-                self._wrapped, micro_batches, units, model.weights, self.accelerator, seed=(seed, step)
-            )
+            wrapped, accelerator = self._wrapped, self.accelerator
+            outcome = accumulate_gradients(wrapped, micro_batches, units, model.weights, accelerator, seed=(seed, step))
             factors = self._modulation.apply(outcome, optimizer, step) if self._modulation else {}
-            clipped = self.accelerator.clip_grad_norm_(self._wrapped.parameters(), optim.clip or math.inf)
+            clipped = accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or math.inf)
             norm = float(cast(Tensor, clipped))
         if problem := not_finite(outcome, norm):
             most = self.recipe.train.max_bad_steps
@@ -228,7 +215,7 @@ class Trainer:
         self.console.step(step, {name: outcome.losses[name] for name in model.tasks if name in outcome.losses})
 
     def _evaluate_and_save(self) -> None:
-        """Evaluate the averaged weights on the validation split; save a checkpoint where one is due or it is the best."""
+        """Evaluate the averaged weights on the validation split; save a checkpoint that is due or the best so far."""
         progress, train = self.state.progress, self.recipe.train
         with self.state.average.applied():
             evaluation = self._evaluate("validation")
@@ -258,8 +245,6 @@ class Trainer:
             self.folder.event("not saved", step, reason=reason)
         return saved
 
-    # --- score ---
-
     def score(self, ledger: str | Path | None = None, arm: str = "mmbert") -> dict[str, Any]:
         """Score the best checkpoint on the test split beside the baselines and write the results.
 
@@ -285,27 +270,20 @@ class Trainer:
         self.accelerator.end_training()
         if not self.accelerator.is_main_process:
             return {}
+        experiment, console = self.experiment, self.console
         with self.interruption.breakable():
-            baselines = (
-                artifacts.score_baselines(self.experiment, self.console) if self.recipe.evaluate.baselines else []
-            )
-            differences = artifacts.compare_to_baselines(self.experiment, ours, baselines, evaluation)
-            files = artifacts.result_files(self.experiment, evaluation, self.folder.path, self.accelerator.device)
-        table = ResultTable(ours, hidden, baselines, differences)
-        self.folder.log(best_step, "test", ours.scores)
-        self.console.results([ours, *hidden, *baselines], differences)
-        for name, content in files.items():
-            self.folder.write(name, content)
+            baselines = artifacts.score_baselines(experiment, console) if self.recipe.evaluate.baselines else []
+            differences = artifacts.compare_to_baselines(experiment, ours, baselines, evaluation)
+            files = artifacts.result_files(experiment, evaluation, self.folder.path, self.accelerator.device)
+        table = artifacts.ResultTable(ours, hidden, baselines, differences)
+        console.results([ours, *hidden, *baselines], differences)
         if ledger:
-            append_table(ledger, self.identity, arm, table)
-        result = result_summary(self.identity, best_step, table)
-        self.folder.write("result.json", result)  # last: its presence marks the run finished
+            artifacts.append_table(ledger, self.identity, arm, table)
+        result = artifacts.write_results(self.folder, self.identity, best_step, table, files)
         path = shlex.quote(str(self.folder.path))
-        self.console.say("", f"run folder: {self.folder.path}")
-        self.console.say(f"next: python -m mmbert predict {path} --split test --output predictions.jsonl")
+        command = f"python -m mmbert predict {path} --split test --output predictions.jsonl"
+        console.say("", f"run folder: {self.folder.path}", f"next: {command}")
         return result
-
-    # --- shared by the stages ---
 
     def _evaluate(self, split: str, without: Sequence[str] = ()) -> Evaluation:
         if split not in self._datasets:
@@ -322,6 +300,3 @@ class Trainer:
     def _loading(self) -> LoaderOptions:
         pin_memory = self.accelerator.device.type == "cuda"
         return LoaderOptions(self.recipe.train.workers, pin_memory, self.experiment.bad_samples.add)
-
-    def _on_all_processes(self, function: Callable[[], T], *, breakable: bool = True) -> T:
-        return call_or_raise_everywhere(function, self.interruption, breakable=breakable)
