@@ -45,8 +45,8 @@ def in_words(where: str) -> Iterator[None]:
 def _out_of_memory(where: str, error: BaseException) -> ResourceError:
     reason = (str(error) or "no memory left").splitlines()[0][:200]
     return ResourceError(
-        f"{where}: out of memory ({reason}). Try twice the train.accumulate (half the memory of a micro-batch), shorter "
-        "texts (max_length), or trunk.tune=top2, in another --out or with --resume never"
+        f"{where}: out of memory ({reason}). Try twice the train.accumulate (half the memory of a micro-batch), "
+        "shorter texts (max_length), or trunk.tune=top2, in another --out or with --resume never"
     )
 
 

@@ -86,8 +86,7 @@ class Trainer:
         """Read the data, build the model and, where the recipe asks for it, fill the trunk cache."""
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
-        recipe = self.recipe
-        self.use(self._on_all_processes(lambda: build(recipe)))
+        self.use(self._on_all_processes(lambda: build(self.recipe)))
         if self.recipe.trunk.cache:
             self._on_all_processes(lambda: cache_features(self.experiment, self.accelerator.device))
 
@@ -255,8 +254,7 @@ class Trainer:
         Returns:
             What ``result.json`` holds; empty on all but the main process.
         """
-        best_step = self.state.progress.best_step
-        if not best_step:
+        if not (best_step := self.state.progress.best_step):
             raise NumericalError("no evaluation gave a finite score with a checkpoint that could be saved")
         best = self.folder.checkpoints / checkpoint_name(best_step, evaluated=True)
         self._on_all_processes(lambda: verify(best) and load_weights(best, self.experiment.model))
