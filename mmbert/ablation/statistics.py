@@ -173,6 +173,6 @@ def _finite(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:
         raise ValueError(f"{name} must be a list of numbers, however: {array.shape=}")
     wrong = np.flatnonzero(~np.isfinite(array))
     if wrong.size:
-        values = ", ".join(f"{array[index]} at index {index}" for index in wrong)
-        raise ValueError(f"expected finite values, found {values} of {name}")
+        listed = ", ".join(f"{array[index]} at index {index}" for index in wrong)
+        raise ValueError(f"expected finite values, found {listed} of {name}")
     return array

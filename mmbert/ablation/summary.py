@@ -85,9 +85,9 @@ def _compare_examples(
             results[key] = cached[key]
         else:
             console.say(f"comparing {key} on the test examples ...")
-            folders = [{seed: side.runs[seed] for seed in seeds} for side in (arm, reference)]
+            runs_of_arm, runs_of_reference = ({seed: side.runs[seed] for seed in seeds} for side in (arm, reference))
             try:
-                compared = compare_by_example(*folders, outcome.task, outcome.metric, open_task)
+                compared = compare_by_example(runs_of_arm, runs_of_reference, outcome.task, outcome.metric, open_task)
             except (MMBertError, OSError) as error:  # such as checkpoints that were removed
                 console.warn(f"{key}: not compared on examples: {error}")
                 continue

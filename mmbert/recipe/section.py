@@ -46,11 +46,12 @@ class RecipeSection(BaseModel):
             InitErrorDetails(type=PydanticCustomError(CONFLICT, "{m}", {"m": message}), loc=path, input=None)
             for path, message in messages.items()
         ]
+        section = None
         try:
             section = validate(values)
         except ValidationError as error:
             details += map(_detail, error.errors(include_url=False))
-        if details:
+        if section is None or details:
             raise ValidationError.from_exception_data(cls.__name__, details)
         return section
 
