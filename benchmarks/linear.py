@@ -1,9 +1,9 @@
-"""The linear baselines of a recipe, without boosting, which takes long where labels are many.
+"""The linear baselines of a recipe, without boosting, which is slow where labels are many.
 
     python -m benchmarks.linear recipes/programs.yaml --set inputs.numbers=null --ledger results/programs.csv
 
-The linear ones of ``mmbert baseline``, for all inputs together and for each alone, on the test split; a row of the
-ledger names its inputs, as a study may leave some out. ``--set`` is for that: of another change a row does not tell.
+The linear baselines of ``mmbert baseline``, for all inputs together and for each alone, on the test split. A row of the
+ledger names its inputs, as a study may leave some out with ``--set``; it does not show other changes of the recipe.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from mmbert.tracking.ledger import Measured, append_results
 
 
 def main() -> int:
+    """Fit and score the linear baselines, print and append the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="a.b=c")

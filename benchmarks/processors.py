@@ -1,4 +1,4 @@
-"""How many samples a second each input's processor makes on one core, and whether training waits for its data.
+"""Throughput of each input's processor on one core, and the share of time that training waits for its data.
 
     python -m benchmarks.processors --ledger results/processors.csv
 
@@ -40,37 +40,47 @@ VALUES = 200
 WARM, STEPS = 3, 20
 
 
-def speed(processor: Callable[..., Any], values: Sequence[Any]) -> float:
-    """Samples a second over the values, again and again for ``SECONDS``, augmentation included."""
+def samples_per_second(processor: Callable[..., Any], values: Sequence[Any]) -> float:
+    """Samples per second, augmentation included.
+
+    Args:
+        processor: that is timed.
+        values: raw values, repeated for ``SECONDS``.
+    """
     for value in values[:3]:
         processor(value, np.random.default_rng(0))
-    made, start = 0, time.perf_counter()
+    count, start = 0, time.perf_counter()
     while (spent := time.perf_counter() - start) < SECONDS:
-        processor(values[made % len(values)], np.random.default_rng(made))
-        made += 1
-    return made / spent
+        processor(values[count % len(values)], np.random.default_rng(count))
+        count += 1
+    return count / spent
 
 
-def examples() -> Iterator[tuple[str, float]]:
-    """(type of input, samples a second) of what needs no vocabulary."""
+def time_on_examples() -> Iterator[tuple[str, float]]:
+    """(type of input, samples per second) on made-up values, for inputs that need no vocabulary."""
     for name in ENCODERS.names():
         processor = ENCODERS.get(name).processor()
         rng = np.random.default_rng(0)
         values = [ENCODERS.get(name).processor.example(rng) for _ in range(VALUES)]
         processor.fit(values)
-        yield name, speed(processor, values)
+        yield name, samples_per_second(processor, values)
 
 
-def real(experiment: Experiment) -> Iterator[tuple[str, float]]:
-    """(input, samples a second) over the first training values."""
+def time_on_training_values(experiment: Experiment) -> Iterator[tuple[str, float]]:
+    """(input, samples per second) on the first training values."""
     for name, processor in experiment.processors.inputs.items():
         samples = (sample.inputs for sample in chained(experiment.splits, "train") if name in sample.inputs)
         values = [inputs[name] for inputs, _ in zip(samples, range(VALUES), strict=False)]
-        yield name, speed(processor, values)
+        yield name, samples_per_second(processor, values)
 
 
-def waiting(experiment: Experiment, workers: int) -> float:
-    """The share of a training loop's time in which it waits for a batch."""
+def waiting_share(experiment: Experiment, workers: int) -> float:
+    """The share of the time of a training loop in which it waits for a batch.
+
+    Args:
+        experiment: that is trained.
+        workers: number of data workers.
+    """
     recipe, model = experiment.recipe, experiment.model
     accelerator = Accelerator(cpu=True)
     optimizer = make_optimizer(model, recipe.optim)
@@ -82,9 +92,9 @@ def waiting(experiment: Experiment, workers: int) -> float:
     for step in range(WARM + STEPS):
         if step == WARM:
             waited, start = 0.0, time.perf_counter()
-        asked = time.perf_counter()
+        before = time.perf_counter()
         batch = next(steps)
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - before
         gradients(model, batch, accelerator, weights, step)
         optimizer.step()
         optimizer.zero_grad()
@@ -92,33 +102,29 @@ def waiting(experiment: Experiment, workers: int) -> float:
 
 
 def main() -> int:
+    """Time all processors and training loops, print and append the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ledger")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{'arm':<34} {'task':<14} {'metric':<18} value")
 
-    def tell(arm: str, task: str, metric: str, value: float, recipe: str = "") -> None:
+    def report(arm: str, task: str, metric: str, value: float, recipe: str = "") -> None:
         print(f"{arm:<34} {task:<14} {metric:<18} {value:.3g}", flush=True)
         if arguments.ledger:
             append_results(arguments.ledger, {arm: {task: {metric: value}}}, Measured("processors", 0, "train", recipe))
 
-    for name, found in examples():
-        tell("examples", name, "samples_per_second", found)
+    for name, speed in time_on_examples():
+        report("examples", name, "samples_per_second", speed)
     for name, settings in RECIPES.items():
         recipe = load_recipe(Path("recipes", f"{name.partition(' ')[0]}.yaml"), settings).recipe
         experiment, identity = build(recipe), recipe_hash(recipe)
         if not settings:
-            for field, found in real(experiment):
-                tell(name, field, "samples_per_second", found, identity)
+            for field, speed in time_on_training_values(experiment):
+                report(name, field, "samples_per_second", speed, identity)
         for workers in (0, 1):
-            tell(
-                f"{name}, {workers} worker{'' if workers == 1 else 's'}",
-                "all",
-                "waiting_share",
-                waiting(experiment, workers),
-                identity,
-            )
+            arm = f"{name}, {workers} worker{'' if workers == 1 else 's'}"
+            report(arm, "all", "waiting_share", waiting_share(experiment, workers), identity)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The arms of the text benchmark: one fine-tuning, by transformers.Trainer in three kinds of batches and by mmbert."""
+"""Arms of the text benchmark: the same fine-tuning by mmbert and by transformers.Trainer in three kinds of batches."""
 
 import itertools
 import tempfile
@@ -39,12 +39,19 @@ MEGABATCH = 50  # batches that the library sorts by length at once
 
 
 class Counts:
-    """What an arm has done."""
+    """The measurements of one turn of an arm.
+
+    Attributes:
+        seconds: of all steps.
+        lengths: tokens of each example, special tokens included.
+        computed: tokens that went through the layers, padding included.
+        losses: of each step.
+    """
 
     def __init__(self) -> None:
         self.seconds = 0.0
-        self.lengths: list[int] = []  # of each example, special tokens included
-        self.computed = 0  # tokens that went through the layers
+        self.lengths: list[int] = []
+        self.computed = 0
         self.losses: list[float] = []
 
 
@@ -62,7 +69,12 @@ class TextArm(Protocol):
 
 
 class MMBertArm:
-    """mmbert as ``mmbert train`` runs it: plan, loader, model, gradients, optimiser. Texts are tokenised on the way."""
+    """mmbert as ``mmbert train`` runs it: plan, loader, model, gradients, optimiser. Texts are tokenised in the loop.
+
+    Args:
+        rows: that batches are drawn from.
+        dropout: rate in the whole model; by default that of the checkpoint.
+    """
 
     def __init__(self, rows: Sequence[Sample], dropout: float | None = None):
         torch.manual_seed(SEED)
@@ -76,7 +88,7 @@ class MMBertArm:
             set_dropout(self.model, dropout)
         self.plan = StepPlan(SEED, len(rows), BATCH)
         processors = {"text": TextProcessor(vocabulary, max_length=LONGEST - 2)}
-        self.items = SampleDataset([rows], processors, {"target": label}, seed=SEED)
+        self.dataset = SampleDataset([rows], processors, {"target": label}, seed=SEED)
         self.accelerator = Accelerator()
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, make_optimizer(self.model, OPTIM))
 
@@ -84,26 +96,29 @@ class MMBertArm:
         counts, first = Counts(), repeat * steps
         weights = {"target": 1.0}
         start = time.perf_counter()
-        made = batches(self.plan, self.items, start=first, steps=first + steps)
-        for step, micro in enumerate(made, first):
+        drawn = batches(self.plan, self.dataset, start=first, steps=first + steps)
+        for step, micro in enumerate(drawn, first):
             units = all_reduce_or_raise(count_units(self.model, micro, self.accelerator.device)).sums
-            found = accumulate_gradients(self.wrapped, micro, units, weights, self.accelerator, seed=(SEED, step))
+            sums = accumulate_gradients(self.wrapped, micro, units, weights, self.accelerator, seed=(SEED, step))
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), OPTIM.clip)
             self.optimizer.step()
             self.optimizer.zero_grad()
-            counts.losses.append(found.losses["target"])
+            counts.losses.append(sums.losses["target"])
             counts.lengths += (micro[0].inputs["text"].tensors["mask"].sum(1) + 2).tolist()
         counts.seconds = time.perf_counter() - start
-        counts.computed = sum(counts.lengths)  # packed: the layers see real tokens alone
+        counts.computed = sum(counts.lengths)  # packed: only real tokens go through the layers
         return counts
 
 
 class TrainerArm:
-    """transformers.Trainer on the stock model with the same head, optimiser and data, which are tokenised beforehand.
+    """transformers.Trainer on the stock model with the same head, optimiser and data; texts are tokenised in advance.
 
-    ``padding`` is ``padded`` (all to ``LONGEST``), ``dynamic`` (to the longest of the batch) or ``grouped``: batches as
-    the library's ``train_sampling_strategy="group_by_length"`` makes them of all rows, of which each repeat takes every
-    few of one stretch that the library sorted together, so that short and long ones are there as in a whole epoch.
+    Args:
+        rows: that batches are drawn from.
+        padding: ``padded`` (all to ``LONGEST``), ``dynamic`` (to the longest of the batch) or ``grouped``: batches of
+            the library's ``train_sampling_strategy="group_by_length"``. Each repeat takes batches at equal distances
+            from one stretch that the library sorts at once, so that it has short and long ones as a whole epoch has.
+        dropout: rate in the whole model; by default that of the checkpoint.
     """
 
     def __init__(self, rows: Sequence[Sample], padding: str, dropout: float | None = None):
@@ -127,11 +142,11 @@ class TrainerArm:
         self.optimizer = torch.optim.AdamW(
             [
                 {
-                    "params": [each for name, each in parameters if wanted(name, each)],
-                    "lr": OPTIM.lr.new if wanted is _of_head else OPTIM.lr.trunk,
-                    "weight_decay": OPTIM.weight_decay if wanted is _matrix else 0.0,
+                    "params": [parameter for name, parameter in parameters if belongs(name, parameter)],
+                    "lr": OPTIM.lr.new if belongs is _is_of_head else OPTIM.lr.trunk,
+                    "weight_decay": OPTIM.weight_decay if belongs is _is_matrix else 0.0,
                 }
-                for wanted in (_matrix, _vector, _of_head)
+                for belongs in (_is_matrix, _is_vector, _is_of_head)
             ],
             betas=OPTIM.betas,
             fused=True,
@@ -142,17 +157,25 @@ class TrainerArm:
         order = list(itertools.chain(*self.order(repeat, steps)))
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
-                folder, per_device_train_batch_size=BATCH, max_steps=steps, max_grad_norm=OPTIM.clip or 0.0,
-                train_sampling_strategy="sequential", save_strategy="no", logging_strategy="no", report_to="none",
-                disable_tqdm=True, remove_unused_columns=False, seed=SEED + repeat,
+                folder,
+                per_device_train_batch_size=BATCH,
+                max_steps=steps,
+                max_grad_norm=OPTIM.clip or 0.0,
+                train_sampling_strategy="sequential",
+                save_strategy="no",
+                logging_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                remove_unused_columns=False,
+                seed=SEED + repeat,
                 use_cpu=not torch.cuda.is_available(),
-            )  # fmt: skip
+            )
             constant = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: 1.0)
             trainer = Trainer(
                 self.model,
                 arguments,
                 data_collator=self.collate,
-                train_dataset=_Listed([self.rows[row] for row in order]),
+                train_dataset=_RowList([self.rows[row] for row in order]),
                 optimizers=(self.optimizer, constant),
                 callbacks=[clock],
             )
@@ -164,7 +187,12 @@ class TrainerArm:
         return self.counts
 
     def order(self, repeat: int, steps: int) -> Iterable[Sequence[int]]:
-        """The rows of each step."""
+        """The rows of each step.
+
+        Args:
+            repeat: number of the turn.
+            steps: of this turn.
+        """
         if self.padding != "grouped":
             plan = StepPlan(SEED, len(self.rows), BATCH)
             return [[row for row, _ in plan.batch(step)] for step in range(repeat * steps, (repeat + 1) * steps)]
@@ -172,10 +200,11 @@ class TrainerArm:
         generator = torch.Generator().manual_seed(SEED + repeat)
         sampled = list(LengthGroupedSampler(BATCH, lengths=lengths, generator=generator))
         stretch = min(MEGABATCH, len(sampled) // BATCH)
-        evenly = [(2 * step + 1) * stretch // (2 * steps) for step in range(steps)]
-        return [sampled[batch * BATCH : (batch + 1) * BATCH] for batch in evenly]
+        spaced = [(2 * step + 1) * stretch // (2 * steps) for step in range(steps)]  # at equal distances
+        return [sampled[batch * BATCH : (batch + 1) * BATCH] for batch in spaced]
 
     def collate(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """A padded batch; counts its tokens."""
         lengths = torch.tensor([len(row["ids"]) for row in rows])
         width = LONGEST if self.padding == "padded" else int(lengths.max())
         self.counts.lengths += lengths.tolist()
@@ -186,7 +215,7 @@ class TrainerArm:
 
 
 class MeanRegressor(nn.Module):
-    """The stock model with the head that mmbert gives a regression: mean of the tokens, dropout, linear."""
+    """The stock model with mmbert's head of a regression: mean of the tokens, dropout, linear."""
 
     def __init__(self, encoder: Any):
         super().__init__()
@@ -203,7 +232,7 @@ class MeanRegressor(nn.Module):
 
 
 class Clock(TrainerCallback):
-    """Times the steps of a training, without what comes before the first and after the last."""
+    """Measures the seconds from the start of the first step to the end of the last."""
 
     seconds = 0.0
 
@@ -214,7 +243,7 @@ class Clock(TrainerCallback):
         self.seconds = time.perf_counter() - self.start
 
 
-class _Listed(torch.utils.data.Dataset):
+class _RowList(torch.utils.data.Dataset):
     def __init__(self, rows: list[Any]):
         self.rows = rows
 
@@ -228,16 +257,16 @@ class _Listed(torch.utils.data.Dataset):
         return iter(self.rows)
 
 
-def _of_head(name: str, parameter: Tensor) -> bool:
+def _is_of_head(name: str, parameter: Tensor) -> bool:
     return name.startswith("head.")
 
 
-def _matrix(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim > 1 and not _of_head(name, parameter)
+def _is_matrix(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim > 1 and not _is_of_head(name, parameter)
 
 
-def _vector(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim == 1 and not _of_head(name, parameter)
+def _is_vector(name: str, parameter: Tensor) -> bool:
+    return parameter.ndim == 1 and not _is_of_head(name, parameter)
 
 
 ARMS = {

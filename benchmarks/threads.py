@@ -1,9 +1,9 @@
-"""Two processes of one thread against one process of two threads: rows a second of the same recipe on two cores.
+"""Rows per second of the same recipe on two cores: one process of two threads, or two processes of one thread.
 
     python -m benchmarks.threads recipes/joint.yaml recipes/debug.yaml --ledger results/threads.csv
 
-Two processes train one model together (DDP: each step waits for the slower one), or each a model of its own, as the
-seeds of a study do: then their rows are added. Each run measures itself between two moments at which all are training.
+Two processes train one model together (DDP: each step waits for the slower one), or each trains a model of its own, as
+the seeds of a study do: then their rows are added. Each run measures itself while all runs are training.
 """
 
 import argparse
@@ -21,17 +21,24 @@ from mmbert.tracking.ledger import Measured, append_results
 
 WARM, SECONDS = 3, 15.0
 ALONE = [sys.executable, "-m", "benchmarks.threads"]
-TOGETHER = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m",
-            "benchmarks.threads"]  # fmt: skip
-ARMS = {  # name -> command, threads a process, runs beside each other
+LAUNCH = ["accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+TOGETHER = [*LAUNCH, "-m", "benchmarks.threads"]
+ARMS = {  # name -> command, threads per process, runs at the same time
     "one process, two threads": (ALONE, 2, 1),
     "two processes, DDP": (TOGETHER, 1, 1),
     "two runs": (ALONE, 1, 2),
 }
 
 
-def measured(recipe: str, command: list[str], threads: int, runs: int) -> float:
-    """Rows a second of an arm, in sum."""
+def rows_per_second(recipe: str, command: list[str], threads: int, runs: int) -> float:
+    """The rows per second of an arm, summed over its runs.
+
+    Args:
+        recipe: path of the recipe.
+        command: that starts a run.
+        threads: of each process.
+        runs: at the same time.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
     if command is TOGETHER:
         environment["ACCELERATE_USE_CPU"] = "1"
@@ -41,13 +48,19 @@ def measured(recipe: str, command: list[str], threads: int, runs: int) -> float:
         codes = [process.wait() for process in started]
         if any(codes):
             raise SystemExit(f"{' '.join(words)} failed")
-        found = [json.loads(file.read_text()) for file in Path(folder).glob("*.json")]
-    assert len(found) == runs
-    return sum(found)
+        speeds = [json.loads(file.read_text()) for file in Path(folder).glob("*.json")]
+    assert len(speeds) == runs
+    return sum(speeds)
 
 
 def run(recipe: str, folder: Path, runs: int) -> None:
-    """One run: train for ``SECONDS`` once all runs are ready, and write rows a second down."""
+    """Train for ``SECONDS`` once all runs are ready, and write the rows per second into a file.
+
+    Args:
+        recipe: path of the recipe.
+        folder: shared by all runs.
+        runs: at the same time.
+    """
     import torch
     from accelerate.utils import broadcast
 
@@ -63,9 +76,9 @@ def run(recipe: str, folder: Path, runs: int) -> None:
     experiment = build(loaded)
     model, optimizer = accelerator.prepare(experiment.model, make_optimizer(experiment.model, loaded.optim))
     weights = {name: task.weight for name, task in experiment.model.tasks.items()}
-    items, size = experiment.dataset("train"), loaded.train.batch_size
+    dataset, size = experiment.dataset("train"), loaded.train.batch_size
     shard = Shard(accelerator.process_index, accelerator.num_processes)
-    steps = batches(StepPlan(0, len(items), size), items, steps=1_000_000, shard=shard)
+    steps = batches(StepPlan(0, len(dataset), size), dataset, steps=1_000_000, shard=shard)
     start, done = time.perf_counter(), 0
     for step, batch in enumerate(steps):
         if step == WARM:
@@ -80,8 +93,8 @@ def run(recipe: str, folder: Path, runs: int) -> None:
         optimizer.step()
         optimizer.zero_grad()
         done += size
-        over = torch.tensor([step > WARM and time.perf_counter() - start > SECONDS])
-        if broadcast(over):  # the first process decides
+        finished = torch.tensor([step > WARM and time.perf_counter() - start > SECONDS])
+        if broadcast(finished):  # the first process decides
             break
     if accelerator.is_main_process:
         (folder / f"{os.getpid()}.json").write_text(json.dumps(done / (time.perf_counter() - start)))
@@ -89,6 +102,7 @@ def run(recipe: str, folder: Path, runs: int) -> None:
 
 
 def main() -> int:
+    """Measure all arms on each recipe, print and append the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+")
     parser.add_argument("--ledger")
@@ -100,12 +114,12 @@ def main() -> int:
         return 0
     for recipe in arguments.recipes:
         loaded = load_recipe(recipe).recipe
-        found = {arm: measured(recipe, *how) for arm, how in ARMS.items()}
-        first = found["one process, two threads"]
-        for arm, rows in found.items():
-            print(f"{loaded.name:<12} {arm:<26} {rows:8.1f} rows a second, {rows / first:.2f} times the first")
+        speeds = {arm: rows_per_second(recipe, *settings) for arm, settings in ARMS.items()}
+        first = speeds["one process, two threads"]
+        for arm, rows in speeds.items():
+            print(f"{loaded.name:<12} {arm:<26} {rows:8.1f} rows per second, {rows / first:.2f} times the first")
         if arguments.ledger:
-            lines = {arm: {loaded.name: {"rows_per_second": rows}} for arm, rows in found.items()}
+            lines = {arm: {loaded.name: {"rows_per_second": rows}} for arm, rows in speeds.items()}
             append_results(arguments.ledger, lines, Measured("threads", 0, "train", recipe_hash(loaded)))
     return 0
 

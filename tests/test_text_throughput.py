@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoConfig
 
-from benchmarks.text_arms import MeanRegressor, TrainerArm, _matrix, _of_head, _vector
+from benchmarks.text_arms import MeanRegressor, TrainerArm, _is_matrix, _is_of_head, _is_vector
 from benchmarks.text_throughput import Counts, flops, json_entry, summarise
 from mmbert.trunk.weights import from_config
 
@@ -44,7 +44,7 @@ def test_ratios_are_of_real_tokens_a_second_within_a_repeat():
 
 def test_every_parameter_is_in_one_group():
     for name, parameter in small().named_parameters():
-        assert sum(selects(name, parameter) for selects in (_matrix, _vector, _of_head)) == 1
+        assert sum(selects(name, parameter) for selects in (_is_matrix, _is_vector, _is_of_head)) == 1
 
 
 @pytest.mark.parametrize(("padding", "steps"), [("dynamic", 3), ("grouped", 3)])

@@ -1,4 +1,4 @@
-"""What each input of a trained model is worth, measured, told and kept: ``mmbert evaluate RUN --inputs``."""
+"""Contributions of the inputs of a trained model, and its robustness: ``mmbert evaluate RUN --inputs``."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +12,7 @@ from mmbert.analysis.encoded_rows import encode_rows, model_for_encoded_rows
 from mmbert.analysis.outputs import TaskOutputs, labelled_outputs
 from mmbert.analysis.probe import (
     Probe,
+    Scores,
     compare_to_additive,
     predict_constant,
     retained_by_task,
@@ -40,26 +41,34 @@ MOST_INPUTS = 8  # 2 ** 8 subsets are scored, each with a pass over the rows
 ADDITIVE_ROWS = 128
 
 
-class _Row(NamedTuple):
-    source: int  # of the recipe's, counted
-    place: int  # in that source's part of the split
+class _ChosenRow(NamedTuple):
+    """A row of a split, by its source and its position in that source's part of the split."""
+
+    source: int
+    position: int
     sample: Sample  # without inputs and targets
 
 
 def measure_contributions(run: str | Path, *, split: str = "test", rows: int | None = None) -> dict[str, Any]:
-    """Measure, print and write into the run folder what the inputs of a finished run are worth on a split.
+    """Measure, print and store what the inputs of a finished run contribute to its scores.
 
-    Scores for every subset of inputs with what each contributes; for inputs that are absent, or corrupted (another
-    row's stands in their place), in a rising share of the rows; of the additive projection; and how well probabilities
-    are calibrated. The file is ``inputs.json`` (``inputs.validation.json`` of another split), the same each time.
+    Measured are the scores for every subset of the inputs with the Shapley value of each input; the scores with inputs
+    absent, or corrupted (taken from another row), in a rising share of the rows; the scores of the additive projection;
+    and the calibration of probabilities. They are written into the run folder as ``inputs.json``, for another split
+    than "test" as ``inputs.<split>.json``; repeated calls give the same file.
 
     Args:
         run: the run folder.
         split: whose rows are scored.
-        rows: how many of them at most, by default 2000; which ones is a matter of chance, but the same each time.
+        rows: the most rows, by default 2000; a random choice that is always the same.
 
-    Raises ``IntegrityError`` where the run is not finished, ``DataError`` where no row of the split has a label, and
-    ``RecipeError`` where several processes were launched.
+    Returns:
+        The content of the file.
+
+    Raises:
+        IntegrityError: where the run is not finished.
+        DataError: where no row of the split has a label.
+        RecipeError: where ``rows`` is below 1 or several processes were launched.
     """
     accelerator, path, rows = Accelerator(), Path(run), ROWS if rows is None else rows
     if rows < 1:
@@ -72,119 +81,126 @@ def measure_contributions(run: str | Path, *, split: str = "test", rows: int | N
     experiment, device = open_run(run, data=True), accelerator.device
     model = experiment.model.to(device)
     console.say(f"reading at most {rows} rows of the {split} split ...")
-    chosen = _chosen(experiment, split, rows)
+    chosen = _choose_rows(experiment, split, rows)
     encoded = encode_rows(model, _batches(experiment, split, chosen), device=device)
     groups = {row.sample.id: row.sample.attributes["group"] for row in chosen if "group" in row.sample.attributes}
     probe = Probe(model_for_encoded_rows(model), encoded, groups, experiment.recipe.train.seed, device)
-    made = _measured(experiment, probe, split, rows, console)
-    made = {"split": split, "rows": len(encoded.ids), "of": len(experiment.dataset(split)), "seed": probe.seed, **made}
-    print_contributions(made, console)
+    total = len(experiment.dataset(split))
+    report = {"split": split, "rows": len(encoded.ids), "of": total, "seed": probe.seed}
+    report |= _measure(experiment, probe, split, rows, console)
+    print_contributions(report, console)
     name = "inputs.json" if split == "test" else f"inputs.{split}.json"
-    RunFolder(path, writes=True).write(name, made)
+    RunFolder(path, writes=True).write(name, report)
     console.say("", f"written to {path / name}")
-    return made
+    return report
 
 
-def _measured(experiment: Experiment, probe: Probe, split: str, rows: int, console: Console) -> dict[str, Any]:
-    inputs, size, notes = probe.inputs, experiment.recipe.evaluate.batch_size, _notes(experiment, probe)
-    found = probe.evaluate()
-    if not found.scores:
+def _measure(experiment: Experiment, probe: Probe, split: str, rows: int, console: Console) -> dict[str, Any]:
+    inputs, notes = probe.inputs, _notes(experiment, probe)
+    evaluation = probe.evaluate()
+    if not evaluation.scores:
         raise DataError(f"expected labels in the rows of the {split} split, found none")
-    said = predict_constant(probe, found)
-    chance = score_predictions(probe, found, said)
-    tasks = {
-        name: {"metric": primary_metric(scores), "rows": len(found.targets[name]),
-               "lower_is_better": primary_metric(scores) in probe.task(name).lower_is_better}
-        for name, scores in found.scores.items()
-    }  # fmt: skip
-    made: dict[str, Any] = {"inputs": inputs, "tasks": tasks, "constant": chance, "subsets": [], "contributions": {}}
+    constant = predict_constant(probe, evaluation)
+    chance = score_predictions(probe, evaluation, constant)
+    tasks = {}
+    for name, scores in evaluation.scores.items():
+        metric = primary_metric(scores)
+        lower_is_better = metric in probe.task(name).lower_is_better
+        tasks[name] = {"metric": metric, "rows": len(evaluation.targets[name]), "lower_is_better": lower_is_better}
+    report: dict[str, Any] = {"inputs": inputs, "tasks": tasks, "constant": chance, "subsets": [], "contributions": {}}
     if len(inputs) <= MOST_INPUTS:
         console.say(f"scores of {2 ** len(inputs)} subsets of the inputs ...")
-        values = score_subsets(probe, found, chance)
-        made["subsets"] = [{"inputs": sorted(subset), "scores": scores} for subset, scores in values.items()]
-        made["contributions"] = shapley_contributions(probe, values)
+        by_subset = score_subsets(probe, evaluation, chance)
+        report["subsets"] = [{"inputs": sorted(subset), "scores": scores} for subset, scores in by_subset.items()]
+        report["contributions"] = shapley_contributions(probe, by_subset)
     else:
-        notes.append(f"{len(inputs)} inputs have {2 ** len(inputs)} subsets, more than the {2**MOST_INPUTS} that are "
-                     "scored: subsets and contributions are left out.")  # fmt: skip
+        notes.append(
+            f"{len(inputs)} inputs have {2 ** len(inputs)} subsets, more than the {2**MOST_INPUTS} that are scored: "
+            "subsets and contributions are left out."
+        )
     console.say("scores with inputs absent, or corrupted ...")
-    errors = standard_errors_of_gain(probe, found, said)
-    curves = {f"{name} corrupted": score_with_corrupted(probe, name) for name in inputs}
+    errors = standard_errors_of_gain(probe, evaluation, constant)
+    curves: dict[str, list[Scores]] = {}
     if len(inputs) > 1:
-        curves = {"absent at random": score_with_missing(probe), **curves}
+        curves["absent at random"] = score_with_missing(probe)
     else:
-        notes.append("The only input is never absent: there is no curve of that.")
-    made["rates"], made["curves"], refused = [0.0, *RATES], {}, {}
+        notes.append("The only input is never absent: its curve is left out.")
+    curves |= {f"{name} corrupted": score_with_corrupted(probe, name) for name in inputs}
+    report["rates"], report["curves"], refused = [0.0, *RATES], {}, {}
     for name, points in curves.items():
-        curve = [found.scores, *points]
-        area, refused = retained_by_task(probe, curve, chance, errors)
-        made["curves"][name] = {"scores": curve, "areas": area}
+        curve = [evaluation.scores, *points]
+        retained, refused = retained_by_task(probe, curve, chance, errors)  # refused: the same for all curves
+        report["curves"][name] = {"scores": curve, "areas": retained}
     notes += refused.values()
     console.say("the additive projection ...")
-    made["additive"] = compare_to_additive(probe, found, most=ADDITIVE_ROWS, batch=size)
-    made["calibration"] = _calibrated(experiment, probe, split, rows)
-    return {**made, "notes": notes}
+    batch = experiment.recipe.evaluate.batch_size
+    report["additive"] = compare_to_additive(probe, evaluation, most=ADDITIVE_ROWS, batch=batch)
+    report["calibration"] = _measure_calibration(experiment, probe, split, rows)
+    report["notes"] = notes
+    return report
 
 
 def _notes(experiment: Experiment, probe: Probe) -> list[str]:
-    whole = [name for name, has in probe.encoded.has.items() if bool(has.all())]
-    if experiment.recipe.train.input_dropout or not whole or len(probe.inputs) < 2:
+    complete = [name for name, has in probe.encoded.has.items() if bool(has.all())]
+    if experiment.recipe.train.input_dropout or not complete or len(probe.inputs) < 2:
         return []
-    return [f"Every row has {', '.join(whole)}, and train.input_dropout is 0: if that was so in training, the model "
-            "has not learnt to do without."]  # fmt: skip
+    return [
+        f"Every row has {', '.join(complete)}, and train.input_dropout is 0: if the training rows were complete too, "
+        "the model has not learned to do without."
+    ]
 
 
-def _batches(experiment: Experiment, split: str, chosen: Sequence[_Row]) -> Iterator[Batch]:
-    """The rows in the order of the split, as evaluation reads them."""
+def _batches(experiment: Experiment, split: str, chosen: Sequence[_ChosenRow]) -> Iterator[Batch]:
+    """The chosen rows in the order of the split, as evaluation reads them."""
     parts = []
     for source, samples in enumerate(experiment.splits[split]):
-        places = sorted(row.place for row in chosen if row.source == source)
-        parts.append(samples[np.array(places, dtype=np.int64)])
-    items = replace(experiment, splits={split: parts}).dataset(split)
-    return evaluation_batches(
-        items, experiment.recipe.evaluate.batch_size, loading=LoaderOptions(on_bad=experiment.bad_samples.add)
-    )
+        positions = sorted(row.position for row in chosen if row.source == source)
+        parts.append(samples[np.array(positions, dtype=np.int64)])
+    dataset = replace(experiment, splits={split: parts}).dataset(split)
+    loading = LoaderOptions(on_bad=experiment.bad_samples.add)
+    return evaluation_batches(dataset, experiment.recipe.evaluate.batch_size, loading=loading)
 
 
-def _chosen(experiment: Experiment, split: str, rows: int) -> list[_Row]:
-    """At most so many rows of a split; which ones depends on their ids and the seed alone."""
-    found = [
-        _Row(source, place, sample)
+def _choose_rows(experiment: Experiment, split: str, rows: int) -> list[_ChosenRow]:
+    """At most ``rows`` rows of a split; the choice depends on their ids and the seed only."""
+    candidates = [
+        _ChosenRow(source, position, sample)
         for source, samples in enumerate(experiment.splits[split])
-        for place, sample in enumerate(samples.read(()))
+        for position, sample in enumerate(samples.read(()))
         if not isinstance(sample, SampleError)
     ]
-    return sorted(found, key=lambda row: uniform(experiment.recipe.train.seed, row.sample.id, "rows"))[:rows]
+    return sorted(candidates, key=lambda row: uniform(experiment.recipe.train.seed, row.sample.id, "rows"))[:rows]
 
 
-def _calibrated(experiment: Experiment, probe: Probe, split: str, rows: int) -> dict[str, Any]:
-    """Task -> how well calibrated it is, and with the temperature that is best on the validation split.
+def _measure_calibration(experiment: Experiment, probe: Probe, split: str, rows: int) -> dict[str, Any]:
+    """The calibration of each task, without and with the temperature that is best on the validation split.
 
-    None is fitted where that is the split in question, or has no label.
+    No temperature is fitted where ``split`` is the validation split, or the validation split has no label.
     """
-    kinds = {name: kind for name, task in probe.model.tasks.items()
-             if (kind := getattr(task, "baseline", None)) in ("classification", "multilabel")}  # fmt: skip
-    found = labelled_outputs(probe.model, probe.encoded.batches(), kinds, device=probe.device)
-    fitted = {}
-    if kinds and split != "validation":
-        fitted = labelled_outputs(
-            experiment.model,
-            _batches(experiment, "validation", _chosen(experiment, "validation", rows)),
-            kinds,
-            device=probe.device,
-        )
-    made = {}
-    for name, said in found.items():
-        made[name] = {"before": calibration(*_arrays(said))._asdict()}
-        if name in fitted:
-            temperature = best_temperature(*_arrays(fitted[name]))
-            after = calibration(*_arrays(said), temperature=temperature)._asdict()
-            made[name] |= {"temperature": temperature, "after": after}
+    tasks = [
+        name
+        for name, task in probe.model.tasks.items()
+        if getattr(task, "baseline", None) in ("classification", "multilabel")
+    ]
+    outputs = labelled_outputs(probe.model, probe.encoded.batches(), tasks, device=probe.device)
+    validation = {}
+    if tasks and split != "validation":
+        batches = _batches(experiment, "validation", _choose_rows(experiment, "validation", rows))
+        validation = labelled_outputs(experiment.model, batches, tasks, device=probe.device)
+    measures = {}
+    for name, task_outputs in outputs.items():
+        arrays = _calibration_arrays(task_outputs)
+        measures[name] = {"before": calibration(*arrays)._asdict()}
+        if name in validation:
+            temperature = best_temperature(*_calibration_arrays(validation[name]))
+            after = calibration(*arrays, temperature=temperature)._asdict()
+            measures[name] |= {"temperature": temperature, "after": after}
             if not TEMPERATURES[0] * 1.01 < temperature < TEMPERATURES[1] / 1.01:
-                made[name]["at_bound"] = True
-    return made
+                measures[name]["at_bound"] = True
+    return measures
 
 
-def _arrays(said: TaskOutputs) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Logits, what is true and, of labels, what is known."""
-    known = said.targets.get("known")
-    return said.outputs.numpy(), said.targets["target"].numpy(), None if known is None else known.numpy()
+def _calibration_arrays(outputs: TaskOutputs) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Logits, targets and, for binary labels, which targets are known."""
+    known = outputs.targets.get("known")
+    return outputs.outputs.numpy(), outputs.targets["target"].numpy(), None if known is None else known.numpy()

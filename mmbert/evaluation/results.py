@@ -160,6 +160,3 @@ def best_result(results: Iterable[Result], name: str, task: Task) -> Result:
 def primary_metric(scores: Mapping[str, float]) -> str:
     """The name of the first metric of a task's scores."""
     return next(iter(scores))
-
-
-best, primary = best_result, primary_metric  # until all callers use the new names

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmbert.errors import SampleError
 from mmbert.evaluation.evaluate import Evaluation
-from mmbert.evaluation.results import Result, primary
+from mmbert.evaluation.results import Result, primary_metric
 
 INTERVAL = 30.0  # seconds between lines where there is no terminal
 
@@ -84,7 +84,7 @@ class Console:
     ) -> None:
         """The table of a split: an arm a line, the primary metric of a task a column; then for each task the best
         baseline, and what differs from it by how much."""
-        metrics = {name: primary(scores) for one in reversed(results) for name, scores in one.scores.items()}
+        metrics = {name: primary_metric(scores) for one in reversed(results) for name, scores in one.scores.items()}
         table = Table(title=f"{split} split", title_justify="left", title_style="bold", box=None, header_style="bold")
         table.add_column("", vertical="bottom")
         for name, metric in metrics.items():

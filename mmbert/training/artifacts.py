@@ -16,7 +16,7 @@ from mmbert.data.collate import describe_row
 from mmbert.errors import SampleError
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions
-from mmbert.evaluation.results import Result, best, cached_baselines, compare, primary
+from mmbert.evaluation.results import Result, best_result, cached_baselines, compare, primary_metric
 from mmbert.experiment.experiment import Experiment
 from mmbert.io.download import cache_folder
 from mmbert.tracking.console import Console, count_parameters
@@ -201,8 +201,8 @@ def compare_to_baselines(
         if not any(name in result.scores for result in baselines):
             continue
         task = experiment.model.tasks[name]
-        baseline = best(baselines, name, task)
-        metric = primary(ours.scores[name])
+        baseline = best_result(baselines, name, task)
+        metric = primary_metric(ours.scores[name])
         difference = compare(ours, baseline, name, task, evaluation.targets[name], groups)
         differences[name] = (
             baseline.arm,

@@ -170,6 +170,6 @@ def test_an_unfinished_run_and_several_processes_are_refused(trained, tmp_path, 
 
 
 def test_a_split_without_labels_is_told(trained, monkeypatch):
-    monkeypatch.setattr("mmbert.analysis.contribution._chosen", lambda experiment, split, rows: [])
+    monkeypatch.setattr("mmbert.analysis.contribution._choose_rows", lambda experiment, split, rows: [])
     with pytest.raises(DataError, match="expected labels in the rows of the test split, found none"):
         measure_contributions("run")
