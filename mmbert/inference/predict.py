@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+
 import torch
 
 from mmbert.checkpoint.checkpoint import best
@@ -124,6 +124,8 @@ def _known(source: str, records: Sequence[Mapping[str, Any]], experiment: Experi
 
 def _sample(experiment: Experiment, record: Mapping[str, Any], where: str, media: Path | None = None) -> Sample:
     """A record as a sample without targets; what is missing is absent. Paths lead from ``media``, if it is given."""
+    import pandas as pd
+
     there = {name: value for name, value in record.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
     inputs = {}
     for name, part in experiment.recipe.inputs.items():
