@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import wave
 from pathlib import Path
 
@@ -269,11 +268,10 @@ def test_check_survives_tags_that_are_no_lists(shop, capsys):
     assert re.search(r"row 5\) +task 'tags' +expected a list of tags, one a unit, found 2.0", capsys.readouterr().out)
 
 
-def test_a_plugin_that_is_not_there_is_told_within_3_seconds_without_torch(tmp_path):
+def test_a_plugin_that_is_not_there_is_reported_without_importing_torch(tmp_path):
     code = (
         "import sys; from mmbert.cli.commands import main; code = main(sys.argv[1:]); assert 'torch' not in sys.modules"
     )
-    start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; sys.exit(code)", "train", "small.yaml", "--plugin", "no_such_lab"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
@@ -282,4 +280,3 @@ def test_a_plugin_that_is_not_there_is_told_within_3_seconds_without_torch(tmp_p
         2,
         "--plugin no_such_lab cannot be imported: No module named 'no_such_lab'\n",
     )
-    assert time.perf_counter() - start < 3

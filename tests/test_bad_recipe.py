@@ -30,9 +30,9 @@ def told(capsys, text, *words, command=("train",)):
     for name, content in files.items():
         with open(name, "w") as file:
             file.write(content)
-    start = time.perf_counter()
+    start = time.process_time()
     assert commands.main([*command, next(iter(files)), *words]) == 2
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     output = capsys.readouterr()
     assert "Traceback" not in output.err
     assert output.out == ""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
 import torch
 
 from mmbert.checkpoint.checkpoint import best

@@ -17,7 +17,7 @@ def job(tmp_path, name, code):
 
 
 def wait(launcher, count=1):
-    ended, until = [], time.monotonic() + 20
+    ended, until = [], time.monotonic() + 1200
     while len(ended) < count and time.monotonic() < until:
         ended += launcher.ended()
         time.sleep(0.02)
@@ -34,7 +34,7 @@ def alive(pid):
 
 def number(path):
     """The process id that a job wrote."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 1200
     while time.monotonic() < until:
         if path.exists() and path.read_text().endswith("\n"):
             return int(path.read_text())
@@ -45,7 +45,7 @@ def number(path):
 def test_jobs_take_slots_and_give_them_back(tmp_path):
     launcher = LocalPool(2)
     launcher.start(job(tmp_path, "one", "print('said')"))
-    launcher.start(job(tmp_path, "two", "import time; time.sleep(60)"))
+    launcher.start(job(tmp_path, "two", "import time; time.sleep(3600)"))
     assert launcher.free == 0
     assert wait(launcher) == ["one"]
     assert launcher.free == 1
@@ -65,18 +65,18 @@ def test_a_log_goes_on_where_it_was(tmp_path):
 @pytest.mark.parametrize("deaf", [False, True])
 def test_stopping_ends_the_whole_group_of_a_job_also_where_it_will_not(tmp_path, monkeypatch, deaf):
     monkeypatch.setattr(pool, "GRACE", 0.5)
-    child = "import time; time.sleep(60)"
+    child = "import time; time.sleep(3600)"
     code = f"""
 import signal, subprocess, sys, time
 if {deaf}: signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(subprocess.Popen([sys.executable, "-c", {child!r}]).pid, flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
     launcher = LocalPool(1)
     launcher.start(job(tmp_path, "one", code))
     worker = number(tmp_path / "one.txt")
     launcher.stop()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 1200
     while alive(worker) and time.monotonic() < until:
         time.sleep(0.02)
     assert not alive(worker)
@@ -85,13 +85,13 @@ time.sleep(60)
 def test_what_a_job_leaves_running_is_ended_with_it(tmp_path):
     code = """
 import subprocess, sys
-print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=subprocess.DEVNULL).pid)
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], stdout=subprocess.DEVNULL).pid)
 """
     launcher = LocalPool(1)
     launcher.start(job(tmp_path, "one", code))
     assert wait(launcher) == ["one"]
     worker = number(tmp_path / "one.txt")
-    until = time.monotonic() + 5
+    until = time.monotonic() + 1200
     while alive(worker) and time.monotonic() < until:
         time.sleep(0.02)
     assert not alive(worker)
@@ -124,7 +124,7 @@ import sys, time
 from pathlib import Path
 from mmbert.ablation.pool import Job, LocalPool
 LocalPool(1).start(Job("one", [sys.executable, "-c", {run!r}], Path({str(tmp_path / "one.txt")!r})))
-time.sleep(60)
+time.sleep(3600)
 """
     process = subprocess.Popen([sys.executable, "-c", study])
     trained = number(tmp_path / "one.txt")

@@ -102,8 +102,10 @@ def test_a_real_model_goes_on_bit_for_bit_with_dropout_and_a_wrapped_optimizer(t
     experiment, model, optimizer, average = one
     parts = {f"inputs.{name}": part for name, part in experiment.processors.inputs.items()}
     parts |= {f"tasks.{name}": part for name, part in experiment.processors.targets.items()}
-    path = save(tmp_path, 3, Content(experiment.model, optimizer, average, parts, checkpoint_facts(experiment.model), {"best_step": 3},
-                                     dump(experiment.recipe), IDENTITY), keep=())  # fmt: skip
+    facts, trainer = checkpoint_facts(experiment.model), {"best_step": 3}
+    recipe = dump(experiment.recipe)
+    content = Content(experiment.model, optimizer, average, parts, facts, trainer, recipe, IDENTITY)
+    path = save(tmp_path, 3, content, keep=())
     with average.applied():  # what predicts is what was evaluated
         torch.testing.assert_close(
             load_experiment(path, experiment.recipe).model.state_dict(), model.state_dict(), rtol=0, atol=0

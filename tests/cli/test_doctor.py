@@ -153,7 +153,7 @@ def _rank(words, environment, log, barrier):
     AcceleratorState._reset_state(reset_partial_state=True)
     with open(log, "w") as file, redirect_stdout(file), redirect_stderr(file):
         code = commands.main(words)
-    barrier.wait(timeout=60)  # the first process to end would close the other's connection
+    barrier.wait(timeout=1200)  # the first process to end would close the other's connection
     sys.exit(code)
 
 
@@ -177,7 +177,7 @@ def launched(tmp_path, monkeypatch):
             ranks.append(fork.Process(target=_rank, args=arguments))
             ranks[-1].start()
         for process in ranks:
-            process.join(timeout=60)
+            process.join(timeout=1200)
             process.kill()
         assert not list(empty.iterdir())
         return [process.exitcode for process in ranks], [file.read_text() for file in logs]

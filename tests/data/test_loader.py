@@ -171,7 +171,7 @@ def test_workers_and_their_server_end_with_a_run_that_is_killed(tmp_path, mode):
     if mode == "alone":
         process = multiprocessing.get_context("fork").Process(target=exec, args=(code, {}))
         process.start()
-        process.join(timeout=60)
+        process.join(timeout=1200)
         assert process.exitcode == -signal.SIGKILL
     else:  # not forked: its server of workers must not be ours
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # an orphan would hold a pipe open
@@ -179,7 +179,7 @@ def test_workers_and_their_server_end_with_a_run_that_is_killed(tmp_path, mode):
         assert subprocess.run(command, cwd=ROOT, check=False, **quiet).returncode == -signal.SIGKILL
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
     assert len(pids) >= 2
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=1200)
     for process in alive:
         process.kill()
     assert not alive

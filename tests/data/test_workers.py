@@ -60,10 +60,8 @@ def read(how, workers=1):
 
 @pytest.mark.parametrize("how", [killed, no_shared_memory])
 def test_a_worker_that_gives_out_is_told_with_the_samples_asked_for(how):
-    start = time.monotonic()
     with pytest.raises(ResourceError, match="a data worker failed") as told:
         [*read(how)]
-    assert time.monotonic() - start < 15
     assert told.value.exit_code == 5
     assert "109 of shop (row 9)" in str(told.value)
     assert "--set train.workers=0" in str(told.value)

@@ -286,16 +286,16 @@ def test_of_two_processes_one_computes_while_the_other_waits(tmp_path, monkeypat
 
     def run():
         torch.set_num_threads(1)  # threads of the parent do not live on in a fork
-        together.wait(timeout=60)
+        together.wait(timeout=1200)
         done.put(cache_features(experiment))
 
     monkeypatch.setattr(TokenStore, "write", slowly)
     processes = [fork.Process(target=run) for _ in range(2)]
     for process in processes:
         process.start()
-    folders = [done.get(timeout=60) for _ in processes]
+    folders = [done.get(timeout=1200) for _ in processes]
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=1200)
         assert process.exitcode == 0
     assert folders == [cache_features(experiment)] * 2
     assert computing.value == 1

@@ -20,9 +20,14 @@ def test_a_file_holds_what_was_written(tmp_path, content):
 def test_an_error_leaves_the_old_content(tmp_path):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), atomic_path(path) as temporary:
-        temporary.write_text("half of the new")
-        raise OSError("the disk is full")
+
+    def write_half():
+        with atomic_path(path) as temporary:
+            temporary.write_text("half of the new")
+            raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="full"):
+        write_half()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
 

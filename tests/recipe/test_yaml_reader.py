@@ -91,10 +91,10 @@ def bomb(levels: int = 9) -> str:
 )
 def test_refused_with_place_and_reason(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(RecipeError) as caught:
         read_yaml(text, "x.yaml")
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     assert message in str(caught.value)
     assert str(caught.value).startswith("the recipe is not valid:\n  - ")
     assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ FORK = multiprocessing.get_context("fork")
 def hold(path, held):
     with occupied(RunFolder(path, writes=True)):
         held.set()
-        time.sleep(60)
+        time.sleep(3600)
 
 
 def read(path):
@@ -32,7 +32,7 @@ def other(tmp_path):
     held = FORK.Event()
     process = FORK.Process(target=hold, args=(tmp_path, held))
     process.start()
-    assert held.wait(timeout=60)
+    assert held.wait(timeout=1200)
     yield process
     process.kill()
     process.join()

@@ -124,7 +124,7 @@ def test_a_tracker_that_hangs_is_left_behind(use, tmp_path, method, released, mo
     use(Recorder, "mlflow")
     warned, seconds = mirrored(tmp_path, "mlflow", "wandb", steps=10)
     assert warned == ["warning: the tracker wandb is still busy and was left behind; metrics.jsonl is complete"]
-    assert seconds < 3
+    assert seconds < 60  # the tracker would hang for ever
     assert len(lines(tmp_path)) == 12
     assert Recorder.last.told[-1] == "finished" or method == "finish"
 

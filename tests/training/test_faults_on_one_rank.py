@@ -2,11 +2,11 @@
 
 import json
 import shutil
-import subprocess
 import sys
 
 import faulty_worlds
 import pytest
+from child_processes import start_child, wait_for_child
 from test_two_processes import ENVIRONMENT, ROOT
 
 from mmbert import api
@@ -17,8 +17,7 @@ from mmbert.tracking.run_folder import read_log
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     command = [sys.executable, str(ROOT / "tests" / "support" / "faulty_worlds.py"), str(folder)]
-    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    wait_for_child(start_child(command, cwd=ROOT, env=ENVIRONMENT))
     return folder
 
 

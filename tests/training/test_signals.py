@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from child_processes import wait_until
 
 from mmbert.errors import Preempted
 from mmbert.training import signals
@@ -63,7 +64,7 @@ from mmbert.training import signals
 signals.POLL = 0.05
 with signals.Interruption(launched=True) as interruption:
     print(os.getpid(), flush=True)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 1200
     while not interruption.asked and time.monotonic() < until:
         time.sleep(0.01)
 open(sys.argv[1], "w").write(interruption.asked)
@@ -80,8 +81,5 @@ def test_a_process_whose_launcher_was_killed_asks_itself_to_stop(tmp_path):
     process.kill()
     process.stdout.close()
     process.wait()
-    until = time.monotonic() + 20
-    while not said.exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    time.sleep(0.1)
+    assert wait_until(lambda: said.exists() and bool(said.read_text()))
     assert said.read_text() == "told to stop by SIGTERM"

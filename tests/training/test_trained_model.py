@@ -33,8 +33,9 @@ def saved(experiment, tmp_path):
     parts = {f"inputs.{name}": part for name, part in experiment.processors.inputs.items()}
     parts |= {f"tasks.{name}": part for name, part in experiment.processors.targets.items()}
     state, identity = state_of(experiment), {"recipe": "", "data": "", "epoch": str(CODE_EPOCH)}
-    content = Content(experiment.model, state.optimizer, state.average, parts, checkpoint_facts(experiment.model), {"best_step": 1},
-                      dump(experiment.recipe), identity)  # fmt: skip
+    facts, trainer = checkpoint_facts(experiment.model), {"best_step": 1}
+    recipe = dump(experiment.recipe)
+    content = Content(experiment.model, state.optimizer, state.average, parts, facts, trainer, recipe, identity)
     return save(tmp_path / "checkpoints", 1, content, keep=())
 
 

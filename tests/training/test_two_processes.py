@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from child_processes import start_child, wait_for_child
 from safetensors.torch import load_file
 from train_parts import SMALL
 from worlds import STEPS, WAYS, WORLDS
@@ -21,23 +21,12 @@ ENVIRONMENT = {
 EXACT = 1e-9
 
 
-def finished(process: subprocess.Popen) -> None:
-    said, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, said[-4000:]
-
-
-def start(*command: str, **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        command, cwd=ROOT, env={**ENVIRONMENT, **environment}, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     """The folder in which all ranks of all worlds wrote down what they saw."""
     folder = tmp_path_factory.mktemp("worlds")
-    finished(start(sys.executable, str(ROOT / "tests" / "support" / "worlds.py"), str(folder)))
+    command = [sys.executable, str(ROOT / "tests" / "support" / "worlds.py"), str(folder)]
+    wait_for_child(start_child(command, cwd=ROOT, env=ENVIRONMENT))
     return folder
 
 
@@ -127,9 +116,10 @@ def test_the_launcher_as_a_user_types_it_equals_one_process(tmp_path):
     launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2",
               "--main_process_port", "0", "-m", "mmbert", "train", "recipes/debug.yaml"]  # fmt: skip
     words = [word for setting in settings for word in ("--set", setting)]
-    two = start(*launch, *words, "--out", str(tmp_path / "two"), ACCELERATE_USE_CPU="1")
+    command = [*launch, *words, "--out", str(tmp_path / "two")]
+    two = start_child(command, cwd=ROOT, env={**ENVIRONMENT, "ACCELERATE_USE_CPU": "1"})
     api.train(ROOT / "recipes" / "debug.yaml", overrides=settings, out=tmp_path / "one")
-    finished(two)
+    wait_for_child(two)
     logs = {
         name: [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("one", "two")

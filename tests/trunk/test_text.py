@@ -24,9 +24,9 @@ def processor(**options):
          "byte order mark", "combining", "override", "Chinese", "100,000 tokens"],
 )  # fmt: skip
 def test_any_text_gives_tokens_of_the_vocabulary(text):
-    start = time.perf_counter()
+    start = time.process_time()
     item = processor(max_length=16)(text)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
     tokens, unit = item["tokens"], item["unit"]
     assert tokens.shape == unit.shape
     assert len(tokens) <= 16
