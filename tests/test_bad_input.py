@@ -102,7 +102,7 @@ def shop(tmp_path, monkeypatch):
 
 
 def train(recipe, *settings):
-    return commands.main(["train", *recipe, *(word for one in settings for word in ("--set", one)), "--out", "run"])
+    return commands.main(["train", *recipe, *(word for row in settings for word in ("--set", row)), "--out", "run"])
 
 
 def written():
@@ -138,12 +138,12 @@ BAD = {  # name -> (row, its values, field, what is said); the first training ro
 }
 
 
-@pytest.mark.parametrize(("number", "values", "field", "said"), BAD.values(), ids=BAD)
-def test_a_bad_value_found_while_preparing_leaves_nothing(shop, capsys, number, values, field, said):
+@pytest.mark.parametrize(("number", "values", "field", "message"), BAD.values(), ids=BAD)
+def test_a_bad_value_found_while_preparing_leaves_nothing(shop, capsys, number, values, field, message):
     assert train(shop({number: values})) == 3
     error = capsys.readouterr().err
     assert error.startswith(f"shop (data/rows.jsonl row {number}), {field}: ")
-    assert said in error
+    assert message in error
     assert not {*written()} - {"status.json", "lock"}
 
 
@@ -189,11 +189,11 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize(("changes", "said"), WHOLE.values(), ids=WHOLE)
-def test_data_that_cannot_be_used_as_a_whole(shop, capsys, changes, said):
+@pytest.mark.parametrize(("changes", "message"), WHOLE.values(), ids=WHOLE)
+def test_data_that_cannot_be_used_as_a_whole(shop, capsys, changes, message):
     recipe = shop(**changes)
     assert train(recipe) == 3
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not {*written()} - {"status.json", "lock"}
     assert commands.main(["check", *recipe, "--data"]) == 3
 
@@ -252,12 +252,12 @@ def test_check_lists_every_bad_value_before_training(shop, capsys):
 def test_tags_are_as_many_as_the_words(shop, capsys, number):
     changes = {number: {"tags": ["B-a"]}}
     recipe = [*shop(changes, title=["one", "two"], tags=["B-a", "O"]), "--set", "tasks.tags={type: tagging, of: title}"]
-    told = "expected a tag for each of the 2 words of 'title', found 1 tags"
+    message = "expected a tag for each of the 2 words of 'title', found 1 tags"
     assert train(recipe, *TITLE_ALONE) == 3
-    assert capsys.readouterr().err == f"shop (data/rows.jsonl row {number}), task 'tags': {told}\n"
+    assert capsys.readouterr().err == f"shop (data/rows.jsonl row {number}), task 'tags': {message}\n"
     assert not {*written()} - {"status.json", "lock"}
-    assert commands.main(["check", *recipe, *(w for one in TITLE_ALONE for w in ("--set", one)), "--data"]) == 3
-    assert told in capsys.readouterr().out
+    assert commands.main(["check", *recipe, *(w for row in TITLE_ALONE for w in ("--set", row)), "--data"]) == 3
+    assert message in capsys.readouterr().out
 
 
 def test_check_survives_tags_that_are_no_lists(shop, capsys):
@@ -274,8 +274,12 @@ def test_a_plugin_that_is_not_there_is_reported_without_importing_torch(tmp_path
     )
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; sys.exit(code)", "train", "small.yaml", "--plugin", "no_such_lab"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (
         2,
         "--plugin no_such_lab cannot be imported: No module named 'no_such_lab'\n",

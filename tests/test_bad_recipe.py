@@ -41,7 +41,7 @@ def told(capsys, text, *words, command=("train",)):
 
 @pytest.mark.parametrize("command", ["train", "baseline", "check"])
 @pytest.mark.parametrize(
-    ("line", "changed", "said"),
+    ("line", "changed", "message"),
     [
         ("width: 8}", "widths: 8}", "inputs.cells.widths (small.yaml:6): unknown key. Did you mean 'width'?"),
         ("max_length: 8", "max_length: 0", "inputs.title.max_length (small.yaml:5): expected a number >= 1, found 0"),
@@ -59,10 +59,10 @@ def told(capsys, text, *words, command=("train",)):
         ),
     ],
 )
-def test_a_mistake_is_told_with_file_line_and_nearest_before_any_data_is_read(capsys, command, line, changed, said):
+def test_a_mistake_is_told_with_file_line_and_nearest_before_any_data_is_read(capsys, command, line, changed, message):
     assert line in RECIPE
     error = told(capsys, RECIPE.replace(line, changed), command=[command])
-    assert said in error
+    assert message in error
     assert "no-such-file" not in error
 
 

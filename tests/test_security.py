@@ -29,32 +29,32 @@ UNSAFE_WORDS = {"allow_pickle": False, "shell": False, "trust_remote_code": Fals
 
 def unsafe(source: str) -> list[str]:
     """What in a file could run code out of data, or write where an archive says."""
-    found = []
+    problems = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
-            found += [f"import {name}" for name in names if name.partition(".")[0] in UNSAFE_MODULES]
+            problems += [f"import {name}" for name in names if name.partition(".")[0] in UNSAFE_MODULES]
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
         last = called.rpartition(".")[2]
         words = {word.arg: word.value for word in node.keywords}
         if called in UNSAFE_CALLS or called == "os.system" or ("." in called and last in UNSAFE_METHODS):
-            found.append(called)
+            problems.append(called)
         for name, only in UNSAFE_WORDS.items():
             if name in words and not (isinstance(words[name], ast.Constant) and words[name].value is only):
-                found.append(f"{called}({name})")
+                problems.append(f"{called}({name})")
         if called == "torch.load" and "weights_only" not in words:
-            found.append("torch.load without weights_only")
+            problems.append("torch.load without weights_only")
         if (
             "." in called
             and last in ("from_pretrained", "from_config")
             and not {"trust_remote_code", None} & set(words)
         ):
-            found.append(f"{called} without trust_remote_code")
+            problems.append(f"{called} without trust_remote_code")
         if called in ("yaml.load", "YAML") and not ({"typ", "pure"} & set(words)):
-            found.append(f"{called} that may construct objects")
-    return found
+            problems.append(f"{called} that may construct objects")
+    return problems
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
@@ -181,10 +181,10 @@ def test_a_huge_recipe_and_a_bomb_of_aliases_take_little_memory(tmp_path):
     lines += [f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n} '] * 9)}]" for n in range(9)]
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
     assert (tmp_path / "huge.yaml").stat().st_size > 50_000_000
-    for name, said in (("huge", "at most 1000 kB"), ("bomb", "expected at most 10000 values")):
+    for name, message in (("huge", "at most 1000 kB"), ("bomb", "expected at most 10000 values")):
 
-        def refused(name=name, said=said):
-            with pytest.raises(RecipeError, match=said):
+        def refused(name=name, message=message):
+            with pytest.raises(RecipeError, match=message):
                 load_recipe(tmp_path / f"{name}.yaml")
 
         assert peak(refused) < 20_000_000

@@ -53,11 +53,11 @@ def test_three_hidden_bits_need_three_inputs():
 
 
 def test_the_table_is_a_probability_and_its_margins_are_coins():
-    whole = joint_probabilities({**SYNERGISTIC, "sound": "a", "cells": "noise"}, 0.1)
-    assert whole.shape == (2,) * 5
-    assert whole.sum() == pytest.approx(1, abs=1e-12)
+    full = joint_probabilities({**SYNERGISTIC, "sound": "a", "cells": "noise"}, 0.1)
+    assert full.shape == (2,) * 5
+    assert full.sum() == pytest.approx(1, abs=1e-12)
     for axis in range(5):
-        np.testing.assert_allclose(whole.sum(tuple({*range(5)} - {axis})), 0.5, atol=1e-12)
+        np.testing.assert_allclose(full.sum(tuple({*range(5)} - {axis})), 0.5, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_the_table_is_a_probability_and_its_margins_are_coins():
 def test_the_best_sum_of_scores_is_found(carries):
     """Weights of -2 to 2 give every linear threshold function of three bits (there are 104)."""
     flip = {"a": 0.05, "b": 0.1, "c": 0.3}
-    zero, one = joint_probabilities(carries, flip).reshape(2, 8)
-    seen = np.array([*product((-1, 1), repeat=3)])
-    scores = np.array([*product(range(-2, 3), repeat=3)]) @ seen.T
+    negative, positive = joint_probabilities(carries, flip).reshape(2, 8)
+    signs = np.array([*product((-1, 1), repeat=3)])
+    scores = np.array([*product(range(-2, 3), repeat=3)]) @ signs.T
     rules = np.unique(np.concatenate([scores > limit for limit in np.arange(-6.5, 7)]), axis=0)
     assert len(rules) == 104
-    best = np.where(rules, one, zero).sum(1).max()
+    best = np.where(rules, positive, negative).sum(1).max()
     assert additive_accuracies(carries, flip)["a", "b", "c"] == pytest.approx(best, abs=1e-12)
 
 
@@ -87,6 +87,6 @@ def test_more_inputs_never_hurt_and_sums_never_beat_the_best():
     for names, accuracy in best.items():
         assert 0.5 - 1e-12 <= late[names] <= accuracy + 1e-12
         for name in names:
-            fewer = tuple(other for other in names if other != name)
+            fewer = tuple(left for left in names if left != name)
             assert best[fewer] <= accuracy + 1e-12
             assert late[fewer] <= late[names] + 1e-12

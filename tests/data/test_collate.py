@@ -45,13 +45,13 @@ def test_what_no_row_has_is_an_absent_key():
 
 def test_order_of_keys_does_not_matter():
     inputs = {"text": "a", "size": 1}
-    one = collate(encoded([sample(7, **inputs)], key=(0, 0)), PROCESSORS, LABELS)
+    first = collate(encoded([sample(7, **inputs)], key=(0, 0)), PROCESSORS, LABELS)
     flipped = dict(reversed(PROCESSORS.items()))
-    other = collate(
+    second = collate(
         [encode_sample(sample(7, **dict(reversed(inputs.items()))), flipped, LABELS, (0, 0))], flipped, LABELS
     )
-    assert list(one.inputs) == list(other.inputs)
-    torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert list(first.inputs) == list(second.inputs)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
 def test_randomness_is_keyed():
@@ -78,8 +78,8 @@ def test_input_dropout():
     assert all(item.inputs and item.targets for item in items)
     share = sum("text" in item.inputs for item in items) / 2000
     assert abs(share - (0.5 + 0.5**2 / 2)) < 0.04
-    again = encoded(samples[::-1], key=(0, 0), input_dropout=0.5)[::-1]
-    assert [item.inputs.keys() for item in items] == [item.inputs.keys() for item in again]
+    repeated = encoded(samples[::-1], key=(0, 0), input_dropout=0.5)[::-1]
+    assert [item.inputs.keys() for item in items] == [item.inputs.keys() for item in repeated]
     later = encoded(samples, key=(0, 1), input_dropout=0.5)
     assert [item.inputs.keys() for item in items] != [item.inputs.keys() for item in later]
 

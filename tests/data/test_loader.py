@@ -33,8 +33,8 @@ def made(seed=0, rows=(30, 17)):
     return SampleDataset(splits, PROCESSORS, LABELS, seed=seed, input_dropout=0.3)
 
 
-def same(one, other):
-    torch.testing.assert_close(one, other, rtol=0, atol=0)
+def same(first, second):
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
 def test_items_count_through_their_sources():
@@ -48,15 +48,15 @@ def test_items_count_through_their_sources():
 
 
 def test_items_are_pure():
-    items, other = made(), pickle.loads(pickle.dumps(made()))
+    items, second = made(), pickle.loads(pickle.dumps(made()))
     for draw in [(5, 0), (5, None), (40, 3)]:
-        same(items[draw], other[draw])
+        same(items[draw], second[draw])
 
 
 def test_items_know_seed_and_epoch():
     items = SampleDataset([[Sample(1, "shop", {"size": 0}, {})]], PROCESSORS, LABELS)
-    other = SampleDataset(items.splits, PROCESSORS, LABELS, seed=1)
-    values = [made[0, epoch].inputs["size"]["values"].item() for made in (items, other) for epoch in (0, 1, None)]
+    second = SampleDataset(items.splits, PROCESSORS, LABELS, seed=1)
+    values = [each[0, epoch].inputs["size"]["values"].item() for each in (items, second) for epoch in (0, 1, None)]
     assert len({*values}) == 5  # evaluation knows no seed
     assert values[2] == values[5] == 0
 
@@ -65,9 +65,9 @@ def test_items_know_seed_and_epoch():
 def test_steps_read_the_plan(workers):
     items = made()
     plan = StepPlan(1, len(items), 8)
-    found = [*batches(plan, items, steps=7, accumulate=2, loading=LoaderOptions(workers))]
-    assert [len(step) for step in found] == [2] * 7
-    for step, micro_batches in enumerate(found):
+    loaded = [*batches(plan, items, steps=7, accumulate=2, loading=LoaderOptions(workers))]
+    assert [len(step) for step in loaded] == [2] * 7
+    for step, micro_batches in enumerate(loaded):
         draws = plan.batch(step)
         same(micro_batches, [items.batch(draws[:4]), items.batch(draws[4:])])
 
@@ -81,9 +81,9 @@ def test_resuming_is_a_number():
 def test_ranks_share_a_step():
     items = made()
     plan = StepPlan(1, len(items), 8)
-    whole = [batch.ids for (batch,) in batches(plan, items, steps=5)]
+    undivided = [batch.ids for (batch,) in batches(plan, items, steps=5)]
     shares = [[batch.ids for (batch,) in batches(plan, items, steps=5, shard=Shard(rank, 2))] for rank in range(2)]
-    same([torch.cat(pair) for pair in zip(*shares, strict=True)], whole)
+    same([torch.cat(pair) for pair in zip(*shares, strict=True)], undivided)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_at_once():
@@ -112,10 +112,10 @@ def test_a_bad_value_is_told_without_a_workers_traceback(workers):
     samples = [
         Sample(row, "shop", {"size": row if row != 6 else "six"}, {}, {"where": f"row {row}"}) for row in range(12)
     ]
-    found = evaluation_batches(SampleDataset([samples], PROCESSORS, LABELS), 4, loading=LoaderOptions(workers))
-    assert next(found).ids.tolist() == [0, 1, 2, 3]
+    loaded = evaluation_batches(SampleDataset([samples], PROCESSORS, LABELS), 4, loading=LoaderOptions(workers))
+    assert next(loaded).ids.tolist() == [0, 1, 2, 3]
     with pytest.raises(SampleError, match=r"^shop \(row 6\), input 'size': expected a number, found 'six'$"):
-        next(found)
+        next(loaded)
 
 
 def test_global_random_state_is_left_alone():
@@ -131,18 +131,18 @@ def test_beside_a_process_group_workers_come_from_a_process_without_threads():
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         helped = batches(plan, items, steps=6, loading=LoaderOptions(1))
-        found = [next(helped)]
+        loaded = [next(helped)]
         (server,) = (child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline()))
         assert len(server.children()) == 1  # and none of ours was forked
         server.terminate()  # as a launcher that tells its whole group
         server.send_signal(signal.SIGUSR1)
-        found += helped
+        loaded += helped
         assert server.is_running()
         assert server.status() != psutil.STATUS_ZOMBIE
     finally:
         torch.distributed.destroy_process_group()
-    for one, other in zip(found, batches(plan, items, steps=6), strict=True):
-        for helped_batch, batch in zip(one, other, strict=True):
+    for first, second in zip(loaded, batches(plan, items, steps=6), strict=True):
+        for helped_batch, batch in zip(first, second, strict=True):
             same(helped_batch.ids, batch.ids)
             same(helped_batch.inputs["text"].tensors, batch.inputs["text"].tensors)
 

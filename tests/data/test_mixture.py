@@ -31,8 +31,8 @@ def plan(case="temperature", batch_size=8):
     return StepPlan(3, SIZE, batch_size, mixture(case))
 
 
-def counts(found, epoch):
-    return np.bincount(GROUPS[found.epoch(epoch)[0]], minlength=3)
+def counts(mix, epoch):
+    return np.bincount(GROUPS[mix.epoch(epoch)[0]], minlength=3)
 
 
 @pytest.mark.parametrize(
@@ -46,36 +46,36 @@ def counts(found, epoch):
     ],
 )
 def test_long_runs_have_the_shares_exactly(case, expected):
-    found, drawn = mixture(case), np.zeros(3)
+    mix, drawn = mixture(case), np.zeros(3)
     for epoch in range(40):
-        drawn += counts(found, epoch)
+        drawn += counts(mix, epoch)
         assert drawn.sum() == SIZE * (epoch + 1)
         assert np.abs(drawn - SIZE * (epoch + 1) * np.array(expected)).max() < 1
-    assert found.proportions(7) == pytest.approx(expected)
+    assert mix.proportions(7) == pytest.approx(expected)
 
 
 def test_equal_shares_are_equal_after_as_many_epochs_as_groups():
-    found = mixture("round-robin")
+    mix = mixture("round-robin")
     for epoch in range(0, 30, 3):
-        assert sum(counts(found, epoch + more) for more in range(3)).tolist() == [SIZE] * 3
+        assert sum(counts(mix, epoch + more) for more in range(3)).tolist() == [SIZE] * 3
 
 
 def test_annealing_goes_from_the_first_value_to_the_last_and_stays():
-    found = mixture("annealed")
+    mix = mixture("annealed")
     for epoch, alpha in [(0, 1.0), (1, 0.84), (5, 0.2), (6, 0.2), (99, 0.2)]:
-        assert found.proportions(epoch) == pytest.approx(SIZES**alpha / (SIZES**alpha).sum())
-    rising = [found.proportions(epoch)[2] for epoch in range(6)]
-    assert all(one < other for one, other in pairwise(rising))
+        assert mix.proportions(epoch) == pytest.approx(SIZES**alpha / (SIZES**alpha).sum())
+    rising = [mix.proportions(epoch)[2] for epoch in range(6)]
+    assert all(first < second for first, second in pairwise(rising))
     single = Mixture(3, GROUPS, NAMES, alpha=(1.0, 0.0), epochs=1)
     assert single.proportions(0) == pytest.approx([1 / 3] * 3)  # a run of one epoch has the end value
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_each_pass_through_a_group_reads_each_of_its_samples_once(case):
-    found = mixture(case)
+    mix = mixture(case)
     draws = Counter()
     for epoch in range(25):
-        draws.update(zip(*(part.tolist() for part in found.epoch(epoch)), strict=True))
+        draws.update(zip(*(part.tolist() for part in mix.epoch(epoch)), strict=True))
     assert set(draws.values()) == {1}
     for group in range(3):
         passes = Counter(times for position, times in draws if GROUPS[position] == group)
@@ -85,8 +85,8 @@ def test_each_pass_through_a_group_reads_each_of_its_samples_once(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_is_the_same_wherever_one_starts(case):
-    one, fresh = plan(case), plan(case)
-    forward = [one.batch(step) for step in range(60)]
+    first, fresh = plan(case), plan(case)
+    forward = [first.batch(step) for step in range(60)]
     assert [fresh.batch(step) for step in reversed(range(60))] == forward[::-1]
     assert plan(case).batch(59) == forward[59]
     sizes = [draw for step in range(12) for draw in plan(case, batch_size=40).batch(step)]
@@ -95,10 +95,10 @@ def test_a_step_is_the_same_wherever_one_starts(case):
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 4), (2, 1), (2, 2), (8, 1)])
 def test_ranks_and_micro_batches_share_a_mixed_step(world, accumulate):
-    one = plan("weights")
+    first = plan("weights")
     for step in (0, 12, 13):
-        shares = [one.micro_batches(step, Shard(rank, world), accumulate) for rank in range(world)]
-        assert [draw for at in range(accumulate) for share in shares for draw in share[at]] == one.batch(step)
+        shares = [first.micro_batches(step, Shard(rank, world), accumulate) for rank in range(world)]
+        assert [draw for at in range(accumulate) for share in shares for draw in share[at]] == first.batch(step)
 
 
 def test_groups_are_interleaved():
@@ -108,8 +108,8 @@ def test_groups_are_interleaved():
 
 
 def test_seeds_and_epochs_differ_and_a_group_does_not_see_the_others():
-    found = [mixture(seed=seed).epoch(epoch)[0].tolist() for seed in (3, 4) for epoch in (0, 1)]
-    assert len({tuple(one) for one in found}) == 4
+    mix = [mixture(seed=seed).epoch(epoch)[0].tolist() for seed in (3, 4) for epoch in (0, 1)]
+    assert len({tuple(first) for first in mix}) == 4
     alone = Mixture(3, np.zeros(7, dtype=np.int64), ["small"])
     small = [position - 90 for position in mixture("uniform").epoch(0)[0].tolist() if GROUPS[position] == 2]
     assert small[:7] == alone.epoch(0)[0].tolist()
@@ -121,19 +121,19 @@ def test_the_mixed_plan_is_stable():
 
 
 def test_a_rare_group_waits_for_its_turn():
-    found = Mixture(0, GROUPS, NAMES, weights={"large": 1e6, "middle": 1, "small": 500})
-    drawn = np.cumsum([counts(found, epoch) for epoch in range(50)], 0)
-    assert np.abs(drawn[-1] - 5000 * found.proportions(0)).max() < 1
+    mix = Mixture(0, GROUPS, NAMES, weights={"large": 1e6, "middle": 1, "small": 500})
+    drawn = np.cumsum([counts(mix, epoch) for epoch in range(50)], 0)
+    assert np.abs(drawn[-1] - 5000 * mix.proportions(0)).max() < 1
     assert (np.diff(drawn, axis=0) >= 0).all()
 
 
 @pytest.mark.parametrize(
-    ("weights", "told"),
+    ("weights", "message"),
     [
         ({"large": 1, "middl": 1, "small": 1}, "no training row is of a group 'middl'. Did you mean 'middle'?"),
         ({"large": 1, "middle": 1}, "the group 'small' needs a weight too; 3 groups: large, middle, small"),
     ],
 )
-def test_weights_name_the_groups(weights, told):
-    with pytest.raises(RecipeError, match=told):
+def test_weights_name_the_groups(weights, message):
+    with pytest.raises(RecipeError, match=message):
         Mixture(0, GROUPS, NAMES, weights=weights)

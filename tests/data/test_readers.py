@@ -69,8 +69,8 @@ def test_json_lines_keep_types(tmp_path):
         {"day": "2024-01-01", "tree": {"a": [1, None], "b": "x"}, "n": 1},
         {"n": 2.5, "tree": {"c": True}, "e": None},
     ]
-    found = rows(written(tmp_path / "a.jsonl", "\n".join(map(json.dumps, values))))
-    assert found == [
+    table = rows(written(tmp_path / "a.jsonl", "\n".join(map(json.dumps, values))))
+    assert table == [
         {"day": "2024-01-01", "tree": {"a": [1, None], "b": "x", "c": None}, "n": 1.0, "e": None},
         {"day": None, "tree": {"a": None, "b": None, "c": True}, "n": 2.5, "e": None},
     ]

@@ -40,39 +40,39 @@ def values(item):
 
 def test_what_is_not_drawn_is_made_once_for_training_and_once_for_evaluation():
     processor = Counting()
-    found = items(processor)
+    dataset = items(processor)
     for epoch in (0, 1, None, 2, None):
-        assert values(found[2, epoch]) == {"input0": [2.0]}
+        assert values(dataset[2, epoch]) == {"input0": [2.0]}
     assert processor.asked == 2
 
 
 def test_what_is_drawn_is_made_anew_in_every_epoch():
     plain, noisy = Counting(), Counting(augments=True)
-    found = items(plain, noisy)
-    epochs = [values(found[1, epoch]) for epoch in (0, 1, 0)]
+    dataset = items(plain, noisy)
+    epochs = [values(dataset[1, epoch]) for epoch in (0, 1, 0)]
     assert epochs[0] == epochs[2] != epochs[1]
     assert noisy.asked == 3
-    assert values(found[1, None]) == values(found[1, None]) == {"input0": [1.0], "input1": [1.0]}
+    assert values(dataset[1, None]) == values(dataset[1, None]) == {"input0": [1.0], "input1": [1.0]}
     assert noisy.asked == 4
 
 
 def test_inputs_are_dropped_anew_in_every_epoch():
-    found = items(Counting(), Counting(), input_dropout=0.5)
-    seen = [{*found[3, epoch].inputs} for epoch in range(40)]
-    assert {frozenset(one) for one in seen} == {
+    dataset = items(Counting(), Counting(), input_dropout=0.5)
+    drawn = [{*dataset[3, epoch].inputs} for epoch in range(40)]
+    assert {frozenset(names) for names in drawn} == {
         frozenset({"input0"}),
         frozenset({"input1"}),
         frozenset({"input0", "input1"}),
     }
-    assert seen == [{*items(Counting(), Counting(), input_dropout=0.5)[3, epoch].inputs} for epoch in range(40)]
+    assert drawn == [{*items(Counting(), Counting(), input_dropout=0.5)[3, epoch].inputs} for epoch in range(40)]
 
 
 def test_the_first_items_that_fit_stay(monkeypatch):
     monkeypatch.setattr(sample_dataset, "MAX_BYTES", 3 * (2 * OVERHEAD + 4))
     processor = Counting()
-    found = items(processor)
+    dataset = items(processor)
     for row in (0, 1, 2, 3, 0, 1, 2, 3):
-        _ = found[row, 0]
+        _ = dataset[row, 0]
     assert processor.asked == 4 + 1
 
 
@@ -83,9 +83,9 @@ def test_an_item_takes_the_whole_storage_of_its_tensors():
 
 def test_a_copy_for_a_worker_is_empty():
     processor = Counting()
-    found = items(processor)
-    _ = found[0, 0]
-    copy = pickle.loads(pickle.dumps(found))
+    dataset = items(processor)
+    _ = dataset[0, 0]
+    copy = pickle.loads(pickle.dumps(dataset))
     assert copy.processors["input0"].asked == 1
     _ = copy[0, 0]
     assert copy.processors["input0"].asked == 2
@@ -93,8 +93,8 @@ def test_a_copy_for_a_worker_is_empty():
 
 @pytest.mark.parametrize("epoch", [0, None])
 def test_a_bad_value_is_told_each_time(epoch):
-    found = items(Counting())
-    found.splits[0][2].inputs["input0"] = "much"
+    dataset = items(Counting())
+    dataset.splits[0][2].inputs["input0"] = "much"
     for _ in range(2):
         with pytest.raises(TypeError):
-            _ = found[2, epoch]
+            _ = dataset[2, epoch]

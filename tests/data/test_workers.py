@@ -60,38 +60,38 @@ def read(how, workers=1):
 
 @pytest.mark.parametrize("how", [killed, no_shared_memory])
 def test_a_worker_that_gives_out_is_told_with_the_samples_asked_for(how):
-    with pytest.raises(ResourceError, match="a data worker failed") as told:
+    with pytest.raises(ResourceError, match="a data worker failed") as caught:
         [*read(how)]
-    assert told.value.exit_code == 5
-    assert "109 of shop (row 9)" in str(told.value)
-    assert "--set train.workers=0" in str(told.value)
-    assert "/dev/shm" in str(told.value)
+    assert caught.value.exit_code == 5
+    assert "109 of shop (row 9)" in str(caught.value)
+    assert "--set train.workers=0" in str(caught.value)
+    assert "/dev/shm" in str(caught.value)
 
 
 def test_a_dead_worker_does_not_interrupt_what_else_the_process_does():
     before = signal.getsignal(signal.SIGCHLD)
-    found = read(killed)
-    assert next(found).ids.tolist() == [100, 101, 102, 103]
+    errors = read(killed)
+    assert next(errors).ids.tolist() == [100, 101, 102, 103]
     time.sleep(0.6)  # the worker has read ahead and died: no error comes here
     assert signal.getsignal(signal.SIGCHLD) is before
-    found.close()
+    errors.close()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_unexpected_error_keeps_its_type_and_names_the_row(workers, monkeypatch):
     if not workers:
         monkeypatch.setitem(globals(), "MAIN", 0)
-    with pytest.raises(ZeroDivisionError, match="nine is too many") as told:
+    with pytest.raises(ZeroDivisionError, match="nine is too many") as caught:
         [*read(unexpected, workers)]
-    assert told.value.__notes__ == ["while reading shop (row 9), input 'size'"]
+    assert caught.value.__notes__ == ["while reading shop (row 9), input 'size'"]
     if workers:
-        assert "in unexpected" in str(told.value.__cause__)  # the worker's traceback, before the error itself
+        assert "in unexpected" in str(caught.value.__cause__)  # the worker's traceback, before the error itself
 
 
 def test_an_error_that_cannot_be_sent_is_told_all_the_same():
-    with pytest.raises(RuntimeError, match="ZeroDivisionError") as told:
+    with pytest.raises(RuntimeError, match="ZeroDivisionError") as caught:
         [*read(unsendable)]
-    assert told.value.__notes__ == ["while reading shop (row 9), input 'size'"]
+    assert caught.value.__notes__ == ["while reading shop (row 9), input 'size'"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -100,25 +100,26 @@ def test_a_bad_sample_keeps_its_place_without_inputs_and_labels(workers):
     rows[2] = Sample(102, "shop", {"size": "two"}, {"price": 2.0}, {"where": "row 2"})
     rows[5] = Sample(105, "shop", {"size": 5}, {"price": "much"}, {"where": "row 5"})
     rows[6] = Sample(106, "shop", {"size": 6}, {"price": 6.0}, {"where": "row 6"})
-    items, found = SampleDataset([rows], {"size": Number()}, {"price": Number()}), []
-    made = [*evaluation_batches(items, 4, loading=LoaderOptions(workers, on_bad=found.append))]
-    assert [batch.ids.tolist() for batch in made] == [[100, 101, 102, 103], [104, 105, 106, 107]]
-    assert [batch.inputs["size"].rows.tolist() for batch in made] == [[0, 1, 3], [0, 2, 3]]
-    assert ["price" in batch.targets for batch in made] == [False, True]
-    assert made[1].targets["price"].rows.tolist() == [2]
-    assert [(error.row, error.field) for error in found] == [
-        ("shop (row 2)", "input 'size'"), ("shop (row 5)", "task 'price'")
-    ]  # fmt: skip
+    items, errors = SampleDataset([rows], {"size": Number()}, {"price": Number()}), []
+    loaded = [*evaluation_batches(items, 4, loading=LoaderOptions(workers, on_bad=errors.append))]
+    assert [batch.ids.tolist() for batch in loaded] == [[100, 101, 102, 103], [104, 105, 106, 107]]
+    assert [batch.inputs["size"].rows.tolist() for batch in loaded] == [[0, 1, 3], [0, 2, 3]]
+    assert ["price" in batch.targets for batch in loaded] == [False, True]
+    assert loaded[1].targets["price"].rows.tolist() == [2]
+    assert [(error.row, error.field) for error in errors] == [
+        ("shop (row 2)", "input 'size'"),
+        ("shop (row 5)", "task 'price'"),
+    ]
 
 
 def test_bad_samples_of_training_keep_ranks_in_step():
     rows = samples(16)
     rows[3] = Sample(103, "shop", {"size": "three"}, {}, {"where": "row 3"})
-    items, found = SampleDataset([rows], {"size": Number()}, {}), []
-    plan, loading = StepPlan(0, 16, 8), LoaderOptions(on_bad=found.append)
+    items, errors = SampleDataset([rows], {"size": Number()}, {}), []
+    plan, loading = StepPlan(0, 16, 8), LoaderOptions(on_bad=errors.append)
     shares = [[*batches(plan, items, steps=4, shard=Shard(rank, 2), loading=loading)] for rank in range(2)]
     assert all(len(batch) == 4 for share in shares for (batch,) in share)
-    assert [error.row for error in found] == ["shop (row 3)"] * 2  # once an epoch: listing it once is another's work
+    assert [error.row for error in errors] == ["shop (row 3)"] * 2  # once an epoch: listing it once is another's work
     with pytest.raises(SampleError, match="expected a number"):
         [*batches(plan, items, steps=4)]
 
@@ -130,12 +131,12 @@ def test_a_sample_that_cannot_be_read_keeps_its_place():
                 raise SampleError("there is no file").at("shop (row 1)", "input 'photo'")
             return super().__getitem__(index)
 
-    found = []
+    errors = []
     (batch,) = evaluation_batches(
-        SampleDataset([Gone(samples(3))], {"size": Number()}, {}), 4, loading=LoaderOptions(on_bad=found.append)
+        SampleDataset([Gone(samples(3))], {"size": Number()}, {}), 4, loading=LoaderOptions(on_bad=errors.append)
     )
     assert batch.ids.tolist() == [100, -1, 102]
-    assert [error.row for error in found] == ["shop (row 1)"]
+    assert [error.row for error in errors] == ["shop (row 1)"]
 
 
 class Disk(Processor):
@@ -154,6 +155,6 @@ class Disk(Processor):
 
 def test_a_file_that_goes_away_while_it_is_read_is_a_bad_sample(tmp_path):
     rows = [Sample(1, "shop", {"photo": str(tmp_path / "a.png")}, {}, {"where": "row 1"})]
-    with pytest.raises(SampleError, match=r"shop \(row 1\), input 'photo': cannot be read: .*No such file") as told:
+    with pytest.raises(SampleError, match=r"shop \(row 1\), input 'photo': cannot be read: .*No such file") as caught:
         [*evaluation_batches(SampleDataset([rows], {"photo": Disk()}, {}), 4)]
-    assert isinstance(told.value.__cause__, FileNotFoundError)
+    assert isinstance(caught.value.__cause__, FileNotFoundError)

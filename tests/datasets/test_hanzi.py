@@ -41,8 +41,8 @@ def tar(files):
 
 def unihan(path, files=FILES):
     lines = ["# comment"]
-    for one, (meaning, reading, number) in READINGS.items():
-        code = f"U+{ord(one):04X}"
+    for character, (meaning, reading, number) in READINGS.items():
+        code = f"U+{ord(character):04X}"
         lines += [f"{code}\tkDefinition\t{meaning}", f"{code}\tkMandarin\t{reading}", f"{code}\tkRSUnicode\t{number}"]
     lines += ["U+5988\tkTraditionalVariant\tU+5ABD", "U+5ABD\tkSimplifiedVariant\tU+5988"]
     lines += ["U+597D\tkFrequency\t1", "U+597D\tkSimplifiedVariant\tU+597D", "U+7684\tkMandarin\tde"]
@@ -56,7 +56,9 @@ def unihan(path, files=FILES):
 @pytest.fixture
 def archives(tmp_path):
     way = {"strokes": [SQUARE], "medians": [[[0, 900], [480, 900]], [[0, 0], [0, 10]]], "radStrokes": [0]}
-    files = {f"package/{one}.json": json.dumps(way).encode() for one in [*READINGS, "的"] if one != "无"}
+    files = {
+        f"package/{character}.json": json.dumps(way).encode() for character in [*READINGS, "的"] if character != "无"
+    }
     files |= {"package/package.json": b"{}", "package/all.json": b"{}"}
     (tmp_path / "hanzi-writer-data.tgz").write_bytes(gzip.compress(tar(files)))
     parts = ("好:a(女,子)", "她:a(女,也)", "妈:a(女,马)", "媽:a(女,1001)", "1001:d/t(马,灬)", "女:ra()", "吗:a(口,马)")
@@ -115,7 +117,9 @@ def test_the_image_is_what_the_outline_fills(archives, tmp_path):
 
 
 def test_form_tells_the_script(archives, tmp_path):
-    forms = {one: numbers["form"] for one, numbers in characters(archives, tmp_path / "out")["numbers"].items()}
+    forms = {
+        character: numbers["form"] for character, numbers in characters(archives, tmp_path / "out")["numbers"].items()
+    }
     assert forms == {"好": "one", "她": "one", "女": "one", "吗": "one", "妈": "simplified", "媽": "traditional"}
 
 

@@ -111,17 +111,22 @@ def test_the_graph_goes_two_steps_and_names_neither_the_program_nor_its_siblings
         ["fonts", "fonts", "2"],
     ]
     edges = {tuple(edge): kind for edge, kind in zip(graph["edges"], graph["edge_features"], strict=True)}
-    assert edges == {**{(0, end): "depends" for end in range(1, 6)}, (0, 6): "recommends",
-                     (2, 3): "depends", (2, 7): "depends", (5, 7): "depends"}  # fmt: skip
+    assert edges == {
+        **{(0, end): "depends" for end in range(1, 6)},
+        (0, 6): "recommends",
+        (2, 3): "depends",
+        (2, 7): "depends",
+        (5, 7): "depends",
+    }
     assert rows(archive)["dependencies"]["bare"] is None
     assert [node[0] for node in rows(archive)["dependencies"]["bulb"]["nodes"]][:2] == ["", "lamp"]
 
 
 def test_sections_and_tags_of_packages_are_in_no_input(archive):
     frame = rows(archive)
-    seen = str(frame[["text", "description", "dependencies", "numbers"]].to_dict())
+    text = str(frame[["text", "description", "dependencies", "numbers"]].to_dict())
     for label in ("graphics", "games", "interface::", "use::", "role::"):
-        assert label not in seen
+        assert label not in text
 
 
 def test_names_that_few_sources_need_are_rare(monkeypatch):
@@ -130,8 +135,13 @@ def test_names_that_few_sources_need_are_rare(monkeypatch):
     firm = {"libx1": [("libx2", "depends"), ("deep", "depends")]}
     sources = {"a": "a", "b": "b"}
     graphs = build_graphs(["a", "b"], needs, firm, sources)
-    assert graphs["a"]["nodes"] == [["", "", "0"], ["libx1", "libx", "1"], ["rare", "rare", "1"],
-                                    ["libx2", "libx", "2"], ["deep", "deep", "2"]]  # fmt: skip
+    assert graphs["a"]["nodes"] == [
+        ["", "", "0"],
+        ["libx1", "libx", "1"],
+        ["rare", "rare", "1"],
+        ["libx2", "libx", "2"],
+        ["deep", "deep", "2"],
+    ]
     one_source = build_graphs(["a", "b"], needs, firm, {"a": "s", "b": "s"})
     assert one_source["a"]["nodes"] == [["", "", "0"], ["rare", "rare", "1"], ["rare", "rare", "1"]]
 
@@ -179,11 +189,11 @@ def test_a_list_without_debtags_is_refused(tmp_path):
 
 
 def test_copies_of_a_release_do_not_share_a_file():
-    pinned, other = Programs().package, Programs(release="trixie", sha256=None).package
+    pinned, unpinned = Programs().package, Programs(release="trixie", sha256=None).package
     assert pinned.pattern == "bookworm-515e692f2c41.packages"
-    assert other.pattern == "trixie-any.packages"
+    assert unpinned.pattern == "trixie-any.packages"
     assert isinstance(pinned, Package)
-    assert "trixie" in other.command
+    assert "trixie" in unpinned.command
 
 
 def test_an_archive_that_has_moved_is_told_with_the_way_out(monkeypatch, tmp_path):

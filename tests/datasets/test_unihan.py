@@ -6,7 +6,7 @@ from mmbert.datasets.unihan import clean_definition, final_of, group_variants, r
 
 
 @pytest.mark.parametrize(
-    ("text", "kept"),
+    ("text", "cleaned"),
     [
         ("moon; month; Kangxi radical 74", "moon; month"),
         ("clothes; radical number 145", "clothes"),
@@ -17,8 +17,8 @@ from mmbert.datasets.unihan import clean_definition, final_of, group_variants, r
         ("radical, extreme; free radical", "radical, extreme; free radical"),
     ],
 )
-def test_a_definition_does_not_tell_the_radical(text, kept):
-    assert clean_definition(text) == kept
+def test_a_definition_does_not_tell_the_radical(text, cleaned):
+    assert clean_definition(text) == cleaned
 
 
 def test_radicals_are_unified_ideographs():
@@ -55,10 +55,10 @@ def test_families_join_variants_through_characters_that_are_not_chosen():
         "叱": {"kDefinition": "scold"},
     }
     chosen = ["马", "馬", "亘", "亙", "台", "叱"]
-    found = group_variants(chosen, database)
-    assert set(found) == set(chosen)
-    assert found["马"] == found["馬"]
-    assert found["亘"] == found["亙"]
-    assert found["台"] == found["叱"]  # both are joined to 臺, which is not chosen
-    assert len(set(found.values())) == 3
-    assert group_variants(chosen[::-1], dict(reversed(database.items()))) == found
+    groups = group_variants(chosen, database)
+    assert set(groups) == set(chosen)
+    assert groups["马"] == groups["馬"]
+    assert groups["亘"] == groups["亙"]
+    assert groups["台"] == groups["叱"]  # both are joined to 臺, which is not chosen
+    assert len(set(groups.values())) == 3
+    assert group_variants(chosen[::-1], dict(reversed(database.items()))) == groups

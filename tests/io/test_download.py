@@ -137,9 +137,9 @@ def test_a_cached_file_that_changed_is_refused(cache):
 
 def test_without_a_hash_the_first_copy_is_kept(cache):
     moving = Package("index", "tiny-set", "1.0", "", "MIT")
-    kept = fetch(moving, run=Registry("index", b"as it was"))
-    assert fetch(moving, run=unreachable) == kept
-    assert kept.read_bytes() == b"as it was"
+    cached = fetch(moving, run=Registry("index", b"as it was"))
+    assert fetch(moving, run=unreachable) == cached
+    assert cached.read_bytes() == b"as it was"
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -185,11 +185,11 @@ def test_offline_the_error_names_the_command_and_the_place(kind, error, command,
     assert str(cache) in str(caught.value)
 
 
-@pytest.mark.parametrize("given", ["file", "folder"])
-def test_a_file_the_user_has_is_checked_and_copied(given, tmp_path, cache):
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_file_the_user_has_is_checked_and_copied(kind, tmp_path, cache):
     file = tmp_path / KINDS["wheel"]
     file.write_bytes(b"published")
-    source = file if given == "file" else tmp_path
+    source = file if kind == "file" else tmp_path
     assert fetch(package("wheel"), source=source, run=unreachable) == cache / KINDS["wheel"]
     file.write_bytes(b"other")
     with pytest.raises(DataError, match="is not the published"):

@@ -252,18 +252,20 @@ def _fake_parts(tmp_path, monkeypatch, checkpoint):
         DATASETS.get(name)
         monkeypatch.setattr(sys.modules[f"mmbert.datasets.{name}"], "fetch", archive)
     monkeypatch.setattr(encoders.image, "fetch", lambda package: package)
-    monkeypatch.setattr(encoders.image, "_packaged", lambda package, own: {k: v.clone() + 0.5 for k, v in own.items()})
+    monkeypatch.setattr(
+        encoders.image, "_packaged", lambda package, weights: {k: v.clone() + 0.5 for k, v in weights.items()}
+    )
 
 
 def fields_of(model: type[BaseModel], path: str = "") -> set[str]:
     """The dotted names of a section's own keys; the entries of a map share theirs."""
-    found = set()
+    names = set()
     for name, field in model.model_fields.items():
         kinds = [kind for kind in get_args(field.annotation) or [field.annotation] if kind is not type(None)]
         kind = kinds[-1]  # the value's of a map
         nested = isinstance(kind, type) and issubclass(kind, BaseModel)
-        found |= fields_of(kind, f"{path}{name}.") if nested else {f"{path}{name}"}
-    return found
+        names |= fields_of(kind, f"{path}{name}.") if nested else {f"{path}{name}"}
+    return names
 
 
 def options_of_parts() -> set[str]:
@@ -285,19 +287,19 @@ def test_every_option_is_tried(monkeypatch):
 
 @pytest.mark.parametrize("option", CASES)
 def test_another_value_is_seen(option):
-    observe, (one, other) = CASES[option]
-    first = observe(seen.settings_of(option, one))
-    assert first != observe(seen.settings_of(option, other))
+    observe, (value, other_value) = CASES[option]
+    first = observe(seen.settings_of(option, value))
+    assert first != observe(seen.settings_of(option, other_value))
 
 
 @pytest.mark.parametrize("observe", CHANGES, ids=lambda observe: observe.__name__)
 def test_the_same_value_is_seen_again(observe):
     """Otherwise the test above would see chance."""
-    option, (one, _) = next(iter(CHANGES[observe].items()))
-    first = observe(seen.settings_of(option, one))
+    option, (value, _) = next(iter(CHANGES[observe].items()))
+    first = observe(seen.settings_of(option, value))
     shutil.rmtree("built", ignore_errors=True)
     shutil.rmtree("runs", ignore_errors=True)
-    assert first == observe(seen.settings_of(option, one))
+    assert first == observe(seen.settings_of(option, value))
 
 
 @pytest.mark.parametrize("option", CHANGES_NOTHING)

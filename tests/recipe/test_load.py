@@ -136,7 +136,7 @@ def test_two_texts_cannot_be_cached(write):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "found"),
+    ("overrides", "expected"),
     [
         (
             ["inputs.photo.sied=8"],
@@ -169,9 +169,9 @@ def test_two_texts_cannot_be_cached(write):
         ),
     ],
 )
-def test_options_are_checked_against_the_signature_all_at_once(write, overrides, found):
+def test_options_are_checked_against_the_signature_all_at_once(write, overrides, expected):
     lines = problems(*overrides)
-    assert [line[: len(start)] for line, start in zip(lines, found, strict=True)] == found
+    assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
 
 
 def test_problems_of_all_sections_are_told_in_the_order_of_the_lines(write):
@@ -239,14 +239,21 @@ def test_parent_then_file_then_command_line(write):
 
 def test_a_new_type_starts_from_a_clean_slate(write):
     assert resolved("inputs.photo.type=graph")["inputs"]["photo"] == {
-        "type": "graph", "column": None, "tune": "full", "optional": False, "missing": "masked", "max_length": 128,
-    }  # fmt: skip
+        "type": "graph",
+        "column": None,
+        "tune": "full",
+        "optional": False,
+        "missing": "masked",
+        "max_length": 128,
+    }
     assert resolved("inputs.photo.type=vit")["inputs"]["photo"]["side"] == 32
     assert resolved("inputs.photo.max_length=7", "inputs.photo.type=graph")["inputs"]["photo"]["max_length"] == 7
     write("extends: recipe.yaml\nfusion: {hidden: 3}\n", "middle.yaml")
     assert resolved("fusion.type=bottleneck", path="middle.yaml")["fusion"] == {
-        "type": "bottleneck", "logit_sum": False, "tokens": 4,
-    }  # fmt: skip
+        "type": "bottleneck",
+        "logit_sum": False,
+        "tokens": 4,
+    }
     assert resolved(path="middle.yaml")["fusion"] == {"type": "concat", "logit_sum": False, "hidden": 3}
 
 
@@ -257,8 +264,8 @@ def test_null_removes_an_entry_of_a_named_map_and_is_a_value_elsewhere(write):
     assert resolved("optim.clip=null")["optim"]["clip"] is None
     write("extends: recipe.yaml\ninputs: {photo: null}\n", "without.yaml")
     assert set(resolved(path="without.yaml")["inputs"]) == {"title"}
-    again = resolved("inputs.photo={type: graph}", path="without.yaml")["inputs"]["photo"]
-    assert again["type"] == "graph"
+    restored = resolved("inputs.photo={type: graph}", path="without.yaml")["inputs"]["photo"]
+    assert restored["type"] == "graph"
 
 
 def test_one_form_of_a_choice_replaces_the_other_of_an_earlier_layer(write):
@@ -315,13 +322,13 @@ def shuffled(value, rng: random.Random):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_of_keys_says_nothing(write, seed):
-    one = load_recipe("recipe.yaml", ["train.seed=3", "tasks.kind={type: classification, weight: 2}"])
-    write(to_yaml(shuffled(one.resolved, random.Random(seed))), "shuffled.yaml")
-    other = load_recipe("shuffled.yaml")
-    assert other.recipe == one.recipe
-    assert recipe_hash(other.recipe) == recipe_hash(one.recipe)
+    first = load_recipe("recipe.yaml", ["train.seed=3", "tasks.kind={type: classification, weight: 2}"])
+    write(to_yaml(shuffled(first.resolved, random.Random(seed))), "shuffled.yaml")
+    second = load_recipe("shuffled.yaml")
+    assert second.recipe == first.recipe
+    assert recipe_hash(second.recipe) == recipe_hash(first.recipe)
     for section in ("data", "inputs", "tasks"):
-        assert list(getattr(other.recipe, section)) == list(getattr(one.recipe, section))
+        assert list(getattr(second.recipe, section)) == list(getattr(first.recipe, section))
 
 
 @pytest.mark.parametrize(
@@ -338,13 +345,13 @@ def test_the_order_of_keys_says_nothing(write, seed):
     ],
 )
 def test_a_dump_loads_back_to_an_equal_recipe(write, overrides):
-    one = load_recipe("recipe.yaml", overrides)
-    write(dump(one.recipe), "dumped.yaml")
-    other = load_recipe("dumped.yaml")
-    assert other.recipe == one.recipe
-    assert other.resolved == one.resolved
-    assert dump(other.recipe) == dump(one.recipe)
-    assert recipe_hash(other.recipe) == recipe_hash(one.recipe)
+    first = load_recipe("recipe.yaml", overrides)
+    write(dump(first.recipe), "dumped.yaml")
+    second = load_recipe("dumped.yaml")
+    assert second.recipe == first.recipe
+    assert second.resolved == first.resolved
+    assert dump(second.recipe) == dump(first.recipe)
+    assert recipe_hash(second.recipe) == recipe_hash(first.recipe)
 
 
 @pytest.mark.parametrize(
@@ -364,9 +371,9 @@ def test_a_dump_loads_back_to_an_equal_recipe(write, overrides):
     ],
 )
 def test_the_hash_tells_runs_apart_by_what_changes_their_results(write, override, same):
-    one, other = (recipe_hash(load_recipe("recipe.yaml", overrides).recipe) for overrides in ([], [override]))
-    assert (one == other) is same
-    assert len(one) == 32
+    first, second = (recipe_hash(load_recipe("recipe.yaml", overrides).recipe) for overrides in ([], [override]))
+    assert (first == second) is same
+    assert len(first) == 32
 
 
 def test_an_option_that_is_new_leaves_the_hash_of_older_recipes(write):

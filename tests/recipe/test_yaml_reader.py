@@ -33,9 +33,9 @@ from mmbert.recipe.yaml_reader import MAX_VALUES, read_yaml
     ],
 )
 def test_plain_scalars_follow_the_core_schema(written, value):
-    found = read_yaml(f"key: {written}", "a.yaml").plain()["key"]
-    assert found == value
-    assert type(found) is type(value)
+    parsed = read_yaml(f"key: {written}", "a.yaml").plain()["key"]
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
 def test_every_value_knows_its_line():

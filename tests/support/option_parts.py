@@ -152,8 +152,8 @@ def settings_of(option, value):
     start += NEEDS.get(option, ())
     if inner == ["type"] or option == "data.name":
         kind = f"dataset, name: {value}" if option == "data.name" else value
-        whole = kind if kind.startswith("{") else f"{{type: {kind}}}"
-        return [*start, ".".join(filter(None, [section, NAMES.get(section)])) + f"={whole}"]
+        entry = kind if kind.startswith("{") else f"{{type: {kind}}}"
+        return [*start, ".".join(filter(None, [section, NAMES.get(section)])) + f"={entry}"]
     return [*start, ".".join(filter(None, [section, NAMES.get(section), *inner])) + f"={value}"]
 
 
@@ -198,7 +198,7 @@ def tensors(settings):
     """What the processors make of training samples, augmentation and input dropout included."""
     items = built_of(settings).dataset("train")
     item = [items[position, 1] for position in range(len(items))]
-    return plain([[one.inputs, one.targets] for one in item])
+    return plain([[encoded.inputs, encoded.targets] for encoded in item])
 
 
 def outputs(settings):
@@ -275,7 +275,7 @@ def chosen_by(settings):
     """The scores by which the best checkpoint of a run is chosen."""
     scores, real = [], trainer.selection_score
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "selection_score", lambda *given: scores.append(real(*given)) or scores[-1])
+        patch.setattr(trainer, "selection_score", lambda *arguments: scores.append(real(*arguments)) or scores[-1])
         trained(settings)
     return scores
 

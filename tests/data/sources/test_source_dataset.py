@@ -59,8 +59,8 @@ def test_samples(cache):
 
 
 def test_builder_gives_key_and_group():
-    found = source(Shapes())
-    groups = [{sample.attributes["group"] for sample in found.split(name)} for name in ("train", "validation", "test")]
+    data = source(Shapes())
+    groups = [{sample.attributes["group"] for sample in data.split(name)} for name in ("train", "validation", "test")]
     assert sum(map(len, groups)) == 10
     by_name = source(Shapes(), group="name", split_seed=3)
     assert by_name.split("train")[1].attributes["group"].startswith("shape")

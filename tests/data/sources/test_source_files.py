@@ -50,10 +50,10 @@ def source(path, inputs=INPUTS, targets=None, **options):
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_formats_agree(tmp_path, suffix, split):
     """The same rows give the same samples whatever the format; what is missing is an absent key."""
-    found = source(saved(tmp_path / f"a{suffix}"), targets=fields(Anything, "label"), split_seed=1).split(split)
+    data = source(saved(tmp_path / f"a{suffix}"), targets=fields(Anything, "label"), split_seed=1).split(split)
     parts = split_by_hash(list(FRAME["id"]), FRACTIONS, 1)
-    assert [sample.attributes["row"] - 1 for sample in found] == rows_of_split(split, parts).tolist()
-    for sample in found:
+    assert [sample.attributes["row"] - 1 for sample in data] == rows_of_split(split, parts).tolist()
+    for sample in data:
         row = sample.attributes["row"] - 1
         assert sample.id == sample_id("molecules", f"m{row}")
         assert sample.inputs.get("words") == FRAME["words"][row] if row % 3 else "words" not in sample.inputs
@@ -64,24 +64,24 @@ def test_formats_agree(tmp_path, suffix, split):
 
 
 def test_splits_are_disjoint_and_cover(tmp_path):
-    found = source(saved(tmp_path / "a.csv"))
-    ids = [sample.id for name in ("train", "validation", "test") for sample in found.split(name)]
-    assert sorted(ids) == sorted(sample.id for sample in all_samples(found))
+    data = source(saved(tmp_path / "a.csv"))
+    ids = [sample.id for name in ("train", "validation", "test") for sample in data.split(name)]
+    assert sorted(ids) == sorted(sample.id for sample in all_samples(data))
     assert len({*ids}) == 40
 
 
 def test_splits_do_not_depend_on_the_order_of_rows(tmp_path):
-    one, other = source(saved(tmp_path / "a.csv")), source(saved(tmp_path / "b.csv", FRAME[::-1]))
+    first, second = source(saved(tmp_path / "a.csv")), source(saved(tmp_path / "b.csv", FRAME[::-1]))
     for name in ("train", "validation", "test"):
-        assert {sample.id for sample in one.split(name)} == {sample.id for sample in other.split(name)}
+        assert {sample.id for sample in first.split(name)} == {sample.id for sample in second.split(name)}
 
 
 def test_a_group_stays_together(tmp_path):
     frame = FRAME.assign(author=[None if row == 5 else row % 9 for row in range(40)])
-    found = source(saved(tmp_path / "a.parquet", frame), group="author")
+    data = source(saved(tmp_path / "a.parquet", frame), group="author")
     places = {}
     for name in ("train", "validation", "test"):
-        for sample in found.split(name):
+        for sample in data.split(name):
             places.setdefault(sample.attributes.get("group", "none"), set()).add(name)
     assert len(places) == 10
     assert all(len(names) == 1 for names in places.values())
@@ -111,9 +111,9 @@ def test_several_files_and_row_numbers(tmp_path):
 
 def test_columns_are_renamed(tmp_path):
     path = saved(tmp_path / "a.csv")
-    found = source(path, fields(Letters, "text"), fields(Number, "size"), columns={"words": "text", "number": "size"})
-    assert found.fields == {"text", "size"}
-    assert all_samples(found)[1].inputs == {"text": FRAME["words"][1]}
+    data = source(path, fields(Letters, "text"), fields(Number, "size"), columns={"words": "text", "number": "size"})
+    assert data.fields == {"text", "size"}
+    assert all_samples(data)[1].inputs == {"text": FRAME["words"][1]}
     swapped = source(
         path, fields(Anything, "words"), fields(Anything, "number"), columns={"words": "number", "number": "words"}
     )
@@ -122,9 +122,9 @@ def test_columns_are_renamed(tmp_path):
 
 def test_several_columns_are_a_dict(tmp_path):
     inputs = {"table": Field(("number", "size"), Anything)}
-    found = source(saved(tmp_path / "a.csv", FRAME.assign(size=[1, None] * 20)), inputs)
-    assert all_samples(found)[1].inputs == {"table": {"number": pytest.approx(1 / 7)}}
-    assert all_samples(found)[0].inputs == {"table": {"size": 1}}
+    data = source(saved(tmp_path / "a.csv", FRAME.assign(size=[1, None] * 20)), inputs)
+    assert all_samples(data)[1].inputs == {"table": {"number": pytest.approx(1 / 7)}}
+    assert all_samples(data)[0].inputs == {"table": {"size": 1}}
     nothing = source(saved(tmp_path / "b.csv", FRAME.assign(size=[1, *[None] * 39])), inputs)
     assert all_samples(nothing)[4].inputs == {}
 
@@ -147,13 +147,13 @@ def test_empty_text_is_there_in_json_lines(tmp_path):
 
 
 def test_fields_are_those_with_a_column(tmp_path):
-    found = source(saved(tmp_path / "a.csv"), {**INPUTS, **fields(Photo, "photo")}, fields(Number, "price"))
-    assert found.fields == {"words", "number"}
+    data = source(saved(tmp_path / "a.csv"), {**INPUTS, **fields(Photo, "photo")}, fields(Number, "price"))
+    assert data.fields == {"words", "number"}
 
 
 def test_one_row(tmp_path):
-    found = source(saved(tmp_path / "a.csv", FRAME[1:2]))
-    assert sum(len(found.split(name)) for name in ("train", "validation", "test")) == 1
+    data = source(saved(tmp_path / "a.csv", FRAME[1:2]))
+    assert sum(len(data.split(name)) for name in ("train", "validation", "test")) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ def test_rows_are_pure():
 
 
 def test_splits_cover():
-    found = source(rows=300)
-    ids = [sample.id for name in ("train", "validation", "test") for sample in found.split(name)]
-    assert sorted(ids) == sorted(sample.id for sample in all_samples(found))
-    assert min(len(found.split(name)) for name in ("validation", "test")) > 10
-    assert found.fields == {"a", "b", "c", "y", "z"}
+    data = source(rows=300)
+    ids = [sample.id for name in ("train", "validation", "test") for sample in data.split(name)]
+    assert sorted(ids) == sorted(sample.id for sample in all_samples(data))
+    assert min(len(data.split(name)) for name in ("validation", "test")) > 10
+    assert data.fields == {"a", "b", "c", "y", "z"}
 
 
 def test_nothing_is_absent_by_default():
@@ -44,5 +44,5 @@ def test_absence():
 
 def test_a_new_input_changes_no_other():
     wider = GeneratedSource("made", {**INPUTS, **fields(Number, "d")}, TARGETS)
-    for one, other in zip(all_samples(source()), all_samples(wider), strict=True):
-        assert one.inputs == {name: other.inputs[name] for name in one.inputs}
+    for first, second in zip(all_samples(source()), all_samples(wider), strict=True):
+        assert first.inputs == {name: second.inputs[name] for name in first.inputs}

@@ -13,8 +13,8 @@ def hub(monkeypatch):
     """Makes ``load_dataset`` return what is given."""
 
     def install(splits):
-        made = datasets.DatasetDict(splits)
-        monkeypatch.setattr(datasets, "load_dataset", lambda name, configuration, cache_dir: made)
+        dataset = datasets.DatasetDict(splits)
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, configuration, cache_dir: dataset)
 
     return install
 

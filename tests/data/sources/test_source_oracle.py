@@ -33,12 +33,12 @@ def source(inputs=INPUTS, **options):
     return OracleSource("made", inputs, TARGETS, **options)
 
 
-def observed(made):
+def observed(oracle):
     """The label and the bits that can be read off the inputs, by name, of every row: [rows, 1 + inputs]."""
     names = sorted(INPUTS)
     rows = [
         [sample.targets["label"], *("ab".index(sample.inputs[name][-1]) for name in names)]
-        for sample in all_samples(made)
+        for sample in all_samples(oracle)
     ]
     return np.array(rows)
 
@@ -46,9 +46,9 @@ def observed(made):
 FLIPS = {"none": 0.0, "all alike": 0.1, "some more": {"text": 0.05, "image": 0.2}}
 
 
-def bits(made):
+def bits(oracle):
     """As ``observed``, of many rows, without drawing what shows the bits: a test below says that it shows them."""
-    rows = map(made.bits, range(ROWS))
+    rows = map(oracle.bits, range(ROWS))
     return np.array([[label, *(shown[name] for name in sorted(INPUTS))] for label, shown in rows])
 
 
@@ -75,18 +75,18 @@ def test_the_best_rule_is_as_accurate_as_enumerated(case):
     carries, flip, names = CASES[case], FLIPS["all alike"], sorted(INPUTS)
     rows, expected = drawn(case, "all alike"), joint_probabilities(carries, flip)
     for subset, best in bayes_accuracies(carries, flip).items():
-        kept = [1 + names.index(name) for name in subset]
-        part = expected.sum(tuple({1, 2, 3} - {*kept}))
+        axes = [1 + names.index(name) for name in subset]
+        part = expected.sum(tuple({1, 2, 3} - {*axes}))
         # a tie goes to 1, whatever rounding says
-        rule = {seen: part[(0, *seen)] < part[(1, *seen)] + 1e-9 for seen in product((0, 1), repeat=len(subset))}
-        right = np.mean([rule[tuple(row[kept])] == row[0] for row in rows])
+        rule = {shown: part[(0, *shown)] < part[(1, *shown)] + 1e-9 for shown in product((0, 1), repeat=len(subset))}
+        right = np.mean([rule[tuple(row[axes])] == row[0] for row in rows])
         assert abs(right - best) <= 2 * np.sqrt(best * (1 - best) / ROWS)
 
 
 def test_what_is_shown_is_what_bits_says():
-    made = source(carries=CASES["both"], flip=0.3, rows=200)
-    for row, (label, *shown) in enumerate(observed(made)):
-        assert made.bits(row) == (label, dict(zip(sorted(INPUTS), shown, strict=True)))
+    oracle = source(carries=CASES["both"], flip=0.3, rows=200)
+    for row, (label, *shown) in enumerate(observed(oracle)):
+        assert oracle.bits(row) == (label, dict(zip(sorted(INPUTS), shown, strict=True)))
 
 
 def test_by_default_all_inputs_show_the_label():
@@ -107,10 +107,10 @@ def test_another_input_or_order_changes_no_other():
     plain = source(carries={"text": "a", "image": "b", "sound": "noise"}, **options)
     turned = source(carries={"sound": "noise", "image": "b", "text": "a"}, **options)
     fewer = source(fields(Shown, "text"), carries={"text": "a", "image": "b"}, **options)
-    for one, other, less in zip(*(all_samples(made) for made in (plain, turned, fewer)), strict=True):
-        assert one == other
-        assert less.targets == one.targets  # still the exclusive or of both
-        assert less.inputs == {"text": one.inputs["text"]}
+    for first, second, less in zip(*(all_samples(oracle) for oracle in (plain, turned, fewer)), strict=True):
+        assert first == second
+        assert less.targets == first.targets  # still the exclusive or of both
+        assert less.inputs == {"text": first.inputs["text"]}
 
 
 def test_flips_of_inputs_are_independent():
@@ -122,17 +122,17 @@ def test_flips_of_inputs_are_independent():
 
 
 def test_what_is_not_asked_for_is_not_drawn():
-    made = source(rows=40)
-    sample = made.sample(3, {"text", "label"})
+    oracle = source(rows=40)
+    sample = oracle.sample(3, {"text", "label"})
     assert (sample.inputs.keys(), sample.targets.keys()) == ({"text"}, {"label"})
-    assert sample.inputs["text"] == made.sample(3).inputs["text"]
-    assert made.fields == {"image", "sound", "text", "label"}
+    assert sample.inputs["text"] == oracle.sample(3).inputs["text"]
+    assert oracle.fields == {"image", "sound", "text", "label"}
 
 
 def test_splits_cover():
-    made = source(rows=300)
-    ids = [sample.id for name in ("train", "validation", "test") for sample in made.split(name)]
-    assert sorted(ids) == sorted(sample.id for sample in all_samples(made))
+    oracle = source(rows=300)
+    ids = [sample.id for name in ("train", "validation", "test") for sample in oracle.split(name)]
+    assert sorted(ids) == sorted(sample.id for sample in all_samples(oracle))
 
 
 @pytest.mark.parametrize(
