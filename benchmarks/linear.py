@@ -27,9 +27,7 @@ def main() -> int:
     experiment = build(recipe)
     splits = {split: experiment.good_samples(split) for split in experiment.splits}
     tasks = dict(experiment.model.tasks)
-    for row in run_baselines(
-        splits, experiment.processors.inputs, experiment.text_inputs, tasks, experiment.processors.targets, ("linear",)
-    ):
+    for row in run_baselines(splits, experiment.processors, experiment.text_inputs, tasks, ("linear",)):
         if row.split == "test":
             arm = f"linear ({', '.join(row.inputs)})" if row.inputs else row.baseline
             print(f"{row.task:<12} {arm:<36} {row.metrics}", flush=True)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmbert.contracts import Processor, Task
+from mmbert.contracts import Processor, Processors, Task
 from mmbert.errors import DataError
 from mmbert.evaluation.baseline_features import Features, extract_features
 from mmbert.types import Fused, Sample, Tokens
@@ -70,20 +70,18 @@ class LabelledRows:
 
 def run_baselines(
     splits: Mapping[str, Sequence[Sample]],
-    processors: Mapping[str, Processor],
+    processors: Processors,
     texts: Collection[str],
     tasks: Mapping[str, Task],
-    labels: Mapping[str, Processor],
     models: Collection[str] = ("linear", "boosting"),
 ) -> Iterator[BaselineResult]:
     """Fit and score each baseline of each task, on all inputs together and on each input alone.
 
     Args:
         splits: "train", "validation" (which chooses the penalty and stops boosting) and the other splits to score.
-        processors: input -> fitted processor.
+        processors: fitted on the training split.
         texts: the inputs that are text.
         tasks: on the CPU.
-        labels: task -> fitted processor of its labels.
         models: linear, boosting or both; the constant predictor is always scored.
 
     Yields:
@@ -94,16 +92,18 @@ def run_baselines(
     """
     samples = {split: list(rows) for split, rows in splits.items()}
     names = {name for rows in samples.values() for sample in rows for name in sample.inputs}
-    names = [name for name in sorted(names) if name in texts or name in processors]
+    names = [name for name in sorted(names) if name in texts or name in processors.inputs]
     values = {
         name: {split: [sample.inputs.get(name) for sample in rows] for split, rows in samples.items()} for name in names
     }
-    features = extract_features(values, processors, texts)
+    features = extract_features(values, processors.inputs, texts)
     groups = [tuple(features)] if features else []
     if len(features) > 1:
         groups += [(name,) for name in features]
     for name, task in tasks.items():
-        labelled = {split: _labelled_rows(name, rows, split, labels[name]) for split, rows in samples.items()}
+        labelled = {
+            split: _labelled_rows(name, rows, split, processors.targets[name]) for split, rows in samples.items()
+        }
         outputs = constant_outputs(task, labelled, {*names, "text"})
         yield from _score(name, task, "constant", (), labelled, outputs)
         if getattr(task, "baseline", None) is None:

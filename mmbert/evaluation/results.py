@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmbert.contracts import Processor, Task
+from mmbert.contracts import Processors, Task
 from mmbert.data.fingerprint import Fingerprint
 from mmbert.evaluation.baselines import BaselineResult, run_baselines
 from mmbert.evaluation.bootstrap import Difference, paired_bootstrap
@@ -48,10 +48,9 @@ def from_evaluation(arm: str, evaluation: Evaluation) -> Result:
 def cached_baselines(
     cache: Path,
     splits: Mapping[str, Sequence[Sample]],
-    processors: Mapping[str, Processor],
+    processors: Processors,
     texts: Iterable[str],
     tasks: Mapping[str, Task],
-    labels: Mapping[str, Processor],
     *,
     data: str,
     options: Mapping[str, Any],
@@ -63,19 +62,18 @@ def cached_baselines(
     Args:
         cache: the folder of the cache.
         splits: as for ``run_baselines``.
-        processors: input -> fitted processor.
+        processors: fitted on the training split.
         texts: the inputs that are text.
         tasks: on the CPU.
-        labels: task -> fitted processor of its labels.
         data: the fingerprint of the splits.
         options: the options of all inputs and tasks, as JSON values.
     """
-    states = {name: processor.__getstate__() for name, processor in {**processors, **labels}.items()}
+    states = {name: processor.__getstate__() for name, processor in {**processors.inputs, **processors.targets}.items()}
     content = f"{CODE_EPOCH}{data}{json.dumps(options, sort_keys=True)}{states}"
     key = hashlib.blake2b(content.encode("utf-8", "replace"), digest_size=12).hexdigest()
     path = cache / f"{key}.json"
     if not path.exists():
-        results = run_baselines(splits, processors, list(texts), tasks, labels)
+        results = run_baselines(splits, processors, list(texts), tasks)
         write_atomically(path, json.dumps([_as_json(result) for result in results if result.split == "test"]))
     by_arm: dict[str, Result] = {}
     predictions: dict[str, dict[str, dict[int, Tensor]]] = {}

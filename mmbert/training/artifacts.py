@@ -175,10 +175,9 @@ def score_baselines(experiment: Experiment, console: Console) -> list[Result]:
     return cached_baselines(
         cache_folder() / "baselines",
         splits,
-        experiment.processors.inputs,
+        experiment.processors,
         experiment.text_inputs,
         tasks,
-        experiment.processors.targets,
         data=report.fingerprint,
         options={name: part.model_dump(mode="json") for name, part in parts.items()},
     )

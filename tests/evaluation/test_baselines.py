@@ -8,7 +8,7 @@ import torch
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from mmbert.contracts import Processor
+from mmbert.contracts import Processor, Processors
 from mmbert.errors import DataError
 from mmbert.evaluation import baselines
 from mmbert.evaluation.baseline_features import Features, text_features, value_features
@@ -75,7 +75,8 @@ def prepared(rows):
     for name, (_, label) in kinds.items():
         label.fit([sample.targets[name] for sample in splits["train"] if name in sample.targets])
     tasks = {name: kind(8, label) for name, (kind, label) in kinds.items()}
-    return splits, {"numbers": Vector()}, {"name"}, tasks, {name: label for name, (_, label) in kinds.items()}
+    labels = {name: label for name, (_, label) in kinds.items()}
+    return splits, Processors({"numbers": Vector()}, labels), {"name"}, tasks
 
 
 @pytest.fixture(scope="module")
@@ -131,9 +132,13 @@ def test_predictions_carry_the_ids_of_the_labelled_rows(rows):
 
 
 def test_metrics_are_those_of_the_task(rows):
-    _, _, _, tasks, labels = prepared(samples())
+    _, processors, _, tasks = prepared(samples())
     for row in rows:
-        items = [labels[row.task](sample.targets[row.task]) for sample in samples() if sample.id in row.predictions]
+        items = [
+            processors.targets[row.task](sample.targets[row.task])
+            for sample in samples()
+            if sample.id in row.predictions
+        ]
         assert tasks[row.task].score(list(row.predictions.values()), items) == row.metrics
 
 
@@ -143,17 +148,17 @@ def test_two_runs_agree(rows):
 
 
 def test_inputs_without_features_leave_the_others_and_no_input_the_constant():
-    splits, _, texts, tasks, labels = prepared(samples())
-    some = {"number": tasks["number"]}
-    assert {row.inputs for row in run_baselines(splits, {"numbers": Opaque()}, texts, some, labels)} == {(), ("name",)}
-    assert {row.inputs for row in run_baselines(splits, {"numbers": Opaque()}, (), some, labels)} == {()}
+    splits, processors, texts, tasks = prepared(samples())
+    opaque, some = Processors({"numbers": Opaque()}, processors.targets), {"number": tasks["number"]}
+    assert {row.inputs for row in run_baselines(splits, opaque, texts, some)} == {(), ("name",)}
+    assert {row.inputs for row in run_baselines(splits, opaque, (), some)} == {()}
 
 
 def test_a_split_without_labels_is_an_error_that_names_both():
-    splits, processors, texts, tasks, labels = prepared(samples())
+    splits, processors, texts, tasks = prepared(samples())
     bare = [Sample(sample.id, "fake", sample.inputs, {}) for sample in splits["validation"]]
     with pytest.raises(DataError, match="'colour' in the split 'validation'"):
-        list(run_baselines({**splits, "validation": bare}, processors, texts, tasks, labels))
+        list(run_baselines({**splits, "validation": bare}, processors, texts, tasks))
 
 
 def dense(matrix):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmbert.contracts import Processors
 from mmbert.evaluation import results
 from mmbert.evaluation.baselines import BaselineResult
 from mmbert.evaluation.evaluate import Evaluation
@@ -152,7 +153,7 @@ def test_a_file_counts_by_its_name_and_size(tmp_path):
 def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, monkeypatch, task):
     runs = []
 
-    def run(splits, processors, texts, tasks, labels):
+    def run(splits, processors, texts, tasks):
         runs.append(1)
         predictions = {5: torch.tensor(1.5), 2**62: torch.tensor(0.1)}
         for split in ("validation", "test"):
@@ -162,7 +163,7 @@ def test_baselines_are_computed_once_for_the_same_data_and_options(tmp_path, mon
     monkeypatch.setattr(results, "run_baselines", run)
 
     def cached(data="one", label=task.labels, options=("mse",)):
-        arguments = ({}, {}, [], {"amount": task}, {"amount": label})
+        arguments = ({}, Processors({}, {"amount": label}), [], {"amount": task})
         return cached_baselines(tmp_path / "cache", *arguments, data=data, options={"amount": options})
 
     first, second = cached(), cached()
