@@ -60,13 +60,13 @@ def near(expected):
 
 
 def test_subsets_are_what_training_said_of_hidden_inputs(trained):
-    result, found = trained
-    subsets = {tuple(one["inputs"]): one["scores"] for one in found["subsets"]}
+    result, report = trained
+    subsets = {tuple(subset["inputs"]): subset["scores"] for subset in report["subsets"]}
     assert subsets.keys() == {(), ("cells",), ("title",), ("cells", "title")}
     assert subsets["cells", "title"] == near(result["test"])
     assert subsets["title",] == near(result["hidden"]["mmbert without cells"])
     assert subsets["cells",] == near(result["hidden"]["mmbert without title"])
-    assert subsets[()] == found["constant"]
+    assert subsets[()] == report["constant"]
 
 
 def test_no_input_is_worth_what_the_constant_predictor_is(trained):
@@ -78,39 +78,39 @@ def test_no_input_is_worth_what_the_constant_predictor_is(trained):
 
 
 def test_contributions_add_up_to_what_all_inputs_have_over_none(trained):
-    found = trained[1]
-    for task, metrics in found["contributions"].items():
-        assert metrics.keys() == found["constant"][task].keys()
+    report = trained[1]
+    for task, metrics in report["contributions"].items():
+        assert metrics.keys() == report["constant"][task].keys()
         for metric, worths in metrics.items():
             assert worths.keys() == {"cells", "title"}
-            gain = found["subsets"][-1]["scores"][task][metric] - found["constant"][task][metric]
+            gain = report["subsets"][-1]["scores"][task][metric] - report["constant"][task][metric]
             lower = metric in ("rmse", "mae", "log_loss")
             assert sum(worths.values()) == pytest.approx(-gain if lower else gain, abs=1e-12)
 
 
 def test_curves_start_at_the_whole_and_at_rate_1_nothing_is_as_it_was(trained):
-    result, found = trained
-    assert found["rates"] == [0, 0.2, 0.4, 0.6, 0.8, 1]
+    result, report = trained
+    assert report["rates"] == [0, 0.2, 0.4, 0.6, 0.8, 1]
     changed = [f"{name} corrupted" for name in ("cells", "title")]
-    assert [*found["curves"]] == ["absent at random", *changed]
-    for one in found["curves"].values():
-        assert one["scores"][0] == near(result["test"])
-        assert len(one["scores"]) == 6
-        assert one["scores"][-1]["price"]["rmse"] != one["scores"][0]["price"]["rmse"]
-        told = {note.partition(":")[0] for note in found["notes"]}
-        assert one["areas"].keys() | told == {"price", "kind", "words"}
-        assert not one["areas"].keys() & told
+    assert [*report["curves"]] == ["absent at random", *changed]
+    for curve in report["curves"].values():
+        assert curve["scores"][0] == near(result["test"])
+        assert len(curve["scores"]) == 6
+        assert curve["scores"][-1]["price"]["rmse"] != curve["scores"][0]["price"]["rmse"]
+        noted = {note.partition(":")[0] for note in report["notes"]}
+        assert curve["areas"].keys() | noted == {"price", "kind", "words"}
+        assert not curve["areas"].keys() & noted
 
 
 def test_the_projection_and_calibration_are_of_tasks_that_say_one_thing_a_row(trained):
-    result, found = trained
-    additive = found["additive"]["tasks"]
+    result, report = trained
+    additive = report["additive"]["tasks"]
     assert additive.keys() == {"price", "kind"}
     assert additive["price"]["model"] == pytest.approx(result["test"]["price"], rel=1e-9)  # all rows are few enough
-    told = found["calibration"]["kind"]
-    assert found["calibration"].keys() == {"kind"}
-    assert told["before"]["nll"] == pytest.approx(result["test"]["kind"]["log_loss"], rel=1e-9)
-    assert told["after"].keys() == told["before"].keys() == {"ece", "brier", "nll"}
+    measures = report["calibration"]["kind"]
+    assert report["calibration"].keys() == {"kind"}
+    assert measures["before"]["nll"] == pytest.approx(result["test"]["kind"]["log_loss"], rel=1e-9)
+    assert measures["after"].keys() == measures["before"].keys() == {"ece", "brier", "nll"}
 
 
 def test_the_file_holds_it_and_a_second_time_gives_the_same(trained, capsys):
@@ -136,13 +136,13 @@ def test_the_report_shows_it(trained, monkeypatch):
 
 def test_fewer_rows_of_another_split_have_a_file_of_their_own(trained, monkeypatch):
     monkeypatch.setattr("mmbert.analysis.contribution.MOST_INPUTS", 1)  # as if 2 inputs were too many
-    found = measure_contributions("run", split="validation", rows=4)
-    assert (found["split"], found["rows"]) == ("validation", 4)
-    assert found["of"] > 4
-    assert json.loads(Path("run", "inputs.validation.json").read_text()) == found
-    assert all("temperature" not in one for one in found["calibration"].values())  # fitted there, it says nothing
-    assert (found["subsets"], found["contributions"], len(found["curves"])) == ([], {}, 3)
-    assert any("2 inputs have 4 subsets, more than the 2 that are scored" in note for note in found["notes"])
+    report = measure_contributions("run", split="validation", rows=4)
+    assert (report["split"], report["rows"]) == ("validation", 4)
+    assert report["of"] > 4
+    assert json.loads(Path("run", "inputs.validation.json").read_text()) == report
+    assert all("temperature" not in task for task in report["calibration"].values())  # fitted there, it says nothing
+    assert (report["subsets"], report["contributions"], len(report["curves"])) == ([], {}, 3)
+    assert any("2 inputs have 4 subsets, more than the 2 that are scored" in note for note in report["notes"])
     assert json.loads(Path("run", "inputs.json").read_text()) == trained[1]
 
 

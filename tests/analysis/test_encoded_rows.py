@@ -34,7 +34,7 @@ MODELS = {  # the trunk reads the text alone, or not; heads on single inputs; le
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def made(request):
+def encoded_case(request):
     """A model with its training rows, as items and as they were encoded in other batches."""
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
     experiment = build(load_recipe(recipe, [*SMALL, *MODELS[request.param]]).recipe)
@@ -48,36 +48,36 @@ def made(request):
 
 
 @pytest.fixture(scope="module")
-def plain(made):
+def plain(encoded_case):
     """What the model makes of the rows as they are."""
-    return truly(made)
+    return evaluate_rows(encoded_case)
 
 
-def truly(made, change=lambda item: item.inputs):
+def evaluate_rows(encoded_case, change=lambda item: item.inputs):
     """What the model makes of rows of which each has these inputs, and no other, before it is joined with others."""
-    experiment, items = made[0], made[3]
-    found = [item._replace(inputs=change(item)) for item in items]
+    experiment, items = encoded_case[0], encoded_case[3]
+    changed_items = [item._replace(inputs=change(item)) for item in items]
     parts = [
-        collate(found[at : at + 16], experiment.processors.inputs, experiment.processors.targets)
-        for at in range(0, len(found), 16)
+        collate(changed_items[at : at + 16], experiment.processors.inputs, experiment.processors.targets)
+        for at in range(0, len(changed_items), 16)
     ]
     return evaluate(experiment.model, parts)
 
 
-def same(found, expected):
-    assert found.loss == pytest.approx(expected.loss, rel=EXACT)
-    assert found.scores["kind"] == pytest.approx(expected.scores["kind"], rel=EXACT)  # others rank rows, which may tie
+def same(actual, expected):
+    assert actual.loss == pytest.approx(expected.loss, rel=EXACT)
+    assert actual.scores["kind"] == pytest.approx(expected.scores["kind"], rel=EXACT)  # others rank rows, which may tie
     for task, rows in expected.predictions.items():
-        assert list(found.predictions[task]) == list(rows)
+        assert list(actual.predictions[task]) == list(rows)
         for row, prediction in rows.items():
-            other = found.predictions[task][row]
+            actual_prediction = actual.predictions[task][row]
             if task == "words":  # as long as the longest row of the batch
-                other, prediction = other[other >= 0], prediction[prediction >= 0]
-            torch.testing.assert_close(other, prediction, rtol=EXACT, atol=EXACT)
+                actual_prediction, prediction = actual_prediction[actual_prediction >= 0], prediction[prediction >= 0]
+            torch.testing.assert_close(actual_prediction, prediction, rtol=EXACT, atol=EXACT)
 
 
-def test_whole_rows_are_what_evaluation_reads(made, plain):
-    _, encoded, read, items = made
+def test_whole_rows_are_what_evaluation_reads(encoded_case, plain):
+    _, encoded, read, items = encoded_case
     same(evaluate(read, encoded.batches()), plain)
     assert encoded.ids.tolist() == [item.id for item in items]
     assert {name: has.tolist() for name, has in encoded.has.items()} == {
@@ -86,9 +86,11 @@ def test_whole_rows_are_what_evaluation_reads(made, plain):
 
 
 @pytest.mark.parametrize("names", [["text"], ["graph", "cells"], INPUTS])
-def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(made, plain, names):
-    _, encoded, read, _ = made
-    expected = truly(made, lambda item: {name: one for name, one in item.inputs.items() if name not in names})
+def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(encoded_case, plain, names):
+    _, encoded, read, _ = encoded_case
+    expected = evaluate_rows(
+        encoded_case, lambda item: {name: value for name, value in item.inputs.items() if name not in names}
+    )
     same(evaluate(read, encoded.batches(), without=names), expected)
     view = {**unchanged_view(encoded.has), **dict.fromkeys(names, torch.full_like(encoded.ids, NONE))}
     same(evaluate(read, encoded.batches(view)), expected)
@@ -96,69 +98,77 @@ def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(made, plain, names
     assert expected.loss != plain.loss
 
 
-def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(made, plain):
-    _, encoded, read, _ = made
+def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(encoded_case, plain):
+    _, encoded, read, _ = encoded_case
     view = drop_at_random(encoded.has, encoded.ids, 0.6, seed=0)
     places = {sample: place for place, sample in enumerate(encoded.ids.tolist())}
-    expected = truly(
-        made, lambda item: {name: one for name, one in item.inputs.items() if view[name][places[item.id]] != NONE}
+    expected = evaluate_rows(
+        encoded_case,
+        lambda item: {name: value for name, value in item.inputs.items() if view[name][places[item.id]] != NONE},
     )
     same(evaluate(read, encoded.batches(view)), expected)
     assert expected.loss != plain.loss
 
 
 @pytest.mark.parametrize("names", [["text"], INPUTS])
-def test_another_rows_value_is_read_as_if_it_were_the_rows_own(made, plain, names):
-    _, encoded, read, items = made
+def test_another_rows_value_is_read_as_if_it_were_the_rows_own(encoded_case, plain, names):
+    _, encoded, read, items = encoded_case
     view, inputs = unchanged_view(encoded.has), {item.id: dict(item.inputs) for item in items}
     for shift, name in enumerate(names, start=1):
         rows = encoded.has[name].nonzero().squeeze(1)
         view[name][rows] = rows.roll(shift)
-        for row, other in zip(rows.tolist(), rows.roll(shift).tolist(), strict=True):
-            inputs[items[row].id][name] = items[other].inputs[name]
-    expected = truly(made, lambda item: inputs[item.id])
+        for row, source in zip(rows.tolist(), rows.roll(shift).tolist(), strict=True):
+            inputs[items[row].id][name] = items[source].inputs[name]
+    expected = evaluate_rows(encoded_case, lambda item: inputs[item.id])
     same(evaluate(read, encoded.batches(view)), expected)
     assert expected.loss != plain.loss
 
 
-def test_rows_are_put_together_of_several(made):
-    experiment, encoded, read, items = made
+def test_rows_are_put_together_of_several(encoded_case):
+    experiment, encoded, read, items = encoded_case
     generator = torch.Generator().manual_seed(1)
     sources = {name: torch.randint(len(items), (9,), generator=generator) for name in INPUTS}
-    found = read.predict(Batch(torch.arange(9), encoded.inputs(sources), {}))
-    own = [{name: items[int(sources[name][row])].inputs.get(name) for name in INPUTS} for row in range(9)]
-    rows = [items[0]._replace(id=row, inputs={name: one for name, one in own[row].items() if one is not None},
-                              targets={}) for row in range(9)]  # fmt: skip
+    predictions = read.predict(Batch(torch.arange(9), encoded.inputs(sources), {}))
+    rows = []
+    for row in range(9):
+        inputs = {name: items[int(sources[name][row])].inputs.get(name) for name in INPUTS}
+        inputs = {name: value for name, value in inputs.items() if value is not None}
+        rows.append(items[0]._replace(id=row, inputs=inputs, targets={}))
     with torch.no_grad():
         expected = experiment.model.predict(
             collate(rows, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
         )
     for task, values in expected.items():
-        torch.testing.assert_close(found[task], values, rtol=EXACT, atol=EXACT)
+        torch.testing.assert_close(predictions[task], values, rtol=EXACT, atol=EXACT)
 
 
-def test_what_only_adds_up_is_its_own_projection(made):
+def test_what_only_adds_up_is_its_own_projection(encoded_case):
     """A sum of heads on single inputs, of rows that have a text and lack some of the others; no other model."""
-    experiment, encoded, read, _ = made
+    experiment, encoded, read, _ = encoded_case
     inputs, chosen = ("cells", "graph", "written"), encoded.has["text"].nonzero().squeeze(1)[:10]
 
     def outputs(view):
-        own = {name: chosen[places] for name, places in view.items()}
-        sources = {"cells": own["cells"], "graph": own["graph"], "text": own["written"], "title": own["written"]}
-        return row_outputs(read, Batch(own["written"], encoded.inputs(sources), {}), ["kind"])
+        chosen_rows = {name: chosen[places] for name, places in view.items()}
+        sources = {
+            "cells": chosen_rows["cells"],
+            "graph": chosen_rows["graph"],
+            "text": chosen_rows["written"],
+            "title": chosen_rows["written"],
+        }
+        return row_outputs(read, Batch(chosen_rows["written"], encoded.inputs(sources), {}), ["kind"])
 
     assert not all(encoded.has[name][chosen].all() for name in ("cells", "graph"))
     rows = torch.arange(10)
-    own, projected = (
+    model_outputs, projected = (
         outputs(dict.fromkeys(inputs, rows)),
         project_to_additive(unimodal_means(outputs, inputs, 10, batch=100)["kind"]),
     )
-    additive = (projected - own["kind"]).abs().max() < EXACT
+    additive = (projected - model_outputs["kind"]).abs().max() < EXACT
     assert additive == (not experiment.model.fusion.joins)
 
 
-def test_the_model_stays_as_it_was(made):
-    experiment, _, read, _ = made
+def test_the_model_stays_as_it_was(encoded_case):
+    experiment, _, read, _ = encoded_case
     assert experiment.model.encoders.keys() == read.encoders.keys() == {"cells", "graph"}
     assert read.encoders["cells"] is not experiment.model.encoders["cells"]
     assert read.tasks is experiment.model.tasks
@@ -170,8 +180,8 @@ def test_the_model_stays_as_it_was(made):
     experiment.model.eval()
 
 
-def test_a_split_without_rows_has_no_columns(made):
-    encoded = encode_rows(made[0].model, [])
+def test_a_split_without_rows_has_no_columns(encoded_case):
+    encoded = encode_rows(encoded_case[0].model, [])
     assert encoded.inputs({}) == {}
     assert list(encoded.batches()) == []
     assert encoded.ids.shape == (0,)
@@ -179,9 +189,9 @@ def test_a_split_without_rows_has_no_columns(made):
 
 def words(rows, tokens):
     """A text a row, as the processor makes it."""
-    lengths = torch.tensor([len(one) for one in tokens])
+    lengths = torch.tensor([len(row_tokens) for row_tokens in tokens])
     size = int(lengths.max())
-    padded = torch.tensor([[*one, *[0] * (size - len(one))] for one in tokens])
+    padded = torch.tensor([[*row_tokens, *[0] * (size - len(row_tokens))] for row_tokens in tokens])
     mask = torch.arange(size) < lengths[:, None]
     return Present(
         torch.tensor(rows), {"tokens": padded, "mask": mask, "unit": torch.where(mask, torch.arange(size), -1)}
@@ -189,8 +199,8 @@ def words(rows, tokens):
 
 
 @pytest.fixture
-def trunk(made):
-    experiment = made[0]
+def trunk(encoded_case):
+    experiment = encoded_case[0]
     return experiment.model.trunk
 
 
@@ -200,14 +210,14 @@ def test_a_text_is_read_once_and_given_as_often_as_it_comes(trunk, monkeypatch):
     forward = type(trunk).forward
     monkeypatch.setattr(trunk, "forward", lambda tokens: asked.append(len(tokens.mask)) or forward(trunk, tokens))
     texts = {"text": words([0, 1, 2, 4], [[7, 8], [9], [7, 8], [9, 9, 9]]), "title": words([1], [[5]])}
-    found = once(once.embed(texts, 6))
+    tokens = once(once.embed(texts, 6))
     expected = forward(trunk, trunk.embed(texts, 6))
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=EXACT, atol=EXACT)
+    for actual_part, expected_part in zip(tokens, expected, strict=True):
+        torch.testing.assert_close(actual_part, expected_part, rtol=EXACT, atol=EXACT)
     assert asked == [4]  # rows 0 and 2 are one text, as rows 3 and 5, which have none
     once.embed({"text": words([0, 1], [[9, 9, 9], [9]])}, 2)
     assert asked == [4, 1]  # row 1 had a title beside it
-    assert {name: tokens.mask.sum() for name, tokens in once.split(found).items()} == {"text": 8, "title": 1}
+    assert {name: stream.mask.sum() for name, stream in once.split(tokens).items()} == {"text": 8, "title": 1}
 
 
 @torch.no_grad()
@@ -224,8 +234,8 @@ def test_texts_that_do_not_fit_are_read_again(trunk, monkeypatch):
     monkeypatch.setattr(encoded_rows, "MAX_BYTES", 2 * size)
     once = CachedTrunk(trunk)
     first = once.embed({"text": words([0, 1], [[7], [8]])}, 2)
-    other = once.embed({"text": words([0], [[9]])}, 1)
+    second = once.embed({"text": words([0], [[9]])}, 1)
     assert len(once._cache) == 2
-    again = once.embed({"text": words([0, 1, 2], [[7], [9], [8]])}, 3)
-    expected = torch.stack([first.values[0], other.values[0], first.values[1]])
-    torch.testing.assert_close(again.values, expected, rtol=EXACT, atol=EXACT)
+    third = once.embed({"text": words([0, 1, 2], [[7], [9], [8]])}, 3)
+    expected = torch.stack([first.values[0], second.values[0], first.values[1]])
+    torch.testing.assert_close(third.values, expected, rtol=EXACT, atol=EXACT)

@@ -32,17 +32,17 @@ def batches(experiment, size=16, **share):
     return list(evaluation_batches(experiment.dataset("train"), size, **share))
 
 
-def same(found: Evaluation, expected: Evaluation, bound=1e-9):
-    assert found.loss == pytest.approx(expected.loss, rel=bound)
-    assert found.skill == pytest.approx(expected.skill, rel=bound)
-    assert found.scores == {task: pytest.approx(scores, rel=bound) for task, scores in expected.scores.items()}
+def same(actual: Evaluation, expected: Evaluation, bound=1e-9):
+    assert actual.loss == pytest.approx(expected.loss, rel=bound)
+    assert actual.skill == pytest.approx(expected.skill, rel=bound)
+    assert actual.scores == {task: pytest.approx(scores, rel=bound) for task, scores in expected.scores.items()}
     for task, rows in expected.predictions.items():
-        assert list(found.predictions[task]) == list(rows) == sorted(rows)
+        assert list(actual.predictions[task]) == list(rows) == sorted(rows)
         for row, prediction in rows.items():
-            other = found.predictions[task][row]
+            actual_prediction = actual.predictions[task][row]
             if task == "words":  # as long as the longest row of the batch
-                other, prediction = other[other >= 0], prediction[prediction >= 0]
-            torch.testing.assert_close(other, prediction, rtol=bound, atol=bound)
+                actual_prediction, prediction = actual_prediction[actual_prediction >= 0], prediction[prediction >= 0]
+            torch.testing.assert_close(actual_prediction, prediction, rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize("size", [1, 5, 81])
@@ -53,60 +53,63 @@ def test_any_size_of_batch_gives_the_same(experiment, size):
 @pytest.mark.parametrize("world", [2, 3])
 def test_any_number_of_processes_gives_the_same_to_each(experiment, world, monkeypatch):
     parts = []
-    monkeypatch.setattr(evaluate_module, "gather_object", lambda own: parts.append(own) or own)
+    monkeypatch.setattr(evaluate_module, "gather_object", lambda share: parts.append(share) or share)
     for rank in range(world):
         evaluate(experiment.model, batches(experiment, 8, shard=Shard(rank, world)))
-    monkeypatch.setattr(evaluate_module, "gather_object", lambda own: [part for share in parts for part in share])
+    monkeypatch.setattr(evaluate_module, "gather_object", lambda _: [part for share in parts for part in share])
     gathered = evaluate(experiment.model, [])
     monkeypatch.undo()
     same(gathered, evaluate(experiment.model, batches(experiment)))
 
 
 def test_every_labelled_row_is_scored_once(experiment):
-    found = evaluate(experiment.model, batches(experiment))
+    evaluation = evaluate(experiment.model, batches(experiment))
     samples = list(experiment.splits["train"][0])
-    assert found.predictions.keys() == found.targets.keys() == TASKS
+    assert evaluation.predictions.keys() == evaluation.targets.keys() == TASKS
     for task in TASKS:
         labelled = sorted(sample.id for sample in samples if task in sample.targets)
-        assert list(found.predictions[task]) == list(found.targets[task]) == labelled
+        assert list(evaluation.predictions[task]) == list(evaluation.targets[task]) == labelled
         assert 0 < len(labelled) < len(samples)
 
 
 def test_the_loss_is_the_mean_over_labelled_units_in_closed_form(experiment):
-    found = evaluate(experiment.model, batches(experiment, 7))
+    evaluation = evaluate(experiment.model, batches(experiment, 7))
     classes, tags = (len(experiment.processors.targets[task].classes) for task in ("kind", "words"))
-    costs = [-found.predictions["kind"][row][int(item["target"])].log() for row, item in found.targets["kind"].items()]
-    assert found.loss["kind"] == pytest.approx(float(torch.stack(costs).mean()) / math.log(classes))
-    assert found.loss["kind"] == pytest.approx(found.scores["kind"]["log_loss"] / math.log(classes))
+    costs = [
+        -evaluation.predictions["kind"][row][int(item["target"])].log()
+        for row, item in evaluation.targets["kind"].items()
+    ]
+    assert evaluation.loss["kind"] == pytest.approx(float(torch.stack(costs).mean()) / math.log(classes))
+    assert evaluation.loss["kind"] == pytest.approx(evaluation.scores["kind"]["log_loss"] / math.log(classes))
     std = experiment.processors.targets["amount"].std
-    assert found.loss["amount"] == pytest.approx((found.scores["amount"]["rmse"] / std) ** 2, rel=1e-6)
+    assert evaluation.loss["amount"] == pytest.approx((evaluation.scores["amount"]["rmse"] / std) ** 2, rel=1e-6)
     assert tags > 1
-    assert found.mean_skill == pytest.approx(sum(found.skill.values()) / 4)
+    assert evaluation.mean_skill == pytest.approx(sum(evaluation.skill.values()) / 4)
 
 
-def speaking(experiment, monkeypatch, said):
-    """Let each head say what ``said(task, fused)`` gives."""
+def set_heads(experiment, monkeypatch, give_output):
+    """Let each head return ``give_output(task, fused)``."""
     for task in experiment.model.tasks.values():
-        monkeypatch.setattr(task, "forward", lambda fused, task=task: said(task, fused))
+        monkeypatch.setattr(task, "forward", lambda fused, task=task: give_output(task, fused))
 
 
 def test_the_constant_predictor_has_skill_0(experiment, monkeypatch):
-    speaking(experiment, monkeypatch, lambda task, fused: task.constant(fused))
-    found = evaluate(experiment.model, batches(experiment))
-    assert found.skill == dict.fromkeys(TASKS, 0.0)
-    assert found.mean_skill == 0
+    set_heads(experiment, monkeypatch, lambda task, fused: task.constant(fused))
+    evaluation = evaluate(experiment.model, batches(experiment))
+    assert evaluation.skill == dict.fromkeys(TASKS, 0.0)
+    assert evaluation.mean_skill == 0
     # on the training split it is the best constant, in whose loss labels cost about 1 each
-    assert all(0.8 < loss < 1.01 for loss in found.loss.values())
+    assert all(0.8 < loss < 1.01 for loss in evaluation.loss.values())
 
 
 def test_skill_is_one_minus_the_share_of_the_constants_loss(experiment, monkeypatch):
     amount = experiment.model.tasks["amount"]
     for method, value in (("forward", 0.5), ("constant", 2.0)):
         monkeypatch.setattr(amount, method, lambda fused, value=value: torch.full_like(fused.summary[:, 0], value))
-    found = evaluate(experiment.model, batches(experiment, 7))
-    labels = torch.stack([item["target"] for item in found.targets["amount"].values()])
+    evaluation = evaluate(experiment.model, batches(experiment, 7))
+    labels = torch.stack([item["target"] for item in evaluation.targets["amount"].values()])
     expected = 1 - (labels - 0.5).square().sum() / (labels - 2.0).square().sum()
-    assert found.skill["amount"] == pytest.approx(float(expected))
+    assert evaluation.skill["amount"] == pytest.approx(float(expected))
     monkeypatch.setattr(amount, "loss", lambda output, targets: (output - output).sum())  # a perfect predictor's
     assert (
         evaluate(experiment.model, batches(experiment)).skill["amount"] == 0.0
@@ -120,10 +123,16 @@ def test_a_row_in_two_shares_is_refused(experiment):
 
 
 def test_a_task_without_a_label_has_no_entry(experiment):
-    some = [Batch(one.ids, one.inputs, {"kind": one.targets["kind"]}) for one in batches(experiment)]
-    found = evaluate(experiment.model, some)
-    assert found.loss.keys() == found.skill.keys() == found.scores.keys() == found.predictions.keys() == {"kind"}
-    assert found.mean_skill == found.skill["kind"]
+    some = [Batch(batch.ids, batch.inputs, {"kind": batch.targets["kind"]}) for batch in batches(experiment)]
+    evaluation = evaluate(experiment.model, some)
+    assert (
+        evaluation.loss.keys()
+        == evaluation.skill.keys()
+        == evaluation.scores.keys()
+        == evaluation.predictions.keys()
+        == {"kind"}
+    )
+    assert evaluation.mean_skill == evaluation.skill["kind"]
 
 
 @pytest.mark.parametrize("mode", [True, False])
@@ -139,10 +148,10 @@ def test_the_model_comes_back_as_it_was(experiment, mode):
 
 @pytest.mark.parametrize("names", [["text"], ["cells"], ["text", "cells"]])
 def test_an_input_taken_away_is_an_absent_input(experiment, names):
-    found = evaluate(experiment.model, batches(experiment), without=names)
+    evaluation = evaluate(experiment.model, batches(experiment), without=names)
     bare = [
-        Batch(one.ids, {name: own for name, own in one.inputs.items() if name not in names}, one.targets)
-        for one in batches(experiment)
+        Batch(batch.ids, {name: present for name, present in batch.inputs.items() if name not in names}, batch.targets)
+        for batch in batches(experiment)
     ]
-    same(found, evaluate(experiment.model, bare), bound=1e-12)
-    assert found.loss != evaluate(experiment.model, batches(experiment)).loss
+    same(evaluation, evaluate(experiment.model, bare), bound=1e-12)
+    assert evaluation.loss != evaluate(experiment.model, batches(experiment)).loss
