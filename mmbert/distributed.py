@@ -12,7 +12,9 @@ from torch import Tensor
 from mmbert.errors import Elsewhere, Preempted, exit_code
 
 T = TypeVar("T")
-LAST_WORD = 2.0  # seconds in which the other processes report that this one has failed: the cause is then read last
+REPORT_DELAY = (
+    2.0  # seconds in which the other processes report that this one has failed, so that the cause is printed last
+)
 
 
 class Reduced(NamedTuple):
@@ -55,7 +57,7 @@ def all_reduce_or_raise(
     if any_failed:
         raise _first_error(error)
     if any_stops:
-        raise Preempted(stop or "another process was told to stop")
+        raise Preempted(stop or "another process was stopped")
     return Reduced(reduced[3:], any_works)
 
 
@@ -84,7 +86,7 @@ def _first_error(error: Exception | None) -> Exception:
     messages = gather_object([message]) if PartialState().num_processes > 1 else [message]
     if error is not None:
         if len(messages) > 1:
-            time.sleep(LAST_WORD)
+            time.sleep(REPORT_DELAY)
         return error
     rank, (text, code) = next((rank, message) for rank, message in enumerate(messages) if message is not None)
     return Elsewhere(f"process {rank}: {text}", code)

@@ -63,7 +63,7 @@ class IntegrityError(MMBertError):
 
 
 class Preempted(MMBertError):
-    """The run was told to stop, and did so; what steps it had done are saved, unless the disk failed."""
+    """The run was stopped by a signal; the steps that it had done are saved, unless the disk failed."""
 
     exit_code = 75
 

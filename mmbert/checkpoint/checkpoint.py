@@ -1,8 +1,8 @@
-"""A checkpoint as a transaction: ``step-N`` is there whole and verified, or not at all.
+"""Atomic, checksummed checkpoints.
 
-No random state is kept: every random choice has a key of its own, (seed, step, micro-step, rank) for dropout and
-(seed, epoch, id of the sample) for what is done to a sample, so that the number of the step is all of it. Nothing is
-pickled, so nothing that is read can run.
+No state of a random generator is saved: every random draw is keyed, by (seed, step, micro-step, rank) for dropout and
+by (seed, epoch, sample id) for augmentation, so the step number is enough. Nothing is pickled, so that reading a
+checkpoint cannot run code.
 """
 
 import json
@@ -28,39 +28,50 @@ from mmbert.layers.ema import WeightAverage
 
 @dataclass(frozen=True)
 class Content:
-    """What a checkpoint is made of. Tensors are read while it is written, not before, and not copied."""
+    """The content of a checkpoint. Tensors are read while it is written, and not copied before."""
 
     model: nn.Module  # not wrapped
     optimizer: Optimizer | AcceleratedOptimizer
-    average: WeightAverage  # applied or not: both the average and the trained weights are kept
+    average: WeightAverage  # applied or not: both the average and the trained weights are saved
     processors: Mapping[str, Processor]  # inputs.<name> and tasks.<name>
-    facts: Mapping[str, Any]  # what else of JSON the model is built from
+    facts: Mapping[str, Any]  # JSON: what else the model is built from
     trainer: Mapping[str, Any]  # JSON: best_step (0: none yet), its score, evaluations waited, ...
     recipe: str  # resolved, as YAML
     identity: Mapping[str, str]  # recipe: its hash, data: their fingerprint
 
 
 def save(folder: Path, step: int, content: Content, *, keep: Collection[int]) -> Path:
-    """Save ``folder/step-N``, then remove every other checkpoint but those of the steps in ``keep`` and the best.
+    """Save ``folder/step-N``, then remove all other checkpoints except the best and those of the steps in ``keep``.
 
-    One that comes before the evaluation of its step is called so, and makes room for the one that comes after.
+    A checkpoint saved before the evaluation of its step has that in its name; the one saved after it replaces it.
 
-    Written into a folder beside it, on the disk, the manifest last, then renamed: wherever this dies, the checkpoints
-    before are as they were, or the new one is there and verified. What cannot be removed is left to the next save, as
-    is what a dead save left. A verified checkpoint of the same step and identity is left as it is, its ``trainer.json``
-    too: save once a step, after its evaluation.
+    The files are written into a temporary folder and synced to the disk, the manifest last, and the folder is renamed:
+    if the process dies at any point, either the earlier checkpoints are intact or the new one is complete. What cannot
+    be removed, and what a killed save left, is removed by the next save. A verified checkpoint of the same step and
+    identity is left as it is, including its ``trainer.json``: save once a step, after its evaluation.
 
-    Returns the checkpoint. Raises ``OSError`` where the disk fails; the checkpoints before are then intact.
+    Args:
+        folder: of all checkpoints of the run.
+        step: the number of optimiser steps done.
+        content: what is saved.
+        keep: steps whose checkpoints are not removed.
 
-    >>> from tempfile import TemporaryDirectory
-    >>> import torch
-    >>> model = nn.Linear(2, 1)
-    >>> parts = (model, torch.optim.AdamW(model.parameters()), WeightAverage(model, 0), {}, {})
-    >>> content = Content(*parts, trainer={"best_step": 20}, recipe="name: debug", identity={"recipe": "4f"})
-    >>> with TemporaryDirectory() as run:
-    ...     path = save(Path(run, "checkpoints"), 20, content, keep=())
-    ...     path.name, verify(path)["identity"], best(Path(run), print) == path
-    ('step-20', {'recipe': '4f'}, True)
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        OSError: where the disk fails; earlier checkpoints are then intact.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import torch
+        >>> model = nn.Linear(2, 1)
+        >>> parts = (model, torch.optim.AdamW(model.parameters()), WeightAverage(model, 0), {}, {})
+        >>> content = Content(*parts, trainer={"best_step": 20}, recipe="name: debug", identity={"recipe": "4f"})
+        >>> with TemporaryDirectory() as run:
+        ...     path = save(Path(run, "checkpoints"), 20, content, keep=())
+        ...     path.name, verify(path)["identity"], best(Path(run), print) == path
+        ('step-20', {'recipe': '4f'}, True)
     """
     name = checkpoint_name(step, evaluated=content.trainer.get("evaluated", True))
     target, temporary = folder / name, folder / f".{name}.tmp"
@@ -79,32 +90,41 @@ def save(folder: Path, step: int, content: Content, *, keep: Collection[int]) ->
                 storage.remove(temporary)
             raise
     storage.sync(folder)
-    with suppress(OSError):  # this checkpoint is saved all the same
-        best_ones = {folder / checkpoint_name(one, evaluated=True) for one in {content.trainer["best_step"], *keep}}
-        _prune(folder, {target, *best_ones})
+    with suppress(OSError):  # the new checkpoint is saved, whether or not old ones can be removed
+        steps_to_keep = {content.trainer["best_step"], *keep}
+        _prune(folder, {target, *(folder / checkpoint_name(number, evaluated=True) for number in steps_to_keep)})
     return target
 
 
 def read_trainer(path: Path) -> dict[str, Any]:
-    """What the training loop told of itself, with its ``step`` and the ``average_steps``."""
+    """The state of the training loop, with its ``step`` and the ``average_steps``.
+
+    Args:
+        path: of a checkpoint.
+    """
     return read_json(path / "trainer.json")
 
 
-def best(run: Path, tell: Callable[[str], None]) -> Path:
-    """The checkpoint that a run predicts with: the best, as its newest verified checkpoint says.
+def best(run: Path, warn: Callable[[str], None]) -> Path:
+    """The checkpoint that a run predicts with: the best one, by the record in the newest verified checkpoint.
 
-    ``tell`` hears why a newer one is passed over. Raises ``IntegrityError`` where there is none yet, and where the best
-    is damaged: another one is not taken in its place.
+    Args:
+        run: a run folder.
+        warn: called with the reason for each newer checkpoint that is skipped.
+
+    Raises:
+        IntegrityError: where no evaluated checkpoint exists yet, or where the best one is damaged; no other one is
+            used instead.
     """
     folder, reasons = run / "checkpoints", []
     last = newest(folder, reasons.append)
     if last is None:
-        raise IntegrityError("; ".join([f"'{run}' holds no checkpoint yet that can be used", *reasons]))
+        raise IntegrityError("; ".join([f"'{run}' holds no usable checkpoint yet", *reasons]))
     for reason in reasons:
-        tell(reason)
+        warn(reason)
     step = read_trainer(last)["best_step"]
     if not step:
-        raise IntegrityError(f"'{run}' holds no checkpoint yet to predict with: no evaluation was reached")
+        raise IntegrityError(f"'{run}' holds no checkpoint yet to predict with: training has not reached an evaluation")
     verify(folder / f"step-{step}")
     return folder / f"step-{step}"
 
@@ -127,10 +147,10 @@ def _is_saved(path: Path, content: Content) -> bool:
         return False
 
 
-def _prune(folder: Path, kept: Collection[Path]) -> None:
-    """Remove all other checkpoints; each loses its name first, so that none is ever there in part."""
+def _prune(folder: Path, keep: Collection[Path]) -> None:
+    """Remove all other checkpoints; each is renamed first, so that no partial checkpoint has the name of one."""
     for path in steps(folder):
-        if path not in kept:
+        if path not in keep:
             with suppress(OSError):
                 storage.rename(path, folder / f".{path.name}.old")
     _tidy(folder)
@@ -143,13 +163,16 @@ def _tidy(folder: Path) -> None:
                 storage.remove(path)
 
 
-LIMIT = 3
+LIMIT = 3  # failed saves in a row
 
 
 def attempt(save: Callable[[], object]) -> str | None:
-    """Why the disk failed a save; None where it is done. Other errors are not the disk's, and are raised.
+    """Save, and return the reason where the disk fails, else None; all other errors are raised.
 
-    Call it on the process that saves, give its answer to all processes, and on each ``FailedSaves.note`` it.
+    Call it on the process that saves, broadcast the result, and pass it to ``FailedSaves.note`` on each process.
+
+    Args:
+        save: saves a checkpoint.
     """
     try:
         save()
@@ -161,22 +184,30 @@ def attempt(save: Callable[[], object]) -> str | None:
 class FailedSaves:
     """Counts failed saves in a row.
 
-    >>> failed = FailedSaves(print)
-    >>> failed.note("[Errno 28] No space left on device")
-    the checkpoint could not be saved: [Errno 28] No space left on device. Training goes on; earlier ones are intact
-    False
-    >>> failed.note(None)
-    True
+    Args:
+        warn: called with a sentence for each failed save.
+
+    Example:
+        >>> failed = FailedSaves(print)
+        >>> failed.note("[Errno 28] No space left")
+        the checkpoint could not be saved: [Errno 28] No space left. Training continues; earlier ones are intact
+        False
+        >>> failed.note(None)
+        True
     """
 
-    def __init__(self, tell: Callable[[str], None]):
-        self.tell = tell
+    def __init__(self, warn: Callable[[str], None]):
+        self.warn = warn
         self.in_a_row = 0
 
     def note(self, reason: str | None) -> bool:
-        """Whether the save is done: only then may its step be remembered as saved, or as the best.
+        """Whether the save is done: only then may its step be recorded as saved, or as the best.
 
-        ``reason`` is what ``attempt`` gave. Raises ``ResourceError`` at the third failure in a row.
+        Args:
+            reason: the result of ``attempt``.
+
+        Raises:
+            ResourceError: at the third failure in a row.
         """
         self.in_a_row = 0 if reason is None else self.in_a_row + 1
         if self.in_a_row == LIMIT:
@@ -185,5 +216,5 @@ class FailedSaves:
                 "intact: make room, or make the run folder writable, and start again"
             )
         if reason is not None:
-            self.tell(f"the checkpoint could not be saved: {reason}. Training goes on; earlier ones are intact")
+            self.warn(f"the checkpoint could not be saved: {reason}. Training continues; earlier ones are intact")
         return reason is None

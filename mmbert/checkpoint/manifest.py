@@ -1,4 +1,7 @@
-"""The manifest of a checkpoint: what it is, and size and hash of each file; what it says is what counts as saved."""
+"""The manifest of a checkpoint, with size and hash of each file.
+
+Written last; its presence marks a checkpoint complete.
+"""
 
 import hashlib
 import json
@@ -13,15 +16,28 @@ from mmbert.io import storage
 NAME = "manifest.json"
 EARLY = "-not-evaluated"
 KIND = "mmbert checkpoint"
-FORMAT = 1  # raised when what a checkpoint holds changes its meaning
+FORMAT = 1  # increased when the content of a checkpoint changes its meaning
 REQUIRED = frozenset(
-    {"model.safetensors", "optimizer.safetensors", "optimizer.json", "processors.safetensors", "parts.json",
-     "trainer.json", "recipe.yaml"}
-)  # fmt: skip
+    {
+        "model.safetensors",
+        "optimizer.safetensors",
+        "optimizer.json",
+        "processors.safetensors",
+        "parts.json",
+        "trainer.json",
+        "recipe.yaml",
+    }
+)
 
 
 def seal(folder: Path, step: int, identity: Mapping[str, str]) -> None:
-    """Write the manifest of the files in a folder: the last of them."""
+    """Write the manifest of the files in a folder, as the last file.
+
+    Args:
+        folder: of the checkpoint.
+        step: the number of optimiser steps done.
+        identity: of the run: the recipe's hash and the fingerprint of the data.
+    """
     files = {path.name: storage.measure(path) for path in storage.entries(folder)}
     content = {"kind": KIND, "format": FORMAT, "step": step, "identity": dict(identity), "files": files}
     text = json.dumps({**content, "blake2b": _digest(content)}, indent=1)
@@ -29,10 +45,17 @@ def seal(folder: Path, step: int, identity: Mapping[str, str]) -> None:
 
 
 def verify(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint, all of whose files are as they were saved; every byte is read, none is believed.
+    """Check every byte of a checkpoint against its manifest.
 
-    Raises ``IntegrityError`` naming the file and the fact where it is no checkpoint, is that of another step than its
-    folder says, has a newer format, or where a file is missing or changed.
+    Args:
+        path: of the checkpoint.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        IntegrityError: naming the file and what is wrong with it: it is not a checkpoint, belongs to another step than
+            its folder says, has a newer format, or a file is missing or changed.
     """
     content = _read(path)
     for name, fact in content["files"].items():
@@ -40,7 +63,7 @@ def verify(path: Path) -> dict[str, Any]:
         try:
             if not file.is_file():
                 raise IntegrityError(f"'{file}' is missing: the manifest lists it")
-            if (size := file.stat().st_size) != fact["size"]:  # told without reading it
+            if (size := file.stat().st_size) != fact["size"]:  # known without reading the file
                 raise IntegrityError(f"'{file}' is damaged: it has {size} bytes, {fact['size']} were saved")
             if storage.measure(file) != fact:
                 raise IntegrityError(f"'{file}' is damaged: its {size} bytes are not those that were saved")
@@ -49,37 +72,47 @@ def verify(path: Path) -> dict[str, Any]:
     return content
 
 
-def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
-    """The newest verified checkpoint in a folder; ``tell`` hears why a newer one is passed over."""
-    found = steps(folder)
-    for path in sorted(found, key=lambda path: (found[path], EARLY not in path.name), reverse=True):
+def newest(folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest verified checkpoint in a folder, if there is one.
+
+    Args:
+        folder: of the checkpoints.
+        warn: called with the reason for each newer checkpoint that is skipped.
+    """
+    step_of = steps(folder)
+    for path in sorted(step_of, key=lambda path: (step_of[path], EARLY not in path.name), reverse=True):
         try:
             verify(path)
         except IntegrityError as error:
-            tell(f"the checkpoint {path.name} is passed over: {error}")
+            warn(f"the checkpoint {path.name} is skipped: {error}")
         else:
             return path
     return None
 
 
 def checkpoint_name(step: int, *, evaluated: bool) -> str:
-    """What the folder of a checkpoint is called; one that came before the step's evaluation says so."""
+    """The name of a checkpoint's folder.
+
+    Args:
+        step: the number of optimiser steps done.
+        evaluated: whether the evaluation of that step came before the save.
+    """
     return f"step-{step}" if evaluated else f"step-{step}{EARLY}"
 
 
 def steps(folder: Path) -> dict[Path, int]:
-    """The checkpoints in a folder with their steps, verified or not."""
+    """The checkpoints in a folder, verified or not: path -> step."""
     names = {path: re.fullmatch(rf"step-(0|[1-9]\d*)({EARLY})?", path.name) for path in storage.entries(folder)}
     return {path: int(name[1]) for path, name in names.items() if name}
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The manifest alone, checked in itself."""
+    """The manifest, checked without reading the files that it lists."""
     file = path / NAME
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError as error:
-        raise IntegrityError(f"'{path}' is not a whole checkpoint of mmbert: it has no {NAME}") from error
+        raise IntegrityError(f"'{path}' is not a complete checkpoint of mmbert: it has no {NAME}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"'{file}' cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
@@ -89,8 +122,8 @@ def _read(path: Path) -> dict[str, Any]:
     if content.pop("blake2b", None) != _digest(content):
         raise IntegrityError(f"'{file}' is damaged: its content does not match its own hash")
     name = path.resolve().name
-    if name not in {checkpoint_name(content["step"], evaluated=known) for known in (True, False)}:
-        raise IntegrityError(f"'{file}' is that of step {content['step']}, but its folder is called '{name}'")
+    if name not in {checkpoint_name(content["step"], evaluated=evaluated) for evaluated in (True, False)}:
+        raise IntegrityError(f"'{file}' is the manifest of step {content['step']}, but its folder is called '{name}'")
     if missing := REQUIRED - content["files"].keys():
         raise IntegrityError(f"'{file}' does not list {', '.join(sorted(missing))}")
     return content

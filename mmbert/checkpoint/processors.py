@@ -1,4 +1,4 @@
-"""The processors of a checkpoint, and the facts of which its model is built: JSON and safetensors, no pickle."""
+"""Fitted processors in a checkpoint, and the facts from which its model is built: JSON and safetensors, no pickle."""
 
 import json
 from collections.abc import Mapping
@@ -20,10 +20,12 @@ def write_parts(folder: Path, processors: Mapping[str, Processor], facts: Mappin
     """Write ``processors.safetensors`` and ``parts.json``.
 
     Args:
-        processors: of inputs and labels, by a name of their own each.
-        facts: what else of JSON is needed to build the model again.
+        folder: of the checkpoint.
+        processors: of inputs and targets, by ``inputs.<name>`` and ``tasks.<name>``.
+        facts: JSON: what else is needed to build the model again.
 
-    Raises ``TypeError`` where a processor has learned what cannot travel.
+    Raises:
+        TypeError: where the state of a processor cannot be stored.
     """
     tensors: dict[str, Tensor] = {}
     states = {name: _to_json(processor.__getstate__(), name, tensors) for name, processor in processors.items()}
@@ -32,7 +34,14 @@ def write_parts(folder: Path, processors: Mapping[str, Processor], facts: Mappin
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What ``write_parts`` was told besides processors."""
+    """The facts that ``write_parts`` stored, and the states of the processors.
+
+    Args:
+        folder: of the checkpoint.
+
+    Raises:
+        IntegrityError: where it is not a checkpoint.
+    """
     path = folder / "parts.json"
     if not path.exists():
         raise IntegrityError(f"'{folder}' is not a checkpoint of mmbert: it has no parts.json")
@@ -40,7 +49,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """Raises ``IntegrityError`` where there is no such file, or no JSON in it."""
+    """The content of a JSON file.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        IntegrityError: where there is no such file, or it is not JSON.
+    """
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -48,7 +64,14 @@ def read_json(path: Path) -> Any:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Raises ``IntegrityError`` where there is no such file, or it is not safetensors."""
+    """The tensors in a safetensors file, by name.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        IntegrityError: where there is no such file, or it is not safetensors.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -56,7 +79,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def restore_processor(folder: Path, name: str, cls: type[Processor]) -> Processor:
-    """A fitted processor, as it was saved."""
+    """A fitted processor, as it was saved.
+
+    Args:
+        folder: of the checkpoint.
+        name: ``inputs.<name>`` or ``tasks.<name>``.
+        cls: of the processor.
+
+    Raises:
+        IntegrityError: where the checkpoint has no processor of this name.
+    """
     states = read_facts(folder)["processors"]
     if name not in states:
         raise IntegrityError(f"'{folder}' holds no processor '{name}'; it holds {', '.join(sorted(states))}")
@@ -65,14 +97,14 @@ def restore_processor(folder: Path, name: str, cls: type[Processor]) -> Processo
     if restore := getattr(processor, "__setstate__", None):
         restore(state)
     else:
-        vars(processor).update(state or {})  # what has no attributes has no state
+        vars(processor).update(state or {})  # an object without attributes has no state
     return processor
 
 
 def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """A value as JSON; tensors and arrays go to ``tensors`` under their path. Tuples and keys keep their type."""
+    """A value as JSON; tensors and arrays are put into ``tensors`` by their path. Tuples and keys keep their type."""
     if isinstance(value, Tensor | np.ndarray):
-        name = f"{path}#{len(tensors)}"  # two paths may read the same
+        name = f"{path}#{len(tensors)}"  # two paths may be equal as text
         tensors[name] = torch.as_tensor(value).clone().contiguous()
         return {"": "array" if isinstance(value, np.ndarray) else "tensor", "at": name}
     if isinstance(value, dict):

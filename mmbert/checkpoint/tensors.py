@@ -1,4 +1,4 @@
-"""Weights, moments and average by the name of the parameter: gathered for a checkpoint, compared, put back."""
+"""Weights, optimizer moments and weight average in a checkpoint, by the names of the parameters."""
 
 import json
 from collections.abc import Mapping
@@ -16,17 +16,23 @@ from mmbert.errors import IntegrityError
 from mmbert.io import storage
 from mmbert.layers.ema import WeightAverage
 
-MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # what AdamW keeps of a parameter
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # the state of a parameter in AdamW
 OPTIONS = ("base_lr", "betas", "eps", "weight_decay")  # of a group; lr is set before each step
 
 
 def write_training(
     folder: Path, model: nn.Module, optimizer: Optimizer | AcceleratedOptimizer, average: WeightAverage
 ) -> None:
-    """Write the weights that are evaluated, the trained ones where those are their average, and the optimizer's state.
+    """Write the weights that are evaluated, the raw weights where those are an average, and the optimizer's state.
 
-    ``model.safetensors`` is named like the model's state, ``raw.safetensors`` like its parameters,
-    ``optimizer.safetensors`` likewise with ``.exp_avg``, ``.exp_avg_sq`` and ``.step``.
+    ``model.safetensors`` has the keys of the model's state, ``raw.safetensors`` the names of its parameters,
+    ``optimizer.safetensors`` these names with ``.exp_avg``, ``.exp_avg_sq`` and ``.step``.
+
+    Args:
+        folder: of the checkpoint.
+        model: not wrapped.
+        optimizer: of the model, whether Accelerate has wrapped it or not.
+        average: of the weights.
     """
     storage.write_tensors(folder / "model.safetensors", {**model.state_dict(), **average.state()})
     if average.decay:
@@ -45,9 +51,16 @@ def write_training(
 
 
 def load_weights(folder: Path, model: nn.Module) -> None:
-    """Load the weights that were evaluated, strict by name and shape; the model is touched last.
+    """Load the weights that were evaluated, strict by name and shape.
 
-    Raises ``IntegrityError`` naming what does not fit. What it reads is not verified: see ``best`` and ``verify``.
+    The hashes of the files are not checked here: see ``best`` and ``verify``.
+
+    Args:
+        folder: of the checkpoint.
+        model: not wrapped; unchanged after an error.
+
+    Raises:
+        IntegrityError: naming the tensors that do not fit.
     """
     weights = read_tensors(folder / "model.safetensors")
     _compare(folder / "model.safetensors", weights, model.state_dict())
@@ -57,45 +70,52 @@ def load_weights(folder: Path, model: nn.Module) -> None:
 def load_training(
     path: Path, model: nn.Module, optimizer: Optimizer | AcceleratedOptimizer, average: WeightAverage
 ) -> dict[str, Any]:
-    """Go on as if training had never stopped: weights, moments and average are bit for bit as they were saved.
+    """Restore weights, moments and average bit for bit as they were saved.
 
     Args:
-        path: a checkpoint; it is verified here once more, so that no caller can forget to.
+        path: a checkpoint; it is verified here too, so that no caller can forget it.
         model: built from the same recipe, not wrapped.
         optimizer: of ``make_optimizer``, whether Accelerate has wrapped it or not.
+        average: of the weights.
 
-    Returns the manifest. Raises ``IntegrityError`` naming the tensors that are missing, unknown or of another shape or
-    number format; nothing has been touched then.
+    Returns:
+        The manifest.
+
+    Raises:
+        IntegrityError: naming the tensors that are missing, unknown or of another shape or number format; nothing has
+            been changed then.
     """
     content = verify(path)
     weights = read_tensors(path / "model.safetensors")
     moments = read_tensors(path / "optimizer.safetensors")
-    told = read_json(path / "optimizer.json")
+    stored = read_json(path / "optimizer.json")
     updates = read_json(path / "trainer.json")["average_steps"]
     if ("raw.safetensors" in content["files"]) != bool(average.decay):
         saved = "an average" if not average.decay else "no average"
         raise IntegrityError(f"'{path}' was saved with {saved} of the weights, this run has train.ema={average.decay}")
     raw = read_tensors(path / "raw.safetensors") if average.decay else {}
     inner, named = _inner(optimizer), _named(model, optimizer)
-    mine = {"kind": type(inner).__name__, "groups": _groups(model, optimizer)}
-    for key, value in mine.items():
-        if told[key] != value:
-            raise IntegrityError(
-                f"'{path / 'optimizer.json'}' is of another optimizer: {_difference(told[key], value)}"
-            )
-    learned = {name: parameter for name, parameter in named.items() if name not in told["untouched"]}
+    current = {"kind": type(inner).__name__, "groups": _groups(model, optimizer)}
+    for key, value in current.items():
+        if stored[key] != value:
+            difference = _optimizer_difference(stored[key], value)
+            raise IntegrityError(f"'{path / 'optimizer.json'}' is of another optimizer: {difference}")
+    learned = {name: parameter for name, parameter in named.items() if name not in stored["untouched"]}
     _compare(path / "model.safetensors", weights, model.state_dict(), formats=True)
     _compare(path / "raw.safetensors", raw, average.raw(), formats=True)
     number = torch.zeros(())
-    expected = {f"{name}.{key}": number if key == "step" else parameter
-                for name, parameter in learned.items() for key in MOMENTS}  # fmt: skip
+    expected = {
+        f"{name}.{key}": number if key == "step" else parameter
+        for name, parameter in learned.items()
+        for key in MOMENTS
+    }
     _compare(path / "optimizer.safetensors", moments, expected, formats=True)
     model.load_state_dict(weights)
     average.restore(weights, updates)
     with torch.no_grad():
         for name, tensor in average.raw().items():
             tensor.copy_(raw[name])
-    state = {  # copies: what is read is a view of the file
+    state = {  # copies: the tensors are views of the file
         index: {key: moments[f"{name}.{key}"].clone() for key in MOMENTS}
         for index, name in enumerate(named)
         if name in learned
@@ -124,27 +144,27 @@ def _groups(model: nn.Module, optimizer: Optimizer | AcceleratedOptimizer) -> li
     ]
 
 
-def _difference(saved: Any, own: Any) -> str:
-    """The first difference of two optimizers."""
-    if isinstance(saved, list) and len(saved) == len(own):
-        for number, (one, other) in enumerate(zip(saved, own, strict=True)):
-            for key in one.keys() | other.keys():
-                if (first := one.get(key)) != (second := other.get(key)):
+def _optimizer_difference(saved: Any, current: Any) -> str:
+    """The first difference between two optimizers, in words."""
+    if isinstance(saved, list) and len(saved) == len(current):
+        for number, (saved_group, current_group) in enumerate(zip(saved, current, strict=True)):
+            for key in saved_group.keys() | current_group.keys():
+                if (before := saved_group.get(key)) != (now := current_group.get(key)):
                     if key == "parameters":
-                        first, second = sorted({*first} - {*second})[:5], sorted({*second} - {*first})[:5]
-                    return f"group {number} has {key} {first}, this run {second}"
+                        before, now = sorted({*before} - {*now})[:5], sorted({*now} - {*before})[:5]
+                    return f"group {number} has {key} {before}, this run {now}"
     count = f"{len(saved)} groups" if isinstance(saved, list) else saved
-    return f"{count}, this run has {f'{len(own)} groups' if isinstance(own, list) else own}"
+    return f"{count}, this run has {f'{len(current)} groups' if isinstance(current, list) else current}"
 
 
-def _compare(file: Path, found: Mapping[str, Tensor], own: Mapping[str, Tensor], *, formats: bool = False) -> None:
+def _compare(file: Path, saved: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, formats: bool = False) -> None:
     """Raise ``IntegrityError`` where tensors are not those of the run in name, shape and, with ``formats``, dtype."""
-    missing, extra = sorted(own.keys() - found.keys()), sorted(found.keys() - own.keys())
-    both = sorted(own.keys() & found.keys())
-    shapes = [name for name in both if own[name].shape != found[name].shape]
-    dtypes = [name for name in both if formats and own[name].dtype != found[name].dtype]
+    missing, extra = sorted(expected.keys() - saved.keys()), sorted(saved.keys() - expected.keys())
+    shared = sorted(expected.keys() & saved.keys())
+    shapes = [name for name in shared if expected[name].shape != saved[name].shape]
+    dtypes = [name for name in shared if formats and expected[name].dtype != saved[name].dtype]
     if missing or extra or shapes or dtypes:
         raise IntegrityError(
-            f"'{file}' does not fit the recipe beside it: missing {missing[:5]}, unknown {extra[:5]}, other shape "
+            f"'{file}' does not fit the recipe of the run: missing {missing[:5]}, unknown {extra[:5]}, other shape "
             f"{shapes[:5]}" + (f", other number format {dtypes[:5]}" if dtypes else "")
         )

@@ -19,14 +19,14 @@ from mmbert.types import Sample
 
 @dataclass
 class DataReport:
-    """What the rows of a recipe's data are.
+    """Counts, fingerprint, groups and warnings of a recipe's data.
 
     Attributes:
         rows: split -> ``rows``, or an input or task -> the number of rows that have it.
         fingerprint: of all raw values.
         groups: [training samples] int64, the group of each sample by ``train.mixing``; None without mixing.
         group_names: of the groups.
-        warnings: for people.
+        warnings: sentences for the console.
         total: rows of all splits, including those left out.
     """
 
@@ -143,7 +143,7 @@ def _check_ids(splits: Splits, fingerprint: Fingerprint) -> None:
     if pair := fingerprint.find_duplicate_id():
         (split, sample), (second_split, second) = (_sample_at(splits, position) for position in pair)
         rows = f"{describe_row(sample)} in {split} and {describe_row(second)} in {second_split}"
-        raise DataError(f"two rows must not have one id, however {rows} both have {sample.id}")
+        raise DataError(f"the ids of rows must be unique; {rows} both have the id {sample.id}")
 
 
 def _check_presence(recipe: Recipe, report: DataReport) -> None:
@@ -158,7 +158,7 @@ def _check_presence(recipe: Recipe, report: DataReport) -> None:
             if not part.optional:
                 raise DataError(
                     f"inputs.{name}: absent in every row of the training split"
-                    + (f", but there in {present}" if present else "")
+                    + (f", but present in {present}" if present else "")
                     + "; 'optional: true' allows that"
                 )
             if present:

@@ -22,7 +22,7 @@ Kind = Literal["input", "task"]
 
 
 def open_splits(recipe: Recipe) -> Splits:
-    """The samples of each split, source by source.
+    """Open the data sources of a recipe: split -> the samples of each source.
 
     Args:
         recipe: as it was loaded, or the resolved one.
@@ -69,7 +69,7 @@ class Values:
         split: ``train``, ``validation`` or ``test``.
         kind: ``input`` or ``task``.
         name: of the input or task.
-        bad_samples: to pass over, as samples that cannot be read are.
+        bad_samples: that are skipped, as are samples that cannot be read.
     """
 
     def __init__(self, splits: Splits, split: str, kind: Kind, name: str, bad_samples: Container[Sample] = ()):
@@ -80,7 +80,7 @@ class Values:
         return (value for _, value in self.with_samples())
 
     def with_samples(self) -> Iterator[tuple[Sample, Any]]:
-        """Each value with its sample, which may hold this value alone."""
+        """Each value with its sample; other fields of the sample may be missing."""
         for samples in self._sources:
             for sample in samples.read({self.name}):
                 if not isinstance(sample, SampleError) and sample not in self._bad_samples:
@@ -96,7 +96,7 @@ def _sources(recipe: Recipe) -> list[Source]:
     }
     targets = {name: Field(_column(name, part), TASKS.get(part.type).processor) for name, part in recipe.tasks.items()}
     sources: list[Source] = []
-    for name, part in sorted(recipe.data.items()):  # the plan counts through the sources
+    for name, part in sorted(recipe.data.items()):  # sorted: sampling numbers the rows across sources
         options, wiring = dict(part.options), []
         if part.name is not None:
             builder = DATASETS.get(part.name)

@@ -1,7 +1,7 @@
-"""The feature cache: what the frozen layers of the trunk make of a recipe's texts, computed once for all runs.
+"""Cache of the hidden states of the trunk's frozen layers for a recipe's texts, computed once for all runs.
 
-It holds the tokens at the cut, below which everything is frozen and in evaluation mode. Which texts a row has, hidden
-inputs included, is decided before it is read.
+The states are those at the cut: all layers below it are frozen and in evaluation mode. Inputs that are hidden at random
+only change which texts a row has, and that is decided before the cache is read.
 """
 
 import hashlib
@@ -26,11 +26,18 @@ from mmbert.recipe.schema import Recipe
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.store import LAYOUT, Sequences, TokenStore
 
-ROWS = 1024  # that are split into tokens at once
+ROWS = 1024  # tokenized at once
 
 
 def check_cache(recipe: Recipe) -> None:
-    """Raise ``RecipeError`` where ``trunk.cache`` is asked for and the fusion does not allow it."""
+    """Check that the fusion of a recipe allows ``trunk.cache``, if that is set.
+
+    Args:
+        recipe: to check.
+
+    Raises:
+        RecipeError: where it does not.
+    """
     if recipe.trunk.cache and not FUSIONS.get(recipe.fusion.type).reads_text_alone:
         alone = [name for name in FUSIONS.names() if FUSIONS.get(name).reads_text_alone]
         raise RecipeError(
@@ -40,17 +47,22 @@ def check_cache(recipe: Recipe) -> None:
 
 
 def cache_features(experiment: Experiment, device: torch.device | str = "cpu") -> Path:
-    """Let the trunk of a built recipe read the cache, filled now for all rows of its data; returns its folder there.
+    """Fill the cache for all rows of an experiment's data and attach it to the trunk.
 
-    The folder is named after the frozen weights, the trunk's configuration and the texts; one process fills it while
-    others wait. A text that is not in it is computed as usual. Nothing of it is in checkpoints or loaded models.
+    The folder is named by a hash of the frozen weights, the trunk's configuration and the texts; one process fills it
+    while others wait. A text that is not in the cache is computed as usual. Checkpoints and loaded models are
+    independent of the cache.
 
     Args:
-        built: of a recipe with ``trunk.cache``.
-        device: what the frozen layers are computed on; the trunk is moved there.
+        experiment: of a recipe with ``trunk.cache``.
+        device: for the frozen layers; the trunk is moved there.
 
-    Raises ``RecipeError`` where the disk has not the room, and ``IntegrityError`` where a file in the cache is not as
-    long as it was.
+    Returns:
+        The folder in the cache.
+
+    Raises:
+        RecipeError: where the disk has not enough room.
+        IntegrityError: where a file in the cache has another size than when it was written.
     """
     trunk = cast(HuggingFaceTrunk, experiment.model.trunk).to(device)
     assert trunk.cut is not None, "the recipe was checked"
@@ -68,7 +80,7 @@ def cache_features(experiment: Experiment, device: torch.device | str = "cpu") -
         with progress(f"computing the frozen layers for {texts}") as tell:
             try:
                 TokenStore.write(partial, sequences, compute, trunk.dim, dtype, tell)
-            except OSError as error:  # the disk was filled by another meanwhile
+            except OSError as error:  # another process has filled the disk
                 raise RecipeError(f"trunk.cache: '{folder.parent}' cannot be written: {error.strerror}") from error
 
     make_once(folder, make)
@@ -89,7 +101,7 @@ def _sequences(experiment: Experiment, trunk: HuggingFaceTrunk) -> Iterator[tupl
 
 
 def _identity(trunk: HuggingFaceTrunk, sequences: Sequences, dtype: np.dtype) -> str:
-    """A digest of all that the values depend on."""
+    """A digest of everything that the cached states depend on."""
     config = {name: value for name, value in trunk.model.config.to_dict().items() if name != "_name_or_path"}
     device = next(trunk.parameters()).device.type
     facts = [LAYOUT, trunk.cut, dtype.name, device, torch.__version__, config]

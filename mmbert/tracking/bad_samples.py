@@ -1,4 +1,4 @@
-"""The rows that cannot be used, of which a bounded fraction may be left out."""
+"""Rows that cannot be used: a bounded fraction of them may be left out."""
 
 import json
 from pathlib import Path
@@ -20,56 +20,75 @@ class BadSamples:
         rows: of all splits.
         fraction: ``train.max_bad_fraction``; at 0 the first bad row is raised as it is.
 
-    >>> bad = BadSamples(rows=100, fraction=0.01)
-    >>> bad.add(SampleError("expected a number, found 'x'").at("shop (prices.csv row 3)", "task 'price'"))
-    >>> len(bad)
-    1
+    Example:
+        >>> bad = BadSamples(rows=100, fraction=0.01)
+        >>> bad.add(SampleError("expected a number, found 'x'").at("shop (prices.csv row 3)", "task 'price'"))
+        >>> len(bad)
+        1
     """
 
     def __init__(self, rows: int, fraction: float):
         self.rows, self.fraction = rows, fraction
-        self._found: dict[str, SampleError] = {}  # by row
+        self._errors: dict[str, SampleError] = {}  # by row
         self._file: Path | None = None
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._errors)
 
     def __contains__(self, sample: Sample) -> bool:
-        return bool(self._found) and describe_row(sample) in self._found
+        return bool(self._errors) and describe_row(sample) in self._errors
 
     def add(self, error: SampleError) -> None:
-        """One more bad value. Raises it, or ``DataError`` where the bad rows are too many."""
+        """Record a bad value; of a row, the first counts.
+
+        Args:
+            error: names the row and the field.
+
+        Raises:
+            SampleError: the error itself, where no bad row is allowed.
+            DataError: where the bad rows are too many.
+        """
         if not self.fraction:
             raise error
-        if error.row in self._found:
+        if error.row in self._errors:
             return
-        self._found[error.row] = error
+        self._errors[error.row] = error
         self._write([error])
         if len(self) > self.fraction * self.rows:
-            first = next(iter(self._found.values()))
-            raise DataError(f"{len(self)} of {self.rows} rows are bad, more than train.max_bad_fraction "
-                            f"({self.fraction:g}) allows, the first: {first}")  # fmt: skip
+            first = next(iter(self._errors.values()))
+            raise DataError(
+                f"{len(self)} of {self.rows} rows are bad, more than train.max_bad_fraction ({self.fraction:g}) allows, "
+                f"the first: {first}"
+            )
 
     def keep_in(self, folder: RunFolder) -> None:
-        """From now on the main process writes bad rows into ``bad_samples.jsonl``, after those that are there."""
+        """Record bad rows in ``bad_samples.jsonl`` from now on (main process only), after reading its rows.
+
+        Args:
+            folder: of the run.
+        """
         if not folder.writes:
             return
-        known, self._found = self._found, {}
+        pending, self._errors = self._errors, {}
         path = folder.path / FILE
         if path.exists():
             text = path.read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1]  # a killed job may have left half a line
-            folder.write(FILE, whole)
-            for one in map(json.loads, whole.splitlines()):
-                self._found[one["row"]] = SampleError(one["reason"], one["row"], one["field"])
+            complete = text[: text.rfind("\n") + 1]  # a killed job may have left half a line
+            folder.write(FILE, complete)
+            for line in map(json.loads, complete.splitlines()):
+                self._errors[line["row"]] = SampleError(line["reason"], line["row"], line["field"])
         self._file = path
-        new = [error for row, error in known.items() if row not in self._found]
-        self._found |= {error.row: error for error in new}
+        new = [error for row, error in pending.items() if row not in self._errors]
+        self._errors |= {error.row: error for error in new}
         self._write(new)
 
     def share(self) -> None:
-        """Let every process know the bad rows of all; called on all of them. Raises ``DataError`` as ``add`` does."""
-        for error in gather_object(list(self._found.values())):
+        """Exchange the bad rows between all processes; called on all of them.
+
+        Raises:
+            DataError: where the bad rows are too many.
+        """
+        for error in gather_object(list(self._errors.values())):
             self.add(error)
 
     def _write(self, errors: list[SampleError]) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a banner, progress, and the table at the end."""
+"""Console output of a run: the banner, progress, and the table of results."""
 
 import sys
 import time
@@ -17,7 +17,11 @@ INTERVAL = 30.0  # seconds between lines where there is no terminal
 
 
 class Console:
-    """Writes to standard output; a bar on a terminal, one plain line every 30 s elsewhere; silent but on rank 0."""
+    """Writes to standard output: a progress bar on a terminal, one plain line every 30 s elsewhere.
+
+    Args:
+        speaks: whether this process writes at all; only the main process does.
+    """
 
     def __init__(self, *, speaks: bool):
         self.speaks = speaks
@@ -26,22 +30,44 @@ class Console:
         self._bar: Progress | None = None
         self._total = self._done = 0
         self._last = self._start = time.monotonic()
+        self._skill_is_explained = False
 
     def say(self, *lines: str) -> None:
+        """Print lines as they are.
+
+        Args:
+            lines: of plain text.
+        """
         for line in lines:
             self.rich.print(line, markup=False, soft_wrap=True)
 
     def warn(self, line: str) -> None:
+        """Print a warning.
+
+        Args:
+            line: the sentence.
+        """
         self.rich.print(f"warning: {line}", markup=False, soft_wrap=True, style="yellow")
 
     def banner(self, title: str, facts: Mapping[str, str]) -> None:
-        """The facts of a run, a line each."""
+        """Print the facts of a run, one a line.
+
+        Args:
+            title: the command.
+            facts: name -> value.
+        """
         self.rich.rule(title, align="left", characters="-")
         width = max(map(len, facts))
         self.say(*(f"{name:<{width}}  {value}" for name, value in facts.items()))
         self.rich.rule(characters="-")
 
     def start(self, total: int, *, done: int = 0) -> None:
+        """Start to show the progress of training.
+
+        Args:
+            total: steps of the run.
+            done: steps that an earlier job did.
+        """
         self._total, self._done = total, done
         self._last = self._start = time.monotonic()
         if not self.rich.is_terminal or not self.speaks:
@@ -52,6 +78,12 @@ class Console:
         self._bar.start()
 
     def step(self, step: int, losses: Mapping[str, float]) -> None:
+        """Show that a step is done.
+
+        Args:
+            step: its number.
+            losses: by task.
+        """
         shown = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=step, losses=shown)
@@ -60,20 +92,33 @@ class Console:
             left = (self._last - self._start) / (step - self._done) * (self._total - step)
             self.say(f"step {step}/{self._total}, {left / 60:.1f} min left, loss: {shown}")
 
-    def evaluation(self, step: int, found: Evaluation) -> None:
-        scores = "  ".join(f"{task} {_first(metrics)}" for task, metrics in found.scores.items())
-        self.say(f"step {step}/{self._total}, validation: skill {found.mean_skill:.3f}  {scores}")
+    def evaluation(self, step: int, evaluation: Evaluation) -> None:
+        """Print the scores of an evaluation; the first line also explains what skill is.
+
+        Args:
+            step: its number.
+            evaluation: of the validation split.
+        """
+        scores = "  ".join(f"{task} {_format_primary(metrics)}" for task, metrics in evaluation.scores.items())
+        skill = "skill" if self._skill_is_explained else "skill (1 - loss / loss of a constant guess)"
+        self._skill_is_explained = True
+        self.say(f"step {step}/{self._total}, validation: {skill} {evaluation.mean_skill:.3f}  {scores}")
 
     def stop(self) -> None:
+        """Remove the progress bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
-    def bad_values(self, found: Sequence[SampleError]) -> None:
-        """A line each: the row, the field, and what is wrong."""
-        rows = max((len(error.row) for error in found), default=0)
-        fields = max((len(error.field) for error in found), default=0)
-        self.say(*(f"{error.row:<{rows}}  {error.field:<{fields}}  {error.reason}" for error in found))
+    def bad_values(self, errors: Sequence[SampleError]) -> None:
+        """Print bad values, one a line: the row, the field, and what is wrong.
+
+        Args:
+            errors: with row and field.
+        """
+        row_width = max((len(error.row) for error in errors), default=0)
+        field_width = max((len(error.field) for error in errors), default=0)
+        self.say(*(f"{error.row:<{row_width}}  {error.field:<{field_width}}  {error.reason}" for error in errors))
 
     def results(
         self,
@@ -82,21 +127,29 @@ class Console:
         *,
         split: str = "test",
     ) -> None:
-        """The table of a split: an arm a line, the primary metric of a task a column; then for each task the best
-        baseline, and what differs from it by how much."""
-        metrics = {name: primary_metric(scores) for one in reversed(results) for name, scores in one.scores.items()}
+        """Print the results of a split: a row for each arm, a column for the primary metric of each task.
+
+        Args:
+            results: of each arm; the table is as wide as the tasks of all of them.
+            differences: task -> the best baseline, and the difference to it, its interval and p. One line each.
+            split: for the title.
+        """
+        metrics = {
+            name: primary_metric(scores) for result in reversed(results) for name, scores in result.scores.items()
+        }
         table = Table(title=f"{split} split", title_justify="left", title_style="bold", box=None, header_style="bold")
         table.add_column("", vertical="bottom")
         for name, metric in metrics.items():
             table.add_column(f"{name}\n{metric}", justify="right", no_wrap=True)
-        for one in results:
+        for result in results:
             cells = (
-                f"{one.scores[name][metric]:.4g}" if name in one.scores else "" for name, metric in metrics.items()
+                f"{result.scores[name][metric]:.4g}" if name in result.scores else ""
+                for name, metric in metrics.items()
             )
-            table.add_row(one.arm, *cells)
+            table.add_row(_row_title(result.arm), *cells)
         self.rich.print("", table)
-        for name, (arm, found) in differences.items():
-            difference, low, high, p = found.values()
+        for name, (arm, comparison) in differences.items():
+            difference, low, high, p = comparison.values()
             self.say(
                 f"{name}: {metrics[name]} differs from that of {arm} by {difference:+.4g} (paired bootstrap, 95 % "
                 f"interval {low:+.4g} to {high:+.4g}, p = {p:.3g})"
@@ -104,7 +157,7 @@ class Console:
 
 
 def count_parameters(model: nn.Module) -> dict[str, list[int]]:
-    """The parameters of each part of a model: how many learn, and how many there are."""
+    """The parameters of each part of a model: part -> [those that learn, all]."""
     parts: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
         top, _, rest = name.partition(".")
@@ -115,6 +168,12 @@ def count_parameters(model: nn.Module) -> dict[str, list[int]]:
     return parts
 
 
-def _first(metrics: Mapping[str, float]) -> str:
+def _row_title(arm: str) -> str:
+    """An arm as the table names it: ``mmbert without X`` is one model with an input hidden, not another training."""
+    model, without, hidden = arm.partition(" without ")
+    return f"{model}, {hidden} hidden at test" if without else arm
+
+
+def _format_primary(metrics: Mapping[str, float]) -> str:
     name, value = next(iter(metrics.items()))
     return f"{name} {value:.4g}"

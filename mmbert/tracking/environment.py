@@ -1,4 +1,4 @@
-"""``env.json``: what a reader needs to repeat a run: versions, hardware, command, commit and its changes; no secret."""
+"""``env.json``: versions, hardware, command, commit and uncommitted changes of a run, without secrets."""
 
 import os
 import platform
@@ -20,7 +20,11 @@ NAMES = ("accelerate", "datasets", "mmbert", "numpy", "scikit-learn", "tokenizer
 
 
 def environment(world: int) -> dict[str, Any]:
-    """The content of ``env.json`` for a run of ``world`` processes."""
+    """The content of ``env.json``.
+
+    Args:
+        world: the number of processes of the run.
+    """
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -43,12 +47,12 @@ def hardware() -> dict[str, Any]:
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory": round(psutil.virtual_memory().total / 1e9, 1),
-        "gpus": [{"name": one.name, "memory": round(one.total_memory / 1e9, 1)} for one in properties],
+        "gpus": [{"name": gpu.name, "memory": round(gpu.total_memory / 1e9, 1)} for gpu in properties],
     }
 
 
 def usable_cores() -> int:
-    """The cores that this process may run on, which a batch system may have made fewer than there are."""
+    """The number of cores that this process may run on; a batch system may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -61,9 +65,12 @@ def _processor() -> str:
 
 
 def dirty_diff(folder: Path) -> str:
-    """What the working tree around ``folder`` changes in tracked files, redacted; empty where nothing, or no checkout.
+    """The uncommitted changes of tracked files, redacted; empty without changes and outside a checkout.
 
-    What goes beyond ``LARGEST_DIFF`` is cut off, and the last line says so.
+    Only the first ``LARGEST_DIFF`` bytes are read; the last line then says so.
+
+    Args:
+        folder: in the working tree.
     """
     command = ["git", "diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv"]
     try:
@@ -75,17 +82,24 @@ def dirty_diff(folder: Path) -> str:
         return ""
     if len(content) <= LARGEST_DIFF:
         return redact(content.decode("utf-8", "replace"))
-    whole, _, _ = content[:LARGEST_DIFF].rpartition(b"\n")  # half a line may hold half a secret
-    return redact(whole.decode("utf-8", "replace")) + f"\n(cut off after {LARGEST_DIFF} bytes)"
+    complete, _, _ = content[:LARGEST_DIFF].rpartition(b"\n")  # half a line may hold half a secret
+    return redact(complete.decode("utf-8", "replace")) + f"\n(cut off after {LARGEST_DIFF} bytes)"
 
 
-def other_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """The libraries whose versions two environments give differently, each with both.
+def changed_versions(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """The libraries whose versions differ between two environments, with both versions.
 
-    >>> other_versions({"versions": {"torch": "2.10"}}, {"versions": {"torch": "2.14"}})
-    {'torch': '2.10 then, 2.14 now'}
+    Args:
+        before: content of an ``env.json``.
+        now: likewise.
+
+    Example:
+        >>> changed_versions({"versions": {"torch": "2.10"}}, {"versions": {"torch": "2.14"}})
+        {'torch': '2.10 then, 2.14 now'}
     """
     old = before.get("versions", now["versions"])
     return {
-        name: f"{old.get(name)} then, {here} now" for name, here in now["versions"].items() if old.get(name) != here
+        name: f"{old.get(name)} then, {version} now"
+        for name, version in now["versions"].items()
+        if old.get(name) != version
     }

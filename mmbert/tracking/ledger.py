@@ -14,16 +14,18 @@ from filelock import FileLock
 from mmbert.errors import DataError
 from mmbert.version import CODE_EPOCH
 
-COLUMNS = ("study", "arm", "seed", "task", "metric", "value", "split", "recipe", "data", "epoch", "commit", "machine",
-           "date")  # fmt: skip
+COLUMNS = (
+    *("study", "arm", "seed", "task", "metric", "value"),
+    *("split", "recipe", "data", "epoch", "commit", "machine", "date"),
+)
 Scores = Mapping[str, Mapping[str, float]]  # task -> metric -> value
-APART = [f":(top,exclude){path}" for path in ("results", "recipes", "README.md", "docs")]  # written after a run
-FORMULA = ("=", "+", "-", "@")  # how a spreadsheet knows one
+NOT_CODE = [f":(top,exclude){path}" for path in ("results", "recipes", "README.md", "docs")]  # written after a run
+FORMULA = ("=", "+", "-", "@")  # the first characters by which a spreadsheet recognises one
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the rows of one run have in common."""
+    """The columns that all rows of one run share."""
 
     study: str
     seed: int
@@ -34,21 +36,27 @@ class Measured:
 
 
 def append_results(path: str | Path, lines: Mapping[str, Scores], run: Measured, *, once: bool = False) -> None:
-    """Append the lines of a run, by arm, with one row for each task and metric: all of them or, on a full disk, none.
+    """Append the results of a run, one row for each arm, task and metric: all rows or, on a full disk, none.
 
-    ``once`` leaves out what the ledger has already. Raises ``DataError`` where the file is no whole ledger.
+    Args:
+        path: of the ledger; it is made where it is missing.
+        lines: arm -> task -> metric -> value.
+        run: what all rows share.
+        once: leave out results that the ledger already has.
 
-    >>> append_results("results/joint.csv", {"base": {"price": {"rmse": 1.5}}}, Measured("joint", 0, "test"))
-    ... # doctest: +SKIP
+    Raises:
+        DataError: where the file is not a complete ledger.
+
+    Example:
+        >>> append_results("results/joint.csv", {"base": {"price": {"rmse": 1.5}}}, Measured("joint", 0, "test"))
+        ... # doctest: +SKIP
     """
-    shared = {
-        **vars(run), "epoch": CODE_EPOCH, "machine": machine(),
-        "date": datetime.date.today().isoformat(),
-    }  # fmt: skip
+    today = datetime.date.today().isoformat()
+    shared = {**vars(run), "epoch": CODE_EPOCH, "machine": machine(), "date": today}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
-        there = {_key(row) for row in _rows(path)}
+        present = {_key(row) for row in _rows(path)}
         text = io.StringIO()
         writer: csv.DictWriter[str] = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         if not path.exists():
@@ -56,26 +64,35 @@ def append_results(path: str | Path, lines: Mapping[str, Scores], run: Measured,
         for arm, scores in lines.items():
             for task, metrics in scores.items():
                 for metric, value in metrics.items():
-                    named = {**shared, "arm": arm, "task": task, "metric": metric}
-                    row = {column: str(as_text(cell)) for column, cell in named.items()}
-                    if not (once and _key(row) in there):
+                    cells = {**shared, "arm": arm, "task": task, "metric": metric}
+                    row = {column: str(as_text(cell)) for column, cell in cells.items()}
+                    if not (once and _key(row) in present):
                         writer.writerow({**row, "value": repr(float(value))})
         with open(path, "ab") as file:
             file.write(text.getvalue().encode())
 
 
 def read_results(path: str | Path, study: str) -> dict[tuple[int, str, str], dict[str, dict[str, dict[str, float]]]]:
-    """The test scores of a study in a ledger: (seed, recipe, data) -> arm -> task -> metric -> value.
+    """The test scores of a study in a ledger.
 
-    Arms are as the ledger writes them. Rows of another code epoch do not count; of several for one value the last does.
-    Raises ``DataError`` with the line where the file is no whole ledger.
+    Rows of another code epoch do not count; of several rows for one value, the last does.
+
+    Args:
+        path: of the ledger.
+        study: its name.
+
+    Returns:
+        (seed, recipe, data) -> arm, as the ledger writes it -> task -> metric -> value.
+
+    Raises:
+        DataError: with the line, where the file is not a complete ledger.
     """
-    found: dict[tuple[int, str, str], dict[str, dict[str, dict[str, float]]]] = {}
+    runs: dict[tuple[int, str, str], dict[str, dict[str, dict[str, float]]]] = {}
     for row in _rows(Path(path)):
         if (row["study"], row["split"], row["epoch"]) == (study, "test", str(CODE_EPOCH)):
-            run = found.setdefault((int(row["seed"]), row["recipe"], row["data"]), {})
+            run = runs.setdefault((int(row["seed"]), row["recipe"], row["data"]), {})
             run.setdefault(row["arm"], {}).setdefault(row["task"], {})[row["metric"]] = float(row["value"])
-    return found
+    return runs
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -86,7 +103,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     reader = csv.reader(lines)
     header = next(reader, [])
     if tuple(header) != COLUMNS:
-        raise DataError(f"'{path}' is no ledger: expected the columns {','.join(COLUMNS)}, found {','.join(header)}")
+        raise DataError(f"'{path}' is not a ledger: expected the columns {','.join(COLUMNS)}, found {','.join(header)}")
     for cells in reader:
         row = dict(zip(COLUMNS, cells, strict=False))
         try:
@@ -94,23 +111,27 @@ def _rows(path: Path) -> list[dict[str, str]]:
                 raise ValueError(f"expected {len(COLUMNS)} columns and the end of the line, found {len(cells)}")
             _ = int(row["seed"]), float(row["value"])
         except ValueError as error:
-            raise DataError(f"{path}:{reader.line_num}: this row is not whole: {error}. Remove it") from None
+            raise DataError(f"{path}:{reader.line_num}: this row is incomplete: {error}. Remove it") from None
         rows.append(row)
     return rows
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, ...]:
-    """What a value is of."""
+    """The columns that say which value a row holds."""
     return tuple(
         row[column] for column in ("study", "arm", "seed", "task", "metric", "split", "recipe", "data", "epoch")
     )
 
 
 def as_text(cell: str | float) -> str | float:
-    """A name in one line; one that a spreadsheet would run as a formula (``=1+1``) with an apostrophe before it.
+    r"""A text on one line, with an apostrophe before it if a spreadsheet would run it as a formula (``=1+1``).
 
-    >>> as_text("=1+1"), as_text("two\\nlines"), as_text(-1)
-    ("'=1+1", 'two lines', -1)
+    Args:
+        cell: a text, or a number, which stays as it is.
+
+    Example:
+        >>> as_text("=1+1"), as_text("two\nlines"), as_text(-1)
+        ("'=1+1", 'two lines', -1)
     """
     if not isinstance(cell, str):
         return cell
@@ -127,7 +148,7 @@ def commit() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", *APART)
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", *NOT_CODE)
         return git("rev-parse", "--short=9", "HEAD") + ("+" if changed else "")
     except FileNotFoundError:
         return ""

@@ -1,4 +1,4 @@
-"""What a study found: the plain values that tables, figures and the report are made of."""
+"""The outcome of a study: the values from which tables, figures and the report are made."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,17 +9,22 @@ Scores = Mapping[str, Mapping[str, float]]  # task -> metric -> value
 
 @dataclass(frozen=True)
 class ArmOutcome:
-    """One variant of the recipe, over its seeds."""
+    """The results of one variant of the recipe, over its seeds."""
 
     name: str
     changes: Sequence[str] = ()  # in words, a key each: "fusion.type: joint -> concat"; none for the reference
     scores: Mapping[int, Scores] = field(default_factory=dict)  # seed -> test scores
-    runs: Mapping[int, Path] = field(default_factory=dict)  # seed -> run folder, where it is still there
+    runs: Mapping[int, Path] = field(default_factory=dict)  # seed -> run folder, where it still exists
     failed: Mapping[int, str] = field(default_factory=dict)  # seed -> why there is no result
-    masked: bool = False  # not trained: the reference's runs, with an input taken away at test time
+    masked: bool = False  # not trained: the reference's runs, with an input hidden at test time
 
     def values(self, task: str, metric: str) -> dict[int, float]:
-        """The values of one metric by seed, in the order of the seeds."""
+        """The values of one metric by seed, in the order of the seeds.
+
+        Args:
+            task: whose metric it is.
+            metric: its name.
+        """
         return {
             seed: scores[task][metric] for seed, scores in sorted(self.scores.items()) if metric in scores.get(task, {})
         }
@@ -27,7 +32,7 @@ class ArmOutcome:
 
 @dataclass(frozen=True)
 class StudyOutcome:
-    """A study as far as it has got."""
+    """The outcome of a study, finished or not."""
 
     name: str
     task: str  # of the primary metric
@@ -40,7 +45,9 @@ class StudyOutcome:
 
     @property
     def reference(self) -> ArmOutcome:
+        """The arm that the others are compared with."""
         return self.arms[0]
 
     def arm(self, name: str) -> ArmOutcome:
+        """The arm of a name."""
         return next(arm for arm in self.arms if arm.name == name)

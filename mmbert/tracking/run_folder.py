@@ -1,4 +1,4 @@
-"""The run folder: what a run writes down about itself, whole or not at all."""
+"""The run folder: the files that a run writes, each atomically, and its append-only logs."""
 
 import json
 import os
@@ -10,63 +10,89 @@ from pathlib import Path
 from typing import Any
 
 from mmbert.errors import IntegrityError
+from mmbert.io.atomic import write_atomically
 from mmbert.tracking.trackers import Trackers
 
-# what a run writes at its end, and what is measured of it afterwards
-FINISHED = ("result.json", "test.safetensors", "examples.jsonl", "cost.json", "inputs.json", "inputs.validation.json",
-            "inputs.train.json")  # fmt: skip
+FINISHED = (  # what a run writes at its end, and what is measured of it afterwards
+    "result.json",
+    "test.safetensors",
+    "examples.jsonl",
+    "cost.json",
+    "inputs.json",
+    "inputs.validation.json",
+    "inputs.train.json",
+)
 
 
 class RunFolder:
     """``runs/<name>-<hash8>/`` or ``--out DIR``; only the main process writes.
 
-    ``metrics.jsonl`` holds one object a line: step, time, split, task, metric, value; ``events.jsonl`` what happened
-    besides. ``result.json`` exists only when the run has finished, as do the other files in ``FINISHED``. The folder is
+    ``metrics.jsonl`` holds one object a line: step, time, split, task, metric, value; ``events.jsonl`` all other
+    events. ``result.json`` exists only when the run has finished, as do the other files in ``FINISHED``. The folder is
     made with its first file.
+
+    Args:
+        path: of the folder.
+        writes: whether this process writes; on the others all methods that write do nothing.
     """
 
     def __init__(self, path: Path, *, writes: bool):
         self.path = path
         self.writes = writes
         self._start = time.monotonic()
-        self.trackers = Trackers()  # mirrors of metrics.jsonl, set by whoever trains
-        self._waiting: dict[str, str] = {}  # lines that the disk did not take yet, by file
+        self.trackers = Trackers()  # mirrors of metrics.jsonl, set by the trainer
+        self._waiting: dict[str, str] = {}  # lines not yet written because the disk was full, by file
 
     def check(self) -> None:
-        """Raise ``IntegrityError`` where the folder holds something else than a run."""
-        own = ("recipe.yaml", "status.json")
-        if self.path.exists() and any(self.path.iterdir()) and not any((self.path / name).exists() for name in own):
+        """Check that the folder is missing, empty, or that of a run.
+
+        Raises:
+            IntegrityError: where it holds other files.
+        """
+        marks = ("recipe.yaml", "status.json")
+        if self.path.exists() and any(self.path.iterdir()) and not any((self.path / name).exists() for name in marks):
             raise IntegrityError(f"--out '{self.path}' must be empty or hold a run; it holds other files")
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     def clear(self) -> None:
-        """Remove what an earlier run left: once data and model are ready, so that a mistake there costs no results."""
+        """Remove the files of an earlier run.
+
+        Called once data and model are ready, so that an error in the recipe removes no results.
+        """
         if not self.writes:
             return
         for stale in (*FINISHED, "metrics.jsonl", "events.jsonl", "bad_samples.jsonl"):
             (self.path / stale).unlink(missing_ok=True)
         shutil.rmtree(self.checkpoints, ignore_errors=True)  # its weights are not those of this recipe
 
-    def adopt(self, other: Path, checkpoints: Iterable[str]) -> None:
-        """Take over the log and some checkpoints of another run of the same recipe and data, in place of our own."""
+    def adopt(self, run: Path, checkpoints: Iterable[str]) -> None:
+        """Replace the log and the checkpoints by those of another run of the same recipe and data.
+
+        Args:
+            run: its folder.
+            checkpoints: the names of those that are copied.
+        """
         if not self.writes:
             return
-        taken = self.path / ".adopted"
-        shutil.rmtree(taken, ignore_errors=True)
+        copies = self.path / ".adopted"
+        shutil.rmtree(copies, ignore_errors=True)
         for name in checkpoints:
-            shutil.copytree(other / "checkpoints" / name, taken / name)
-        log = read_log(other)
+            shutil.copytree(run / "checkpoints" / name, copies / name)
+        log = read_log(run)
         self.clear()
-        os.replace(taken, self.checkpoints)
+        os.replace(copies, self.checkpoints)
         self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log))
 
     def rewind(self, step: int, *, evaluated: bool) -> None:
-        """Cut the log back to what training knew after ``step``; time goes on from there.
+        """Cut the log back to its lines up to a step; its clock continues from the last of them.
 
-        ``evaluated``: whether an evaluation that is due at that step is done.
+        Args:
+            step: that training resumes from.
+            evaluated: whether an evaluation that is due at that step is done.
         """
         if not self.writes:
             return
@@ -78,20 +104,30 @@ class RunFolder:
         self._start = time.monotonic() - (lines[-1]["time"] if lines else 0.0)
 
     def write(self, name: str, content: str | bytes | dict[str, Any]) -> None:
-        """Write one file as a whole: a reader sees the old content or the new."""
+        """Write one file atomically: a reader sees the old content or the new.
+
+        Args:
+            name: of the file.
+            content: a mapping is written as JSON, text as UTF-8.
+        """
         if not self.writes:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
         if isinstance(content, dict):
             content = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        temporary = self.path / f".{name}.tmp"
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
-        os.replace(temporary, self.path / name)
+        write_atomically(self.path / name, content)
 
     def log(self, step: int, split: str, values: Mapping[str, Mapping[str, float]]) -> None:
-        """Append task -> metric -> value to ``metrics.jsonl``; a whole-model value has the task ``all``."""
-        named = {f"{split}/{task}/{metric}": one for task, found in values.items() for metric, one in found.items()}
-        self.trackers.log(step, named)
+        """Append values to ``metrics.jsonl`` and hand them to the trackers.
+
+        Args:
+            step: of the run.
+            split: ``train``, ``validation`` or ``test``.
+            values: task -> metric -> value; those of the whole model have the task ``all``.
+        """
+        by_name = {
+            f"{split}/{task}/{metric}": value for task, metrics in values.items() for metric, value in metrics.items()
+        }
+        self.trackers.log(step, by_name)
         self._append(
             "metrics.jsonl",
             [
@@ -102,7 +138,13 @@ class RunFolder:
         )
 
     def event(self, kind: str, step: int, **facts: Any) -> None:
-        """Append what happened to ``events.jsonl``."""
+        """Append an event to ``events.jsonl``.
+
+        Args:
+            kind: of the event.
+            step: of the run.
+            facts: further keys of the line.
+        """
         self._append("events.jsonl", [{"event": kind, "step": step, "time": self._seconds(), **facts}])
 
     def _seconds(self) -> float:
@@ -126,7 +168,11 @@ class RunFolder:
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``; a last one that a killed job left unfinished is not there."""
+    """The lines of a run's ``metrics.jsonl``, without a last one that a killed job left unfinished.
+
+    Args:
+        run: its folder.
+    """
     try:
         text = (run / "metrics.jsonl").read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -135,14 +181,14 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def read_environment(run: Path) -> dict[str, Any]:
-    """What a run's ``env.json`` holds; nothing where there is none."""
+    """The content of a run's ``env.json``; empty where there is none."""
     return read_json(run / "env.json")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The mapping in a file; empty where there is no file, or something else in it."""
+    """The JSON object in a file; empty where the file is missing or holds anything else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""One job a run folder: its lock, and the file that says how the job stands."""
+"""The lock of a run folder, which admits one job at a time, and ``status.json``, the state of that job."""
 
 import datetime
 import os
@@ -14,12 +14,12 @@ from mmbert.distributed import all_reduce_or_raise
 from mmbert.errors import IntegrityError, Preempted, exit_code
 from mmbert.tracking.run_folder import RunFolder, read_json
 
-PATIENCE = 10.0  # seconds: a job that was killed leaves the lock to its data workers until they notice
+PATIENCE = 10.0  # seconds: the data workers of a killed job hold its lock until they notice
 
 
 @dataclass
 class Status:
-    """What ``status.json`` holds; ``code`` is the exit code, which launchers do not pass on."""
+    """The content of ``status.json``; ``code`` is the exit code, which launchers do not pass on."""
 
     state: str = "running"  # running, done, preempted or failed
     code: int | None = None
@@ -28,19 +28,30 @@ class Status:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     started: str = field(default_factory=lambda: datetime.datetime.now().isoformat(timespec="seconds"))
-    begun: bool = False  # whether what an earlier job left is replaced
+    begun: bool = False  # whether this job has replaced the files of an earlier one
 
     def write(self, folder: RunFolder) -> None:
+        """Write ``status.json``.
+
+        Args:
+            folder: of the run.
+        """
         folder.write("status.json", asdict(self))
 
 
 @contextmanager
 def occupied(folder: RunFolder) -> Iterator[Status]:
-    """Hold a run folder against other jobs, and write into it how this job stands, last of all how it ended.
+    """Lock a run folder for this job and keep its ``status.json`` up to date, including how the job ends.
 
-    Called by all processes; the main one holds the lock. A job that ends before it has ``begun`` leaves the word of one
-    that was done as it is. Raises ``IntegrityError`` on all processes where another job holds the folder, naming that
-    one's host, process and start, and where it holds something else than a run.
+    Called by all processes; the main one holds the lock. A job that ends before it has ``begun`` restores the status of
+    a finished run.
+
+    Args:
+        folder: of the run; it is made where it is missing.
+
+    Raises:
+        IntegrityError: on all processes, where another job holds the folder (the message names its host, process and
+            start), or where the folder holds other files than those of a run.
     """
     status, lock, error, before = Status(), None, None, ""
     if folder.writes:
@@ -60,7 +71,7 @@ def occupied(folder: RunFolder) -> Iterator[Status]:
     except BaseException as caught:
         status.state = "preempted" if isinstance(caught, Preempted) else "failed"
         status.code, status.reason = exit_code(caught), str(caught) or type(caught).__name__
-        with suppress(OSError):  # what went wrong first counts
+        with suppress(OSError):  # the first error is the one to report
             status.write(folder)
         raise
     finally:
@@ -72,7 +83,10 @@ def occupied(folder: RunFolder) -> Iterator[Status]:
 
 
 def held(folder: Path) -> bool:
-    """Whether a job holds a run folder, here or on another machine: its lock says so, its process id may be reused."""
+    """Whether a job holds a run folder, here or on another machine.
+
+    The lock decides, since process ids are reused.
+    """
     lock = FileLock(folder / "lock")
     try:
         lock.acquire(blocking=False)
@@ -104,7 +118,7 @@ def _holder(folder: RunFolder) -> dict[str, object]:
 
 
 def alive(pid: object) -> bool:
-    """Whether there is a process of this number on this machine."""
+    """Whether a process of this id runs on this machine."""
     try:
         os.kill(int(str(pid)), 0)
     except (ValueError, ProcessLookupError):

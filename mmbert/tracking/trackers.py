@@ -1,4 +1,4 @@
-"""Trackers: mirrors of ``metrics.jsonl`` that can neither harm nor slow a run, whatever they do."""
+"""Experiment trackers that mirror ``metrics.jsonl``; a tracker that fails or is slow does not affect the run."""
 
 import queue
 import threading
@@ -18,28 +18,44 @@ Warn = Callable[[str], None]
 
 
 class Mirror:
-    """One tracker in a thread of its own; the first thing that goes wrong is told, once, and ends it."""
+    """One tracker in its own thread; its first failure is reported once and ends it.
+
+    Args:
+        name: of the tracker.
+        make: returns the tracker; called in the thread.
+        settings: the resolved recipe, flat.
+        warn: takes the sentence about a failure.
+    """
 
     def __init__(self, name: str, make: Callable[[], Any], settings: Mapping[str, Any], warn: Warn):
         self.name = name
         self._make, self._settings, self._warn = make, settings, warn
         self._queue: queue.Queue[tuple[int, Values] | None] = queue.Queue(WAITING)
         self._lock = threading.Lock()
-        self._told = False
+        self._has_failed = False
         self._thread = threading.Thread(target=self._run, name=f"tracker {name}", daemon=True)  # dies with the run
         self._thread.start()
 
     def log(self, step: int, values: Values) -> None:
-        """Hand over values; what a tracker that lags too far behind cannot take is left out there."""
-        if not self._told:
+        """Hand over values; a tracker that lags too far behind gets no more.
+
+        Args:
+            step: of the run.
+            values: by name.
+        """
+        if not self._has_failed:
             self._put((step, values))
 
     def close(self) -> None:
-        """No more values will come."""
+        """Signal that no more values will come."""
         self._put(None)
 
     def wait(self, seconds: float) -> None:
-        """Wait until all is written, but not longer."""
+        """Wait until everything is written.
+
+        Args:
+            seconds: the longest wait.
+        """
         self._thread.join(seconds)
         if self._thread.is_alive():
             self._give_up("is still busy and was left behind")
@@ -64,7 +80,7 @@ class Mirror:
 
     def _give_up(self, reason: str) -> None:
         with self._lock:
-            first, self._told = not self._told, True
+            first, self._has_failed = not self._has_failed, True
         if first:
             self._warn(f"warning: the tracker {self.name} {reason}; metrics.jsonl is complete")
 
@@ -72,23 +88,33 @@ class Mirror:
 class Trackers:
     """All trackers of a run.
 
-    >>> told = []
-    >>> trackers = Trackers([Mirror("broken", lambda: 1 / 0, {}, told.append)])
-    >>> trackers.log(1, {"train/price/loss": 0.5})
-    >>> trackers.finish()
-    >>> told
-    ['warning: the tracker broken failed (ZeroDivisionError: division by zero); metrics.jsonl is complete']
+    Args:
+        mirrors: the trackers.
+
+    Example:
+        >>> warnings = []
+        >>> trackers = Trackers([Mirror("broken", lambda: 1 / 0, {}, warnings.append)])
+        >>> trackers.log(1, {"train/price/loss": 0.5})
+        >>> trackers.finish()
+        >>> warnings
+        ['warning: the tracker broken failed (ZeroDivisionError: division by zero); metrics.jsonl is complete']
     """
 
     def __init__(self, mirrors: Sequence[Mirror] = ()):
         self._mirrors = list(mirrors)
 
     def log(self, step: int, values: Values) -> None:
+        """Hand values to all trackers.
+
+        Args:
+            step: of the run.
+            values: by name.
+        """
         for mirror in self._mirrors:
             mirror.log(step, values)
 
     def finish(self) -> None:
-        """Wait until all trackers are done, ``PATIENCE`` seconds at most. More values are left out."""
+        """Wait until all trackers are done, ``PATIENCE`` seconds at most; later values are ignored."""
         mirrors, self._mirrors = self._mirrors, []
         for mirror in mirrors:
             mirror.close()
@@ -100,37 +126,43 @@ class Trackers:
 def start_trackers(
     names: Sequence[str] | None, folder: Path, study: str, settings: Mapping[str, Any], warn: Warn
 ) -> Trackers:
-    """The trackers that a recipe names; None: TensorBoard, where it is installed. For the main process alone.
+    """Start the trackers that a recipe names; for the main process alone.
 
     Args:
-        folder: the run folder, in which TensorBoard writes; elsewhere the run is called like it.
-        study: the recipe's name, that of the project (wandb, trackio) or experiment (mlflow).
+        names: of trackers; None for TensorBoard where it is installed.
+        folder: the run folder. TensorBoard writes into it; other trackers use its name as the name of the run.
+        study: the recipe's name, used as that of the project (wandb, trackio) or experiment (mlflow).
         settings: the resolved recipe.
-        warn: told once where a tracker fails, from the tracker's thread.
+        warn: called once for each tracker that fails, from the tracker's thread.
     """
     if names is None:
         names = ["tensorboard"] if is_tensorboard_available() else []
-    words = {"tensorboard": {"logging_dir": folder}, "mlflow": {"run_name": folder.name}}
+    options = {"tensorboard": {"logging_dir": folder}, "mlflow": {"run_name": folder.name}}
 
     def make(name: str) -> Callable[[], Any]:
         project = "tensorboard" if name == "tensorboard" else study  # the folder inside the run's
-        return lambda: LOGGER_TYPE_TO_CLASS[name](project, **words.get(name, {"name": folder.name}))
+        return lambda: LOGGER_TYPE_TO_CLASS[name](project, **options.get(name, {"name": folder.name}))
 
-    return Trackers([Mirror(name, make(name), flat(settings), warn) for name in dict.fromkeys(names)])
+    return Trackers([Mirror(name, make(name), flatten(settings), warn) for name in dict.fromkeys(names)])
 
 
-def flat(settings: Mapping[str, Any], path: str = "") -> dict[str, str | int | float | bool]:
-    """A recipe as trackers take it: dotted paths, and text for what is no number, text or truth.
+def flatten(settings: Mapping[str, Any], path: str = "") -> dict[str, str | int | float | bool]:
+    """A recipe as trackers accept it: dotted paths to numbers, texts and booleans; all else as text.
 
-    >>> flat({"train": {"seed": 0, "steps": None}, "betas": [0.9, 0.999]})
-    {'train.seed': 0, 'train.steps': 'null', 'betas': '[0.9, 0.999]'}
+    Args:
+        settings: nested mappings.
+        path: before each key.
+
+    Example:
+        >>> flatten({"train": {"seed": 0, "steps": None}, "betas": [0.9, 0.999]})
+        {'train.seed': 0, 'train.steps': 'null', 'betas': '[0.9, 0.999]'}
     """
-    found: dict[str, str | int | float | bool] = {}
+    flat: dict[str, str | int | float | bool] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{path}{key}.")
+            flat |= flatten(value, f"{path}{key}.")
         elif value is None:
-            found[f"{path}{key}"] = "null"
+            flat[f"{path}{key}"] = "null"
         else:
-            found[f"{path}{key}"] = value if isinstance(value, str | int | float | bool) else str(value)
-    return found
+            flat[f"{path}{key}"] = value if isinstance(value, str | int | float | bool) else str(value)
+    return flat

@@ -28,9 +28,9 @@ from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.types import Batch
 
 STEPS = 3
-CHEAPER = "top2"  # what is offered instead of a trunk that is tuned fully
-SHORT = 120.0  # seconds: nobody wants a shorter run to be cheaper
-WORTH = 0.8  # the cheaper run is offered where it takes less than this share of the time
+CHEAPER = "top2"  # offered instead of tuning all layers of the trunk
+SHORT = 120.0  # seconds: no cheaper variant is offered for a run shorter than this
+SHARE = 0.8  # the cheaper run is offered where it takes less than this share of the time
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class Forecast:
     run: float  # seconds of all steps and evaluations
     memory: float  # bytes of a process at its peak, the optimiser's state included
     world: int
-    cheaper: float | None = None  # seconds of the run with trunk.tune=top2; None where it is not worth it
+    cheaper: float | None = None  # seconds of the run with trunk.tune=top2; None where it saves too little
 
     def sentence(self) -> str:
-        """The forecast as a person reads it.
+        """The forecast in words.
 
-        >>> Forecast(step=0.5, run=4440, memory=1.9e9, world=1, cheaper=1500).sentence()
-        'about 74 min, 1.9 GB; with --set trunk.tune=top2 about 25 min'
+        Example:
+            >>> Forecast(step=0.5, run=4440, memory=1.9e9, world=1, cheaper=1500).sentence()
+            'about 74 min, 1.9 GB; with --set trunk.tune=top2 about 25 min'
         """
         size = f"{self.memory / 1e9:.1f} GB" + (" a process" if self.world > 1 else "")
         offer = "" if self.cheaper is None else f"; with --set trunk.tune={CHEAPER} about {duration(self.cheaper)}"
@@ -55,10 +56,14 @@ class Forecast:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that a person would use.
+    """A time in seconds, minutes or hours, as text.
 
-    >>> duration(75), duration(4440)
-    ('75 s', '74 min')
+    Args:
+        seconds: any.
+
+    Example:
+        >>> duration(75), duration(4440)
+        ('75 s', '74 min')
     """
     if seconds < 90:
         return f"{seconds:.0f} s"
@@ -67,7 +72,7 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a run consists of besides its training steps.
+    """What a run consists of: its training steps, evaluations and reading.
 
     Attributes:
         steps: optimiser steps.
@@ -87,12 +92,12 @@ class Workload:
 def forecast(
     model: nn.Module, batches: Sequence[Sequence[Batch]], accelerator: Accelerator, workload: Workload, *, seed: int
 ) -> Forecast:
-    """Forward and backward of a few real steps, timed; called on all processes. Afterwards all is as before.
+    """Time forward and backward of a few real steps; called on all processes. The model is unchanged afterwards.
 
-    Gradients are dropped; random states, buffers, modes and ``requires_grad`` are restored; no optimiser is touched,
-    which would take one or two per cent more. With several processes, reducing as many numbers as there are learning
-    parameters is timed by itself and added: an upper bound, since it overlaps with the backward. Memory is the peak on
-    the GPU, else the most that the process has held; AdamW's two moments are added to it.
+    Gradients are dropped; random states, buffers, modes and ``requires_grad`` are restored. No optimiser step is taken;
+    it would add one or two per cent. With several processes, an all-reduce of as many numbers as there are learning
+    parameters is timed separately and added: an upper bound, since it overlaps with the backward pass. Memory is the
+    peak on the GPU, else the peak resident size of the process, plus the two moments of AdamW.
 
     Args:
         model: an ``MMBert``, wrapped for distribution or not.
@@ -137,15 +142,19 @@ def forecast(
         if run > SHORT and isinstance(bare.trunk, HuggingFaceTrunk) and _tunes_all_layers(bare.trunk):
             with bare.trunk.tuned(CHEAPER):
                 _, cheaper_run = time_run()
-            cheaper = cheaper_run if cheaper_run < WORTH * run else None
+            cheaper = cheaper_run if cheaper_run < SHARE * run else None
     return Forecast(step, run, memory, accelerator.num_processes, cheaper)
 
 
 def typical(times: Sequence[float]) -> float:
-    """The mean; the first is left out, as warm-up, where it took more than half again the longest of the others.
+    """The mean time; the first is left out, as warm-up, where it is more than 1.5 times the longest of the rest.
 
-    >>> typical([9.0, 1.0, 3.0]), typical([3.0, 1.0, 2.0]), typical([5.0])
-    (2.0, 2.0, 5.0)
+    Args:
+        times: seconds.
+
+    Example:
+        >>> typical([9.0, 1.0, 3.0]), typical([3.0, 1.0, 2.0]), typical([5.0])
+        (2.0, 2.0, 5.0)
     """
     first, *others = times
     return mean(others) if others and first > 1.5 * max(others) else mean(times)
@@ -153,7 +162,7 @@ def typical(times: Sequence[float]) -> float:
 
 @contextmanager
 def _restored(model: MMBert, device: torch.device) -> Iterator[None]:
-    """Afterwards the model, its modes and the random states are what they were; gradients are gone."""
+    """Context that restores buffers, modes and random states at its end and drops gradients."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -170,7 +179,7 @@ def _restored(model: MMBert, device: torch.device) -> Iterator[None]:
 
 
 def gradients(model: nn.Module, batches: Sequence[Batch], accelerator: Accelerator, seed: int) -> None:
-    """A training step up to its gradients.
+    """The gradients of a training step, without the optimiser's update.
 
     Args:
         model: an ``MMBert``, wrapped for distribution or not.
@@ -187,7 +196,7 @@ def gradients(model: nn.Module, batches: Sequence[Batch], accelerator: Accelerat
 
 @torch.no_grad()
 def _evaluate(model: MMBert, batch: Batch | None, accelerator: Accelerator) -> None:
-    if batch is None:  # the other processes have one more
+    if batch is None:  # this process has fewer rows than the others
         return
     model.eval()
     with accelerator.autocast():
@@ -225,11 +234,11 @@ def _moments(model: MMBert) -> int:
 
 
 def forecast_run(experiment: Experiment, accelerator: Accelerator, *, steps: int) -> Forecast:
-    """The forecast of an experiment's run; called on all processes.
+    """Forecast the run of an experiment; called on all processes.
 
-    The model is moved to the accelerator's device and otherwise left as it is. The batches of the first steps are read,
-    and are read again when the run comes to them. It costs about three steps and one batch of an evaluation, twice as
-    much where the trunk is tuned fully and the run is long.
+    The model is moved to the accelerator's device and otherwise unchanged. The batches of the first steps are read here
+    and again by the run itself. The cost is about three steps and one batch of an evaluation, twice as much where all
+    layers of the trunk are tuned and the run is long.
 
     Args:
         experiment: to be trained.
@@ -286,7 +295,9 @@ def print_forecast(path: str, overrides: Iterable[str]) -> None:
 
 
 def count_evaluation_batches(experiment: Experiment, steps: int, world: int) -> int:
-    """The batches that a process evaluates in a run: validation each time, test once, and once without each input.
+    """The number of batches that a process evaluates in a run.
+
+    Validation counts each time, test once and once more without each input.
 
     Args:
         experiment: to be trained.

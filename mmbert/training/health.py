@@ -17,13 +17,12 @@ from mmbert.types import Batch
 
 SHOWN = 8  # samples named in a message
 STEPS = 20  # with rows and without any gradient, after which a part is reported
-LEAST = (
-    1e-3  # spread over size, see ``evaluation.evaluate.spread``; fresh encoders have .1 and more, rounding gives 1e-6
-)
+# spread over size, see ``evaluation.evaluate.spread``; fresh encoders have 0.1 and more, rounding gives 1e-6
+LEAST_SPREAD = 1e-3
 
 
 def not_finite(outcome: Outcome, norm: float) -> str:
-    """What is not finite in a step; empty where all is. The answer is the same on all processes.
+    """What is not finite in a step, in words; empty where everything is finite. The same on all processes.
 
     Args:
         outcome: of the step.
@@ -68,9 +67,9 @@ def skip_step(
 
 
 class SilentParts:
-    """Watches the parts whose gradient was exactly zero in every step so far in which they had rows.
+    """Finds parts whose gradient was exactly zero in every step so far in which they had rows.
 
-    A part leaves the watch at its first gradient, so that a healthy model costs one look.
+    A part is no longer checked after its first gradient, so that a healthy model costs one check.
 
     Args:
         model: whose encoders and tasks are watched.
@@ -123,7 +122,7 @@ class CollapsedInputs:
         Args:
             evaluation: with the spread of each input's vectors.
         """
-        collapsed = {name for name, spread in evaluation.spread.items() if spread < LEAST}
+        collapsed = {name for name, spread in evaluation.spread.items() if spread < LEAST_SPREAD}
         new = sorted(collapsed - self._reported)
         self._reported.update(new)
         return new

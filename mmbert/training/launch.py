@@ -1,4 +1,4 @@
-"""How this process was launched, checked before anything is written."""
+"""The accelerator of a run, and checks of how the processes were launched."""
 
 import os
 
@@ -14,21 +14,30 @@ CPU_PAIR = "ACCELERATE_USE_CPU=1 accelerate launch --multi_gpu --num_processes {
 
 
 def make_accelerator(train: Train) -> Accelerator:
-    """The accelerator of this run. Raises ``RecipeError`` where the launcher started something else than was asked for.
+    """The accelerator of this run.
 
-    ``precision: auto`` follows the launcher's ``--mixed_precision`` where one is given, else bf16 where a GPU has it.
+    ``precision: auto`` follows the launcher's ``--mixed_precision`` where it is given, else bf16 on a GPU that has it.
+
+    Args:
+        train: the recipe's section.
+
+    Raises:
+        RecipeError: where the processes are not connected, the launcher's precision is not supported, or the batch size
+            cannot be divided among the processes.
     """
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
     accelerator = Accelerator(mixed_precision=_precision(train.precision))
-    if accelerator.num_processes != wanted:
+    if accelerator.num_processes != world:
         raise RecipeError(
-            f"the launcher started {wanted} processes, of which each would train alone. On CPU, launch with\n"
-            f"  {CPU_PAIR.format(world=wanted)} train ..."
+            f"the launcher started {world} processes, each of which would train alone. On CPU, launch with\n"
+            f"  {CPU_PAIR.format(world=world)} train ..."
         )
     if accelerator.mixed_precision not in ("no", "bf16"):
-        found = accelerator.mixed_precision
-        raise RecipeError(f"--mixed_precision must be no or bf16, which needs no scaling of the loss, found {found}")
+        raise RecipeError(
+            "--mixed_precision must be no or bf16, which needs no scaling of the loss, found "
+            f"{accelerator.mixed_precision}"
+        )
     count_pieces(train.batch_size, accelerator.num_processes, train.accumulate)
     return accelerator
 

@@ -1,4 +1,4 @@
-"""The memory of a process: how it is kept from one training step to the next, and how much it was at most."""
+"""Memory of a process: keeping freed memory between training steps, and the peak."""
 
 import ctypes
 import sys
@@ -10,10 +10,13 @@ MOST = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Let the allocator of this process keep what is freed; returns whether it can (glibc does).
+    """Let the allocator of this process keep freed memory.
 
-    By default it gives large pieces back to the system, which hands them out again page by page, zeroed: some
-    hundredths of a training step on CPU.
+    By default it returns large blocks to the system, which hands them out again page by page, zeroed: this costs a few
+    per cent of a training step on CPU.
+
+    Returns:
+        Whether the allocator can do this; glibc's can.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -23,7 +26,11 @@ def keep_freed_memory() -> bool:
 
 
 def peak(device: torch.device) -> int:
-    """Bytes: the peak since the last reset on a GPU, else the most that this process has held so far."""
+    """Peak memory in bytes.
+
+    Args:
+        device: a GPU for the peak of torch since its last reset, else the peak resident size of this process.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource  # not on Windows

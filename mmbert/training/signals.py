@@ -1,4 +1,4 @@
-"""Being told to stop: by a signal, or by the end of the launcher."""
+"""Graceful shutdown on SIGTERM, SIGUSR1 and SIGINT."""
 
 import os
 import signal
@@ -11,21 +11,26 @@ from typing import Self
 from mmbert.errors import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-POLL = 1.0  # seconds between looks at whether the launcher is still there
+POLL = 1.0  # seconds between checks that the launcher is alive
 
 
-class _Asked(BaseException):
-    """Ends a wait; not an Exception, which whatever reads data might take for a bad value."""
+class _StopRequest(BaseException):
+    """Ends a wait; not an Exception, which code that reads data might take for a bad value."""
 
 
 class Interruption:
-    """Within it, SIGTERM, SIGUSR1 and SIGINT set ``asked`` instead of ending the process; a second SIGINT ends it.
+    """Context in which SIGTERM, SIGUSR1 and SIGINT set ``asked`` instead of ending the process.
 
-    The run looks at ``asked`` where it can stop well: between steps and between batches of an evaluation. Where nothing
-    would be lost, inside ``breakable``, the signal raises ``Preempted`` at once. A process whose launcher has gone
-    asks itself to stop, so that no orphan trains on.
+    A second SIGINT ends the process.
 
-    Signals reach the main thread alone: in another one this does nothing.
+    The run checks ``asked`` where it can stop safely: between steps and between batches of an evaluation. Where nothing
+    would be lost, inside ``breakable``, the signal raises ``Preempted`` at once. A process whose launcher has ended
+    sends itself SIGTERM, so that no orphan continues to train.
+
+    Signals reach the main thread only: in another thread this does nothing.
+
+    Args:
+        launched: by a launcher, whose end is then watched.
     """
 
     def __init__(self, *, launched: bool = False):
@@ -40,7 +45,7 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {one: signal.signal(one, self._handle) for one in SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
             if self._launched:
                 self._watcher = threading.Thread(target=self._watch, args=(os.getppid(),), daemon=True)
                 self._watcher.start()
@@ -50,25 +55,25 @@ class Interruption:
         self._over.set()
         if self._watcher:
             self._watcher.join()
-        for one, handler in self._before.items():
-            signal.signal(one, handler)  # pyright: ignore[reportArgumentType]
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
     @contextmanager
     def breakable(self) -> Iterator[None]:
-        """Within, being asked to stop raises ``Preempted``, also where it was asked before."""
+        """Context in which a request to stop raises ``Preempted`` at once, as does an earlier request."""
         self._breakable = True
         try:
             self._break()
             yield
-        except _Asked:
+        except _StopRequest:
             raise Preempted(self.asked) from None
         finally:
             self._breakable = False
 
     def _break(self) -> None:
         if self.asked and self._breakable:
-            self._breakable = False  # once: what cleans up must not be broken again
-            raise _Asked
+            self._breakable = False  # once: the cleanup must not be interrupted again
+            raise _StopRequest
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if os.getpid() != self._owner:
@@ -76,7 +81,7 @@ class Interruption:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             raise KeyboardInterrupt
-        self.asked = self.asked or f"told to stop by {signal.Signals(number).name}"
+        self.asked = self.asked or f"stopped by {signal.Signals(number).name}"
         self._break()
 
     def _watch(self, launcher: int) -> None:

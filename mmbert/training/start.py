@@ -13,7 +13,7 @@ from mmbert.checkpoint.tensors import load_training
 from mmbert.experiment.experiment import Experiment
 from mmbert.layers.ema import WeightAverage
 from mmbert.tracking.console import Console, count_parameters
-from mmbert.tracking.environment import environment, other_versions
+from mmbert.tracking.environment import changed_versions, environment
 from mmbert.tracking.run_folder import RunFolder, read_environment
 from mmbert.training.optimizer import make_optimizer
 from mmbert.training.state import Progress, TrainingState
@@ -75,7 +75,7 @@ def record_environment(folder: RunFolder, console: Console, world: int, checkpoi
     if checkpoint is None:
         folder.event("begun", step)
     else:
-        changed = other_versions(read_environment(folder.path), current)
+        changed = changed_versions(read_environment(folder.path), current)
         if changed:
             versions = ", ".join(f"{library} {change}" for library, change in changed.items())
             console.warn(f"the versions of some libraries have changed since the run began: {versions}")

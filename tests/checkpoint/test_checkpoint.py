@@ -163,10 +163,10 @@ def test_a_damaged_one_of_the_same_step_and_one_of_another_run_are_replaced(tmp_
 
 def test_the_best_is_what_the_newest_verified_checkpoint_says(tmp_path):
     folder, told = tmp_path / "checkpoints", []
-    with pytest.raises(IntegrityError, match=r"holds no checkpoint yet that can be used$"):
+    with pytest.raises(IntegrityError, match=r"holds no usable checkpoint yet$"):
         best(tmp_path, silent)
     Run().mark(1).save(folder)
-    with pytest.raises(IntegrityError, match="no evaluation was reached"):
+    with pytest.raises(IntegrityError, match="training has not reached an evaluation"):
         best(tmp_path, silent)
     Run().mark(2).save(folder, best=2)
     Run().mark(3).save(folder, best=2)
@@ -175,13 +175,13 @@ def test_the_best_is_what_the_newest_verified_checkpoint_says(tmp_path):
     (folder / "step-4" / "manifest.json").unlink()
     assert best(tmp_path, told.append) == folder / "step-2"  # the fourth cannot say that it was better
     assert len(told) == 1
-    assert told[0].startswith("the checkpoint step-4 is passed over: ")
+    assert told[0].startswith("the checkpoint step-4 is skipped: ")
     (folder / "step-2" / "model.safetensors").unlink()
     with pytest.raises(IntegrityError, match=r"step-2/model\.safetensors' is missing"):
         best(tmp_path, told.append)  # and the third is not taken in its place
     for path in folder.glob("step-*/recipe.yaml"):
         path.unlink()
-    with pytest.raises(IntegrityError, match=r"that can be used; .*step-4 is passed over.*; .*step-3 is passed over"):
+    with pytest.raises(IntegrityError, match=r"usable checkpoint yet; .*step-4 is skipped.*; .*step-3 is skipped"):
         best(tmp_path, silent)
 
 

@@ -44,7 +44,7 @@ def refused(folder, run, said):
     assert same(run.state(), before)
     assert newest(folder, told.append) == folder / "step-2"
     assert best(folder.parent, told.append) == folder / "step-2"
-    assert told == [f"the checkpoint step-4 is passed over: {raised.value}"] * 2
+    assert told == [f"the checkpoint step-4 is skipped: {raised.value}"] * 2
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -96,7 +96,7 @@ def rewrite(path, **changes):
     ("changes", "said"),
     [
         ({"kind": "another program's"}, "manifest.json' is not the manifest of a checkpoint of mmbert"),
-        ({"step": 3}, r"manifest.json' is that of step 3, but its folder is called 'step-4'"),
+        ({"step": 3}, r"manifest.json' is the manifest of step 3, but its folder is called 'step-4'"),
         ({"format": 2}, r"manifest.json' has format 2; this version of mmbert reads up to 1: update it"),
         ({"files": {}}, "manifest.json' does not list model.safetensors, optimizer.json, optimizer.safetensors"),
     ],
@@ -116,7 +116,7 @@ def test_a_checkpoint_under_another_name_is_refused_and_a_link_is_not(folder):
     (folder / "last").symlink_to(folder / "step-4")
     assert verify(folder / "last")["step"] == 4
     (folder / "step-4").rename(folder / "step-5")
-    with pytest.raises(IntegrityError, match="that of step 4, but its folder is called 'step-5'"):
+    with pytest.raises(IntegrityError, match="the manifest of step 4, but its folder is called 'step-5'"):
         verify(folder / "step-5")
 
 
@@ -159,7 +159,7 @@ def test_a_missing_unknown_or_other_tensor_is_named_and_nothing_is_touched(folde
     ]:
         (path / file).write_bytes(whole)
         changed(path, file, change)
-        with pytest.raises(IntegrityError, match=rf"{name}\.safetensors' does not fit the recipe beside it: .*{said}"):
+        with pytest.raises(IntegrityError, match=rf"{name}\.safetensors' does not fit the recipe of the run: .*{said}"):
             load_training(path, run.model, run.optimizer, run.average)
         if name == "model" and "format" not in said:
             with pytest.raises(IntegrityError, match=said):

@@ -92,7 +92,7 @@ def test_the_third_failure_in_a_row_ends_the_run_and_a_success_in_between_counts
         False,
     ]
     assert len(told) == 4  # each once
-    assert "could not be saved: gone. Training goes on" in told[-1]
+    assert "could not be saved: gone. Training continues" in told[-1]
     with pytest.raises(
         ResourceError, match="3 checkpoints in a row could not be saved, the last because of: broken"
     ) as e:

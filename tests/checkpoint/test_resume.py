@@ -119,7 +119,7 @@ MOMENTS = {  # what is called when the signal comes -> the steps that are done b
 def test_a_signal_at_any_moment_leaves_one_checkpoint_to_go_on_from(whole, monkeypatch, owner, name, at, done):
     with monkeypatch.context() as patch:
         calls = told(patch, owner, name, at=at)
-        with pytest.raises(Preempted, match="told to stop by SIGTERM"):
+        with pytest.raises(Preempted, match="stopped by SIGTERM"):
             train()
         assert len(calls) >= at
     assert (status()["state"], status()["code"]) == ("preempted", 75)
@@ -177,7 +177,7 @@ def test_the_order_of_keys_changes_no_bit(whole):
 
 @pytest.fixture(scope="module")
 def third(tmp_path_factory):
-    """A run that was told to stop at its third step, one after an evaluation."""
+    """A run that was stopped at its third step, one after an evaluation."""
     folder = tmp_path_factory.mktemp("third") / "run"
     with pytest.MonkeyPatch.context() as patch:
         told(patch, Console, "step", at=3)
@@ -242,7 +242,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(stopped, whole, capsys)
     content[-1] ^= 1
     train_file.write_bytes(content)
     train()
-    assert "step-3 is passed over" in capsys.readouterr().out
+    assert "step-3 is skipped" in capsys.readouterr().out
     assert log("run") == log(whole)
 
 
@@ -252,7 +252,7 @@ def test_checkpoints_of_which_none_can_be_used_are_kept_and_told(stopped):
     before = {
         path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file() and path.name != "status.json"
     }
-    with pytest.raises(IntegrityError, match="holds checkpoints, but none that can be used"):
+    with pytest.raises(IntegrityError, match="holds checkpoints, but none is usable"):
         train()
     assert before == {path: path.read_bytes() for path in before}
 

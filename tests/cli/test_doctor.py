@@ -189,7 +189,7 @@ def test_two_processes_of_rank_0_get_one_table_and_exit_2(launched):
     """What a configuration with ``use_cpu: true`` and MULTI_GPU makes of its two processes."""
     codes, outputs = launched("doctor")
     assert codes == [2, 2], outputs
-    assert "training cannot start: the launcher started 2 processes, of which each would train alone" in outputs[0]
+    assert "training cannot start: the launcher started 2 processes, each of which would train alone" in outputs[0]
     assert outputs[1] == ""
 
 

@@ -83,7 +83,7 @@ def test_one_id_in_train_and_test_names_both_rows(monkeypatch, capsys):
     monkeypatch.setattr(SOURCES, "_table", {**SOURCES._table, "listed": Listed})
     assert train("data.shop={type: listed}") == 3
     error = capsys.readouterr().err
-    assert "two rows must not have one id" in error
+    assert "the ids of rows must be unique" in error
     assert "shop (train.csv row 0) in train and shop (validation.csv row 0) in validation" in error
     assert not Path("run", "recipe.yaml").exists()
 
@@ -121,8 +121,11 @@ def test_an_input_or_label_absent_in_validation_is_a_warning(shop, capsys):
 def test_an_input_of_validation_only_needs_to_be_optional(shop, capsys):
     shop({number: {"size": None, "mass": None} for number in range(1, 25)})
     assert train() == 3
-    assert ("inputs.cells: absent in every row of the training split, but there in 6 rows of validation and 6 rows of "
-            "test; 'optional: true' allows that") in capsys.readouterr().err  # fmt: skip
+    message = (
+        "inputs.cells: absent in every row of the training split, but present in 6 rows of validation and 6 rows of "
+        "test; 'optional: true' allows that"
+    )
+    assert message in capsys.readouterr().err
     assert train("inputs.cells.optional=true") == 0
     assert "warning: inputs.cells is left out: only 6 rows of validation" in capsys.readouterr().out
 

@@ -211,7 +211,7 @@ def test_what_is_no_run_is_told(tmp_path):
     with pytest.raises(IntegrityError, match=r"is not a run folder: it has no recipe\.yaml"):
         mmbert.load(tmp_path)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
-    with pytest.raises(IntegrityError, match="holds no checkpoint yet"):
+    with pytest.raises(IntegrityError, match="holds no usable checkpoint yet"):
         mmbert.load(tmp_path)
 
 

@@ -39,7 +39,7 @@ def trained(told: bool) -> tuple[int, dict, str]:
 
 
 def run(folder: str) -> None:
-    forecast.SHORT, forecast.WORTH = 0.0, 1e9
+    forecast.SHORT, forecast.SHARE = 0.0, 1e9
     _, _, without = trained(told=False)
     rank, found, together = trained(told=True)
     (Path(folder) / f"forecast-{rank}.json").write_text(

@@ -63,7 +63,11 @@ def test_an_evaluation_is_told_at_once_by_primary_metrics(capsys):
     console.start(20)
     scores = {"kind": {"accuracy": 0.75, "log_loss": 9.0}, "amount": {"rmse": 12.3456, "mae": 9.0}}
     console.evaluation(5, Evaluation({}, {"kind": 0.5, "amount": -0.25}, scores, {}, {}))
-    assert capsys.readouterr().out == "step 5/20, validation: skill 0.125  kind accuracy 0.75  amount rmse 12.35\n"
+    console.evaluation(10, Evaluation({}, {"kind": 0.5}, {"kind": {"accuracy": 0.75}}, {}, {}))
+    assert capsys.readouterr().out == (
+        "step 5/20, validation: skill (1 - loss / loss of a constant guess) 0.125  kind accuracy 0.75  "
+        "amount rmse 12.35\nstep 10/20, validation: skill 0.500  kind accuracy 0.75\n"
+    )
 
 
 def test_the_table_has_a_line_an_arm_and_a_column_a_task(capsys):

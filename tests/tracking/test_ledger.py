@@ -96,10 +96,10 @@ def test_rows_of_another_code_epoch_do_not_count(path, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (lambda text: text[:-30], r"molecules\.csv:4: this row is not whole: expected 13 columns .* found 12\. Remove"),
+        (lambda text: text[:-30], r"molecules\.csv:4: this row is incomplete: expected 13 .* found 12\. Remove"),
         (lambda text: text[:-1], r"molecules\.csv:4: .* the end of the line"),
         (lambda text: text.replace("12345678.9", "much"), r"molecules\.csv:3: .*'much'"),
-        (lambda text: text.replace("commit,", "", 1), r"is no ledger: expected the columns study,arm.*found study,arm"),
+        (lambda text: text.replace("commit,", "", 1), r"is not a ledger: expected the columns study.*found study,arm"),
     ],
 )
 def test_a_file_that_is_no_whole_ledger_is_told_with_its_line_and_left(path, damage, told):

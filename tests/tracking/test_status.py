@@ -64,7 +64,7 @@ def test_a_killed_job_leaves_the_folder_free(tmp_path, other):
     ("error", "state", "code"),
     [
         (None, "done", 0),
-        (Preempted("told to stop by SIGTERM"), "preempted", 75),
+        (Preempted("stopped by SIGTERM"), "preempted", 75),
         (DataError("no such column"), "failed", 3),
         (OSError("disk full"), "failed", 5),
         (ZeroDivisionError("by zero"), "failed", 70),

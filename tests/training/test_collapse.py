@@ -7,7 +7,7 @@ from train_parts import fresh, scored, trained
 
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.tracking.run_folder import RunFolder
-from mmbert.training.health import LEAST, CollapsedInputs
+from mmbert.training.health import LEAST_SPREAD, CollapsedInputs
 
 
 def found(**spread):
@@ -19,7 +19,7 @@ def test_each_is_named_once():
     assert collapse.new(found(text=0.5, image=0.0)) == ["image"]
     assert collapse.new(found(text=0.5, image=0.0)) == []
     assert collapse.new(found(text=0.0, image=0.5, sound=float("nan"))) == ["text"]
-    assert collapse.new(found(image=0.0, sound=LEAST)) == []
+    assert collapse.new(found(image=0.0, sound=LEAST_SPREAD)) == []
 
 
 def events(experiment, tmp_path):

@@ -154,7 +154,7 @@ def test_python_m_mmbert_answers_75(tmp_path, whole, number):
     wait_for_step(folder, 60, process)
     process.send_signal(number)
     assert process.wait(timeout=GRACE) == 75
-    assert "told to stop by " + number.name in Path(f"{folder}.log").read_text()
+    assert "stopped by " + number.name in Path(f"{folder}.log").read_text()
     check_resumed(ONE, folder, whole / "one")
 
 

@@ -1,4 +1,4 @@
-"""Being told to stop: a flag between steps, an exception where nothing is lost, an end when the launcher has gone."""
+"""Requests to stop: a flag between steps, an exception where nothing is lost, an end when the launcher has gone."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def test_a_signal_is_remembered_and_handlers_are_put_back(number):
     with Interruption() as interruption:
         assert interruption.asked == ""
         os.kill(os.getpid(), number)
-        assert interruption.asked == f"told to stop by {number.name}"
+        assert interruption.asked == f"stopped by {number.name}"
         os.kill(os.getpid(), signal.SIGTERM)  # impatient, but not a second SIGINT
     assert [signal.getsignal(one) for one in SIGNALS] == before
 
@@ -82,4 +82,4 @@ def test_a_process_whose_launcher_was_killed_asks_itself_to_stop(tmp_path):
     process.stdout.close()
     process.wait()
     assert wait_until(lambda: said.exists() and bool(said.read_text()))
-    assert said.read_text() == "told to stop by SIGTERM"
+    assert said.read_text() == "stopped by SIGTERM"
