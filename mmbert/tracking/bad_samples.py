@@ -57,8 +57,8 @@ class BadSamples:
         if len(self) > self.fraction * self.rows:
             first = next(iter(self._errors.values()))
             raise DataError(
-                f"{len(self)} of {self.rows} rows are bad, more than train.max_bad_fraction ({self.fraction:g}) allows, "
-                f"the first: {first}"
+                f"{len(self)} of {self.rows} rows are bad, more than train.max_bad_fraction "
+                f"({self.fraction:g}) allows, the first: {first}"
             )
 
     def keep_in(self, folder: RunFolder) -> None:
