@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from mmbert.contracts import Processors
 from mmbert.data.loader import batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import StepPlan
@@ -88,7 +89,7 @@ class MMBertArm:
             set_dropout(self.model, dropout)
         self.plan = StepPlan(SEED, len(rows), BATCH)
         processors = {"text": TextProcessor(vocabulary, max_length=LONGEST - 2)}
-        self.dataset = SampleDataset([rows], processors, {"target": label}, seed=SEED)
+        self.dataset = SampleDataset([rows], Processors(processors, {"target": label}), seed=SEED)
         self.accelerator = Accelerator()
         self.wrapped, self.optimizer = self.accelerator.prepare(self.model, make_optimizer(self.model, OPTIM))
 

@@ -33,7 +33,7 @@ def items_of(experiment, lack=(), epoch=None):
 
 
 def batch_of(experiment, items):
-    return collate(items, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
+    return collate(items, experiment.processors).to("cpu", torch.float64)
 
 
 @pytest.mark.parametrize("missing", ["masked", "learned"])

@@ -141,9 +141,9 @@ def test_baselines_are_those_of_the_result_and_append_rows(result):
 def test_all_evaluations_of_a_split_make_its_items_once(monkeypatch):
     made = Counter()
 
-    def counted(sample, processors, labels, key):
+    def counted(sample, processors, key):
         made[sample.id, key is None] += 1
-        return encode_all_inputs(sample, processors, labels, key)
+        return encode_all_inputs(sample, processors, key)
 
     monkeypatch.setattr("mmbert.data.sample_dataset.encode_all_inputs", counted)
     api.train("small.yaml", out="counted", overrides=["evaluate.baselines=false"])

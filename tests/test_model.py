@@ -78,7 +78,7 @@ def made(experiment, rows=range(ROWS), absent=lambda row, name: False):
         item = ITEMS[row]
         kinds = ({name: made for name, made in kind.items() if not absent(row, name)} for kind in item[1:])
         items.append(Item(item.id, *kinds))
-    return collate(items, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
+    return collate(items, experiment.processors).to("cpu", torch.float64)
 
 
 def without(batch, *names):

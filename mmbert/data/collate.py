@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmbert.contracts import Processor
+from mmbert.contracts import Processor, Processors
 from mmbert.data.keyed_random import Rate, draw_kept_names, generator
 from mmbert.errors import SampleError
 from mmbert.types import Batch, Present, Sample
 
-ProcessorsByName = Mapping[str, Processor]  # by the name of the input or task
 EpochKey = tuple[int, int] | None  # (seed, epoch) in training, None in evaluation
 
 
@@ -26,8 +25,7 @@ class Item(NamedTuple):
 
 def encode_sample(
     sample: Sample,
-    processors: ProcessorsByName,
-    labels: ProcessorsByName,
+    processors: Processors,
     key: EpochKey = None,
     *,
     input_dropout: Rate = 0.0,
@@ -39,33 +37,29 @@ def encode_sample(
 
     Args:
         sample: raw values.
-        processors: of the inputs.
-        labels: processors of the targets.
+        processors: of the inputs and targets.
         key: (seed, epoch) in training; None in evaluation, where nothing is random.
         input_dropout: see ``drop_inputs``.
 
     Raises:
         SampleError: on a bad value, with the source, the row and the field.
     """
-    return drop_inputs(encode_all_inputs(sample, processors, labels, key)[0], key, input_dropout)
+    return drop_inputs(encode_all_inputs(sample, processors, key)[0], key, input_dropout)
 
 
-def encode_all_inputs(
-    sample: Sample, processors: ProcessorsByName, labels: ProcessorsByName, key: EpochKey
-) -> tuple[Item, bool]:
+def encode_all_inputs(sample: Sample, processors: Processors, key: EpochKey) -> tuple[Item, bool]:
     """Encode a sample without dropping inputs.
 
     Args:
         sample: raw values.
-        processors: of the inputs.
-        labels: processors of the targets.
+        processors: of the inputs and targets.
         key: (seed, epoch), or None in evaluation.
 
     Returns:
         The item, and whether a processor drew at random; if none did, the item is the same in every epoch.
     """
-    inputs, random_inputs = _encode(sample, "input", sample.inputs, processors, key)
-    targets, random_targets = _encode(sample, "task", sample.targets, labels, key)
+    inputs, random_inputs = _encode(sample, "input", sample.inputs, processors.inputs, key)
+    targets, random_targets = _encode(sample, "task", sample.targets, processors.targets, key)
     return Item(sample.id, inputs, targets), random_inputs or random_targets
 
 
@@ -83,13 +77,12 @@ def drop_inputs(item: Item, key: EpochKey, rate: Rate) -> Item:
     return item._replace(inputs={name: tensors for name, tensors in item.inputs.items() if name in names})
 
 
-def collate(items: Sequence[Item], processors: ProcessorsByName, labels: ProcessorsByName) -> Batch:
+def collate(items: Sequence[Item], processors: Processors) -> Batch:
     """Join items into a batch, in their order.
 
     Args:
         items: at least one.
-        processors: of the inputs.
-        labels: processors of the targets.
+        processors: of the inputs and targets.
 
     Shape:
         ``ids`` [batch]; for each input or target that an item has, ``rows`` [present] and what the processor's
@@ -97,8 +90,8 @@ def collate(items: Sequence[Item], processors: ProcessorsByName, labels: Process
     """
     return Batch(
         ids=torch.tensor([item.id for item in items], dtype=torch.int64),
-        inputs=_join([item.inputs for item in items], processors),
-        targets=_join([item.targets for item in items], labels),
+        inputs=_join([item.inputs for item in items], processors.inputs),
+        targets=_join([item.targets for item in items], processors.targets),
     )
 
 
@@ -129,7 +122,7 @@ def describe_row(sample: Sample) -> str:
 
 
 def _encode(
-    sample: Sample, kind: str, values: Mapping[str, Any], processors: ProcessorsByName, key: EpochKey
+    sample: Sample, kind: str, values: Mapping[str, Any], processors: Mapping[str, Processor], key: EpochKey
 ) -> tuple[dict[str, dict[str, Tensor]], bool]:
     """The tensors by name, and whether a processor drew at random."""
     encoded, is_random = {}, False
@@ -152,7 +145,7 @@ def _encode(
     return encoded, is_random
 
 
-def _join(items: Sequence[dict[str, dict[str, Tensor]]], processors: ProcessorsByName) -> dict[str, Present]:
+def _join(items: Sequence[dict[str, dict[str, Tensor]]], processors: Mapping[str, Processor]) -> dict[str, Present]:
     joined = {}
     for name in sorted(processors):
         rows = [row for row, item in enumerate(items) if name in item]

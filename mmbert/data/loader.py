@@ -176,7 +176,9 @@ def _forkserver(dataset: SampleDataset) -> BaseContext:
     worker, which would hang.
     """
     context = multiprocessing.get_context("forkserver")
-    modules = {type(part).__module__ for part in (*dataset.processors.values(), *dataset.labels.values())}
+    modules = {
+        type(part).__module__ for part in (*dataset.processors.inputs.values(), *dataset.processors.targets.values())
+    }
     context.set_forkserver_preload([BatchDataset.__module__, *sorted(modules)])  # imported once, not by each worker
     resource_tracker.ensure_running()  # now, since the server would start it and unblock the signals
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # inherited by the server: see _isolate_worker

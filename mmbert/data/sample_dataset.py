@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from mmbert.data.collate import Item, ProcessorsByName, check_tag_counts, collate, drop_inputs, encode_all_inputs
+from mmbert.contracts import Processors
+from mmbert.data.collate import Item, check_tag_counts, collate, drop_inputs, encode_all_inputs
 from mmbert.data.keyed_random import Rate
 from mmbert.io.bounded_cache import BoundedCache
 from mmbert.types import Batch, Sample
@@ -21,14 +22,13 @@ class SampleDataset:
 
     Args:
         splits: the samples of one or more sources; position 0 is the first sample of the first source.
-        processors: of the inputs, by name.
-        labels: processors of the targets, by task.
+        processors: of the inputs and targets.
         seed: the key of all random choices.
         input_dropout: see ``drop_inputs``.
         tagged: see ``check_tag_counts``.
 
     Example:
-        >>> dataset = SampleDataset([[Sample(7, "shop", {}, {})]], {}, {}, seed=3)
+        >>> dataset = SampleDataset([[Sample(7, "shop", {}, {})]], Processors({}, {}), seed=3)
         >>> dataset[0, None]  # the first sample in evaluation; dataset[0, 2] is the same, augmented, in the third epoch
         Item(id=7, inputs={}, targets={})
     """
@@ -36,14 +36,13 @@ class SampleDataset:
     def __init__(
         self,
         splits: Sequence[Sequence[Sample]],
-        processors: ProcessorsByName,
-        labels: ProcessorsByName,
+        processors: Processors,
         *,
         seed: int = 0,
         input_dropout: Rate = 0.0,
         tagged: Mapping[str, str] | None = None,
     ):
-        self.splits, self.processors, self.labels = list(splits), dict(processors), dict(labels)
+        self.splits, self.processors = list(splits), processors
         self.seed, self.input_dropout, self.tagged = seed, input_dropout, dict(tagged or {})
         self._cache = BoundedCache[Item](MAX_BYTES)  # empty in the copy of a data worker
 
@@ -66,7 +65,7 @@ class SampleDataset:
         if item is None:
             sample = self.sample(position)
             check_tag_counts(sample, self.tagged)
-            item, is_random = encode_all_inputs(sample, self.processors, self.labels, key)
+            item, is_random = encode_all_inputs(sample, self.processors, key)
             if not is_random:
                 self._cache.add((position, key is None), item, size=item_bytes(item))
         return drop_inputs(item, key, self.input_dropout)
@@ -77,7 +76,7 @@ class SampleDataset:
 
     def collate(self, items: Sequence[Item]) -> Batch:
         """Join items into a batch, in their order."""
-        return collate(items, self.processors, self.labels)
+        return collate(items, self.processors)
 
 
 def item_bytes(item: Item) -> int:

@@ -115,7 +115,7 @@ def _stand_in(processor: Processor, name: str, values: Values, bad_samples: BadS
     """The first training value of an input that is not empty, as a batch of one."""
     for sample, _ in values.with_samples():
         try:
-            if item := encode_sample(sample, {name: processor}, {}).inputs.get(name):
+            if item := encode_sample(sample, Processors({name: processor}, {})).inputs.get(name):
                 return processor.collate([item])
         except SampleError as error:
             bad_samples.add(error)

@@ -61,7 +61,7 @@ class Experiment:
         """
         train = self.recipe.train
         options = {"seed": train.seed, "input_dropout": train.input_dropout, "tagged": tagged_texts(self.recipe)}
-        return SampleDataset(self.splits[split], self.processors.inputs, self.processors.targets, **options)
+        return SampleDataset(self.splits[split], self.processors, **options)
 
     def plan(self) -> StepPlan:
         """Which samples each step of a run reads."""
@@ -89,7 +89,7 @@ class Experiment:
                         raise sample
                     if self.bad_samples.fraction:  # whether it is good shows when it is encoded
                         check_tag_counts(sample, tagged_texts(self.recipe))
-                        encode_sample(sample, self.processors.inputs, self.processors.targets)
+                        encode_sample(sample, self.processors)
                     samples.append(sample)
                 except SampleError as error:
                     self.bad_samples.add(error)

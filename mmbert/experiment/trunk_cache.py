@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmbert.contracts import Processors
 from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.errors import RecipeError
@@ -93,7 +94,9 @@ def _sequences(experiment: Experiment, trunk: HuggingFaceTrunk) -> Iterator[tupl
     ids, _, mask = trunk.sequence({}, 1)
     yield ids, mask
     processors = {name: experiment.processors.inputs[name] for name in experiment.text_inputs}
-    items = SampleDataset([samples for sources in experiment.splits.values() for samples in sources], processors, {})
+    items = SampleDataset(
+        [samples for sources in experiment.splits.values() for samples in sources], Processors(processors, {})
+    )
     loading = LoaderOptions(experiment.recipe.train.workers, on_bad=experiment.bad_samples.add)
     for batch in evaluation_batches(items, ROWS, loading=loading):
         ids, _, mask = trunk.sequence(batch.to(ids.device).inputs, len(batch))

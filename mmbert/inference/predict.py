@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mmbert.checkpoint.checkpoint import best
+from mmbert.contracts import Processors
 from mmbert.data.arrow import drop_missing
 from mmbert.data.columns import resolve_media_path
 from mmbert.data.loader import evaluation_batches
@@ -74,7 +75,7 @@ class Model:
 
     @torch.no_grad()
     def _predict(self, splits: Sequence[Sequence[Sample]]) -> Iterator[dict[str, Any]]:
-        items = SampleDataset(splits, self.experiment.processors.inputs, {})
+        items = SampleDataset(splits, Processors(self.experiment.processors.inputs, {}))
         keys = (items.sample(position).attributes.get("key") for position in range(len(items)))
         dtype = next(self.model.parameters()).dtype
         for batch in evaluation_batches(items, self.experiment.recipe.evaluate.batch_size):

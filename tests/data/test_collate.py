@@ -4,6 +4,7 @@ import pytest
 import torch
 from data_parts import Letters, Number
 
+from mmbert.contracts import Processors
 from mmbert.data.collate import collate, encode_sample
 from mmbert.errors import SampleError
 from mmbert.types import Sample
@@ -17,7 +18,7 @@ def sample(number=1, targets=None, **inputs):
 
 
 def encoded(samples, **options):
-    return [encode_sample(each, PROCESSORS, LABELS, **options) for each in samples]
+    return [encode_sample(each, Processors(PROCESSORS, LABELS), **options) for each in samples]
 
 
 def test_absent_values_are_absent_rows():
@@ -28,7 +29,7 @@ def test_absent_values_are_absent_rows():
         sample(4, text="c", size=4),
         sample(5, text=""),  # a processor that finds nothing says {}
     ]
-    batch = collate(encoded(samples), PROCESSORS, LABELS)
+    batch = collate(encoded(samples), Processors(PROCESSORS, LABELS))
     assert batch.ids.tolist() == [1, 2, 3, 4, 5]
     assert {name: present.rows.tolist() for name, present in batch.inputs.items()} == {"text": [0, 3], "size": [1, 3]}
     assert batch.inputs["text"].tensors["codes"].tolist() == [[97, 98], [99, 0]]
@@ -37,18 +38,19 @@ def test_absent_values_are_absent_rows():
 
 
 def test_what_no_row_has_is_an_absent_key():
-    batch = collate(encoded([sample(1, size=1)]), PROCESSORS, LABELS)
+    batch = collate(encoded([sample(1, size=1)]), Processors(PROCESSORS, LABELS))
     assert set(batch.inputs) == {"size"}
     assert batch.targets == {}
-    assert collate(encoded([sample(1)]), PROCESSORS, LABELS).inputs == {}
+    assert collate(encoded([sample(1)]), Processors(PROCESSORS, LABELS)).inputs == {}
 
 
 def test_order_of_keys_does_not_matter():
     inputs = {"text": "a", "size": 1}
-    first = collate(encoded([sample(7, **inputs)], key=(0, 0)), PROCESSORS, LABELS)
+    first = collate(encoded([sample(7, **inputs)], key=(0, 0)), Processors(PROCESSORS, LABELS))
     flipped = dict(reversed(PROCESSORS.items()))
     second = collate(
-        [encode_sample(sample(7, **dict(reversed(inputs.items()))), flipped, LABELS, (0, 0))], flipped, LABELS
+        [encode_sample(sample(7, **dict(reversed(inputs.items()))), Processors(flipped, LABELS), (0, 0))],
+        Processors(flipped, LABELS),
     )
     assert list(first.inputs) == list(second.inputs)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
@@ -66,8 +68,8 @@ def test_randomness_is_keyed():
 def test_inputs_draw_apart():
     """Another input, or a target of the same name, leaves an input's augmentation as it was."""
     processors = {"size": Number(), "weight": Number()}
-    both = encode_sample(sample(1, {"size": 0}, size=0, weight=0), processors, {"size": Number()}, (0, 0))
-    alone = encode_sample(sample(1, size=0), processors, {}, (0, 0))
+    both = encode_sample(sample(1, {"size": 0}, size=0, weight=0), Processors(processors, {"size": Number()}), (0, 0))
+    alone = encode_sample(sample(1, size=0), Processors(processors, {}), (0, 0))
     torch.testing.assert_close(both.inputs["size"], alone.inputs["size"], rtol=0, atol=0)
     assert len({item["values"].item() for item in (*both.inputs.values(), *both.targets.values())}) == 3
 
@@ -113,5 +115,5 @@ def test_a_fault_of_a_processor_is_placed():
             raise KeyError("oops")
 
     with pytest.raises(KeyError) as caught:
-        encode_sample(sample(17, size=1), {"size": Broken()}, {})
+        encode_sample(sample(17, size=1), Processors({"size": Broken()}, {}))
     assert caught.value.__notes__ == ["while reading shop (a.csv row 17), input 'size'"]

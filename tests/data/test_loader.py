@@ -12,6 +12,7 @@ import pytest
 import torch
 from data_parts import Letters, Number, all_samples, fields
 
+from mmbert.contracts import Processors
 from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import Shard, StepPlan
@@ -30,7 +31,7 @@ def made(seed=0, rows=(30, 17)):
         GeneratedSource(f"s{at}", INPUTS, fields(Number, "price"), rows=n, absent=0.3) for at, n in enumerate(rows)
     ]
     splits = [all_samples(source) for source in sources]
-    return SampleDataset(splits, PROCESSORS, LABELS, seed=seed, input_dropout=0.3)
+    return SampleDataset(splits, Processors(PROCESSORS, LABELS), seed=seed, input_dropout=0.3)
 
 
 def same(first, second):
@@ -54,8 +55,8 @@ def test_items_are_pure():
 
 
 def test_items_know_seed_and_epoch():
-    items = SampleDataset([[Sample(1, "shop", {"size": 0}, {})]], PROCESSORS, LABELS)
-    second = SampleDataset(items.splits, PROCESSORS, LABELS, seed=1)
+    items = SampleDataset([[Sample(1, "shop", {"size": 0}, {})]], Processors(PROCESSORS, LABELS))
+    second = SampleDataset(items.splits, Processors(PROCESSORS, LABELS), seed=1)
     values = [each[0, epoch].inputs["size"]["values"].item() for each in (items, second) for epoch in (0, 1, None)]
     assert len({*values}) == 5  # evaluation knows no seed
     assert values[2] == values[5] == 0
@@ -112,7 +113,9 @@ def test_a_bad_value_is_told_without_a_workers_traceback(workers):
     samples = [
         Sample(row, "shop", {"size": row if row != 6 else "six"}, {}, {"where": f"row {row}"}) for row in range(12)
     ]
-    loaded = evaluation_batches(SampleDataset([samples], PROCESSORS, LABELS), 4, loading=LoaderOptions(workers))
+    loaded = evaluation_batches(
+        SampleDataset([samples], Processors(PROCESSORS, LABELS)), 4, loading=LoaderOptions(workers)
+    )
     assert next(loaded).ids.tolist() == [0, 1, 2, 3]
     with pytest.raises(SampleError, match=r"^shop \(row 6\), input 'size': expected a number, found 'six'$"):
         next(loaded)
@@ -151,13 +154,14 @@ KILLED = """
 import os, signal
 from pathlib import Path
 import psutil, torch
+from mmbert.contracts import Processors
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.loader import LoaderOptions, batches
 from mmbert.data.sampler import StepPlan
 from mmbert.types import Sample
 if mode == "group":
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-items = SampleDataset([[Sample(row, "shop", {}, {}) for row in range(64)]], {}, {})
+items = SampleDataset([[Sample(row, "shop", {}, {}) for row in range(64)]], Processors({}, {}))
 made = batches(StepPlan(0, 64, 8), items, steps=64, loading=LoaderOptions(2))
 next(made)
 Path(path).write_text(" ".join(str(child.pid) for child in psutil.Process().children(recursive=True)))

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from mmbert.contracts import Processor
+from mmbert.contracts import Processor, Processors
 from mmbert.data import sample_dataset
 from mmbert.data.collate import Item
 from mmbert.data.sample_dataset import OVERHEAD, SampleDataset, item_bytes
@@ -31,7 +31,7 @@ class Counting(Processor):
 def items(*processors, input_dropout=0.0):
     named = {f"input{place}": processor for place, processor in enumerate(processors)}
     rows = [Sample(row, "shop", dict.fromkeys(named, float(row)), {}) for row in range(4)]
-    return SampleDataset([rows], named, {}, seed=1, input_dropout=input_dropout)
+    return SampleDataset([rows], Processors(named, {}), seed=1, input_dropout=input_dropout)
 
 
 def values(item):
@@ -86,9 +86,9 @@ def test_a_copy_for_a_worker_is_empty():
     dataset = items(processor)
     _ = dataset[0, 0]
     copy = pickle.loads(pickle.dumps(dataset))
-    assert copy.processors["input0"].asked == 1
+    assert copy.processors.inputs["input0"].asked == 1
     _ = copy[0, 0]
-    assert copy.processors["input0"].asked == 2
+    assert copy.processors.inputs["input0"].asked == 2
 
 
 @pytest.mark.parametrize("epoch", [0, None])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from data_parts import Number
 
-from mmbert.contracts import Processor
+from mmbert.contracts import Processor, Processors
 from mmbert.data.loader import LoaderOptions, batches, evaluation_batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import Shard, StepPlan
@@ -54,7 +54,7 @@ def samples(rows=24):
 
 
 def read(how, workers=1):
-    items = SampleDataset([samples()], {"size": Dies(how)}, {})
+    items = SampleDataset([samples()], Processors({"size": Dies(how)}, {}))
     return evaluation_batches(items, 4, loading=LoaderOptions(workers))
 
 
@@ -100,7 +100,7 @@ def test_a_bad_sample_keeps_its_place_without_inputs_and_labels(workers):
     rows[2] = Sample(102, "shop", {"size": "two"}, {"price": 2.0}, {"where": "row 2"})
     rows[5] = Sample(105, "shop", {"size": 5}, {"price": "much"}, {"where": "row 5"})
     rows[6] = Sample(106, "shop", {"size": 6}, {"price": 6.0}, {"where": "row 6"})
-    items, errors = SampleDataset([rows], {"size": Number()}, {"price": Number()}), []
+    items, errors = SampleDataset([rows], Processors({"size": Number()}, {"price": Number()})), []
     loaded = [*evaluation_batches(items, 4, loading=LoaderOptions(workers, on_bad=errors.append))]
     assert [batch.ids.tolist() for batch in loaded] == [[100, 101, 102, 103], [104, 105, 106, 107]]
     assert [batch.inputs["size"].rows.tolist() for batch in loaded] == [[0, 1, 3], [0, 2, 3]]
@@ -115,7 +115,7 @@ def test_a_bad_sample_keeps_its_place_without_inputs_and_labels(workers):
 def test_bad_samples_of_training_keep_ranks_in_step():
     rows = samples(16)
     rows[3] = Sample(103, "shop", {"size": "three"}, {}, {"where": "row 3"})
-    items, errors = SampleDataset([rows], {"size": Number()}, {}), []
+    items, errors = SampleDataset([rows], Processors({"size": Number()}, {})), []
     plan, loading = StepPlan(0, 16, 8), LoaderOptions(on_bad=errors.append)
     shares = [[*batches(plan, items, steps=4, shard=Shard(rank, 2), loading=loading)] for rank in range(2)]
     assert all(len(batch) == 4 for share in shares for (batch,) in share)
@@ -133,7 +133,9 @@ def test_a_sample_that_cannot_be_read_keeps_its_place():
 
     errors = []
     (batch,) = evaluation_batches(
-        SampleDataset([Gone(samples(3))], {"size": Number()}, {}), 4, loading=LoaderOptions(on_bad=errors.append)
+        SampleDataset([Gone(samples(3))], Processors({"size": Number()}, {})),
+        4,
+        loading=LoaderOptions(on_bad=errors.append),
     )
     assert batch.ids.tolist() == [100, -1, 102]
     assert [error.row for error in errors] == ["shop (row 1)"]
@@ -156,5 +158,5 @@ class Disk(Processor):
 def test_a_file_that_goes_away_while_it_is_read_is_a_bad_sample(tmp_path):
     rows = [Sample(1, "shop", {"photo": str(tmp_path / "a.png")}, {}, {"where": "row 1"})]
     with pytest.raises(SampleError, match=r"shop \(row 1\), input 'photo': cannot be read: .*No such file") as caught:
-        [*evaluation_batches(SampleDataset([rows], {"photo": Disk()}, {}), 4)]
+        [*evaluation_batches(SampleDataset([rows], Processors({"photo": Disk()}, {})), 4)]
     assert isinstance(caught.value.__cause__, FileNotFoundError)

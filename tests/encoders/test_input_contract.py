@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from encoders import ENCODERS
 from mmbert.checkpoint.processors import restore_processor, write_parts
+from mmbert.contracts import Processors
 from mmbert.data.collate import collate, encode_sample
 from mmbert.errors import SampleError
 from mmbert.registry import keyword_only
@@ -103,5 +104,5 @@ def test_a_bad_value_is_refused_and_an_empty_one_absent(name):
         assert not tensors or tensors.keys() == processor(values[0]).keys(), value
         assert all(tensor.isfinite().all() for tensor in tensors.values()), value
         sample = Sample(id=1, source="test", inputs={"own": value}, targets={})
-        batch = collate([encode_sample(sample, {"own": processor}, {})], {"own": processor}, {})
+        batch = collate([encode_sample(sample, Processors({"own": processor}, {}))], Processors({"own": processor}, {}))
         assert ("own" in batch.inputs) == bool(tensors), value

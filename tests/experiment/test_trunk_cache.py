@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import DistilBertConfig, DistilBertModel, PreTrainedTokenizerFast
 
 import mmbert
+from mmbert.contracts import Processors
 from mmbert.data.collate import Item, collate
 from mmbert.data.sampler import StepPlan
 from mmbert.errors import IntegrityError, RecipeError
@@ -182,7 +183,7 @@ def test_a_text_of_no_split_is_computed(computed):
         for text in ("never seen before", "nor this one", "never seen")
     ]
     batch = collate(
-        [*known, *(Item(id, inputs, {}) for id, inputs in enumerate(new))], experiment.processors.inputs, {}
+        [*known, *(Item(id, inputs, {}) for id, inputs in enumerate(new))], Processors(experiment.processors.inputs, {})
     )
     with torch.no_grad():
         found, expected = experiment.model.predict(batch), plain.model.predict(batch)

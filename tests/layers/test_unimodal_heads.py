@@ -37,7 +37,7 @@ def batch_of(experiment, lacks=LACKS):
         item = experiment.dataset("train")[row, None]
         inputs = {name: one for name, one in item.inputs.items() if name not in lacks.get(row, ())}
         items.append(Item(item.id, inputs, item.targets))
-    return collate(items, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
+    return collate(items, experiment.processors).to("cpu", torch.float64)
 
 
 def heads_of(experiment, fused, task):
@@ -88,7 +88,7 @@ def crossed(experiment):
         Item(place, {"text": text.inputs["text"], "image": image.inputs["image"], "cells": first.inputs["cells"]}, {})
         for place, (text, image) in enumerate([(first, first), (first, second), (second, first), (second, second)])
     ]
-    return collate(items, experiment.processors.inputs, experiment.processors.targets).to("cpu", torch.float64)
+    return collate(items, experiment.processors).to("cpu", torch.float64)
 
 
 @pytest.mark.parametrize(
