@@ -58,9 +58,6 @@ class Forecast:
 def duration(seconds: float) -> str:
     """A time in seconds, minutes or hours, as text.
 
-    Args:
-        seconds: any.
-
     Example:
         >>> duration(75), duration(4440)
         ('75 s', '74 min')
@@ -111,7 +108,7 @@ def forecast(
     """
     bare = cast(MMBert, accelerator.unwrap_model(model))
     device = accelerator.device
-    reading = float(largest(accelerator, workload.reading))  # so that all processes come to the same decisions
+    reading = float(_largest(accelerator, workload.reading))  # so that all processes come to the same decisions
 
     def seconds(call: Callable[[], object]) -> float:
         """Of the slowest process."""
@@ -120,7 +117,7 @@ def forecast(
         start = time.perf_counter()
         call()
         _finish(device)
-        return float(largest(accelerator, time.perf_counter() - start))
+        return float(_largest(accelerator, time.perf_counter() - start))
 
     def time_run() -> tuple[float, float]:
         """Seconds of a step and of the run."""
@@ -137,7 +134,7 @@ def forecast(
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         step, run = time_run()
-        memory = float(largest(accelerator, peak(device) + _moments(bare)))
+        memory = float(_largest(accelerator, peak(device) + _moments(bare)))
         cheaper = None
         if run > SHORT and isinstance(bare.trunk, HuggingFaceTrunk) and _tunes_all_layers(bare.trunk):
             with bare.trunk.tuned(CHEAPER):
@@ -148,9 +145,6 @@ def forecast(
 
 def typical(times: Sequence[float]) -> float:
     """The mean time; the first is left out, as warm-up, where it is more than 1.5 times the longest of the rest.
-
-    Args:
-        times: seconds.
 
     Example:
         >>> typical([9.0, 1.0, 3.0]), typical([3.0, 1.0, 2.0]), typical([5.0])
@@ -218,13 +212,8 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def largest(accelerator: Accelerator, value: float) -> Tensor:
-    """The largest of all processes' values.
-
-    Args:
-        accelerator: of this process.
-        value: of this process.
-    """
+def _largest(accelerator: Accelerator, value: float) -> Tensor:
+    """The largest of all processes' values."""
     return cast(Tensor, accelerator.gather(torch.tensor([value], device=accelerator.device))).max()
 
 

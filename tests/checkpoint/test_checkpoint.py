@@ -162,7 +162,7 @@ def test_a_damaged_one_of_the_same_step_and_one_of_another_run_are_replaced(tmp_
 
 
 def test_the_best_is_what_the_newest_verified_checkpoint_says(tmp_path):
-    folder, told = tmp_path / "checkpoints", []
+    folder, messages = tmp_path / "checkpoints", []
     with pytest.raises(IntegrityError, match=r"holds no usable checkpoint yet$"):
         best(tmp_path, silent)
     Run().mark(1).save(folder)
@@ -173,12 +173,12 @@ def test_the_best_is_what_the_newest_verified_checkpoint_says(tmp_path):
     assert best(tmp_path, silent) == folder / "step-2"
     Run().mark(4).save(folder, best=4, keep=(2, 3))
     (folder / "step-4" / "manifest.json").unlink()
-    assert best(tmp_path, told.append) == folder / "step-2"  # the fourth cannot say that it was better
-    assert len(told) == 1
-    assert told[0].startswith("the checkpoint step-4 is skipped: ")
+    assert best(tmp_path, messages.append) == folder / "step-2"  # the fourth cannot say that it was better
+    assert len(messages) == 1
+    assert messages[0].startswith("the checkpoint step-4 is skipped: ")
     (folder / "step-2" / "model.safetensors").unlink()
     with pytest.raises(IntegrityError, match=r"step-2/model\.safetensors' is missing"):
-        best(tmp_path, told.append)  # and the third is not taken in its place
+        best(tmp_path, messages.append)  # and the third is not taken in its place
     for path in folder.glob("step-*/recipe.yaml"):
         path.unlink()
     with pytest.raises(IntegrityError, match=r"usable checkpoint yet; .*step-4 is skipped.*; .*step-3 is skipped"):

@@ -33,7 +33,7 @@ def folder(run, tmp_path):
 
 def refused(folder, run, said):
     """The newer checkpoint is refused in every way, saying so; nothing is touched."""
-    path, told, before = folder / "step-4", [], run.state()
+    path, messages, before = folder / "step-4", [], run.state()
     for read in (
         lambda: verify(path),
         lambda: load_training(path, run.model, run.optimizer, run.average),
@@ -42,9 +42,9 @@ def refused(folder, run, said):
             read()
         assert raised.value.exit_code == 6
     assert same(run.state(), before)
-    assert newest(folder, told.append) == folder / "step-2"
-    assert best(folder.parent, told.append) == folder / "step-2"
-    assert told == [f"the checkpoint step-4 is skipped: {raised.value}"] * 2
+    assert newest(folder, messages.append) == folder / "step-2"
+    assert best(folder.parent, messages.append) == folder / "step-2"
+    assert messages == [f"the checkpoint step-4 is skipped: {raised.value}"] * 2
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -121,12 +121,12 @@ def test_a_checkpoint_under_another_name_is_refused_and_a_link_is_not(folder):
 
 
 def test_where_all_are_damaged_there_is_none(folder):
-    told = []
+    messages = []
     for path in (folder / "step-2", folder / "step-4"):
         (path / "trainer.json").write_text("{}")
-    assert newest(folder, told.append) is None
-    assert [sentence.split()[2] for sentence in told] == ["step-4", "step-2"]
-    assert newest(folder / "nowhere", told.append) is None
+    assert newest(folder, messages.append) is None
+    assert [sentence.split()[2] for sentence in messages] == ["step-4", "step-2"]
+    assert newest(folder / "nowhere", messages.append) is None
     with pytest.raises(IntegrityError, match=r"it has no manifest\.json"):
         verify(folder / "step-9")
 

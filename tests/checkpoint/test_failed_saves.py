@@ -82,8 +82,8 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path):
 
 
 def test_the_third_failure_in_a_row_ends_the_run_and_a_success_in_between_counts():
-    told = []
-    failed = FailedSaves(told.append)
+    messages = []
+    failed = FailedSaves(messages.append)
     assert [failed.note(reason) for reason in ("full", "full", None, "full", "gone")] == [
         False,
         False,
@@ -91,8 +91,8 @@ def test_the_third_failure_in_a_row_ends_the_run_and_a_success_in_between_counts
         False,
         False,
     ]
-    assert len(told) == 4  # each once
-    assert "could not be saved: gone. Training continues" in told[-1]
+    assert len(messages) == 4  # each once
+    assert "could not be saved: gone. Training continues" in messages[-1]
     with pytest.raises(
         ResourceError, match="3 checkpoints in a row could not be saved, the last because of: broken"
     ) as e:

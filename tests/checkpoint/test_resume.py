@@ -74,7 +74,7 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def told(monkeypatch, owner, name, *, at=1, before=True):
+def messages(monkeypatch, owner, name, *, at=1, before=True):
     """The ``at``-th call of a function is met by SIGTERM."""
     real, calls = getattr(owner, name), []
 
@@ -94,7 +94,7 @@ def told(monkeypatch, owner, name, *, at=1, before=True):
 def test_stopped_twice_and_resumed_it_equals_the_uninterrupted_run(whole, monkeypatch):
     for step, at in ((1, 1), (3, 2)):
         with monkeypatch.context() as patch:
-            told(patch, Console, "step", at=at)
+            messages(patch, Console, "step", at=at)
             with pytest.raises(Preempted, match="SIGTERM"):
                 train()
         assert (status()["state"], status()["code"], status()["step"]) == ("preempted", 75, step)
@@ -118,7 +118,7 @@ MOMENTS = {  # what is called when the signal comes -> the steps that are done b
 @pytest.mark.parametrize(("owner", "name", "at", "done"), MOMENTS.values(), ids=MOMENTS)
 def test_a_signal_at_any_moment_leaves_one_checkpoint_to_go_on_from(whole, monkeypatch, owner, name, at, done):
     with monkeypatch.context() as patch:
-        calls = told(patch, owner, name, at=at)
+        calls = messages(patch, owner, name, at=at)
         with pytest.raises(Preempted, match="stopped by SIGTERM"):
             train()
         assert len(calls) >= at
@@ -180,7 +180,7 @@ def third(tmp_path_factory):
     """A run that was stopped at its third step, one after an evaluation."""
     folder = tmp_path_factory.mktemp("third") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        told(patch, Console, "step", at=3)
+        messages(patch, Console, "step", at=3)
         with pytest.raises(Preempted):
             train(out=folder)
     return folder
@@ -213,9 +213,9 @@ def test_other_data_is_refused_with_the_fingerprints(stopped):
 
 def test_a_checkpoint_of_another_code_epoch_is_refused(stopped, monkeypatch):
     monkeypatch.setattr(resuming, "CODE_EPOCH", CODE_EPOCH + 1)
-    told = rf"trained by code of epoch {CODE_EPOCH}; this is epoch {CODE_EPOCH + 1}.*--out another folder"
+    messages = rf"trained by code of epoch {CODE_EPOCH}; this is epoch {CODE_EPOCH + 1}.*--out another folder"
     for mode in ("auto", "run"):
-        with pytest.raises(IntegrityError, match=told):
+        with pytest.raises(IntegrityError, match=messages):
             train(resume=mode)
     assert train(resume="never")["best_step"]
 

@@ -27,9 +27,9 @@ def listed(folder):
 
 def test_without_a_fraction_the_first_is_raised_as_it_is():
     bad, first = BadSamples(100, 0), error(3)
-    with pytest.raises(SampleError) as told:
+    with pytest.raises(SampleError) as messages:
         bad.add(first)
-    assert told.value is first
+    assert messages.value is first
 
 
 def test_rows_count_once_and_too_many_are_an_error():

@@ -82,9 +82,9 @@ def test_the_table_has_a_line_an_arm_and_a_column_a_task(capsys):
     assert lines[lines.index(["kind", "amount"]) + 1] == ["accuracy", "rmse"]
     assert ["mmbert", "0.75", "2"] in lines
     assert ["constant", "0.25"] in lines
-    told = " ".join(lines[-1])
-    assert told.startswith("kind: accuracy differs from that of boosting (all inputs) by +0.5 ")
-    assert "95 % interval +0.25 to +0.75, p = 0.0123" in told
+    messages = " ".join(lines[-1])
+    assert messages.startswith("kind: accuracy differs from that of boosting (all inputs) by +0.5 ")
+    assert "95 % interval +0.25 to +0.75, p = 0.0123" in messages
 
 
 def test_parameters_are_counted_a_part():

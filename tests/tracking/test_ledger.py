@@ -94,7 +94,7 @@ def test_rows_of_another_code_epoch_do_not_count(path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda text: text[:-30], r"molecules\.csv:4: this row is incomplete: expected 13 .* found 12\. Remove"),
         (lambda text: text[:-1], r"molecules\.csv:4: .* the end of the line"),
@@ -102,13 +102,13 @@ def test_rows_of_another_code_epoch_do_not_count(path, monkeypatch):
         (lambda text: text.replace("commit,", "", 1), r"is not a ledger: expected the columns study.*found study,arm"),
     ],
 )
-def test_a_file_that_is_no_whole_ledger_is_told_with_its_line_and_left(path, damage, told):
+def test_a_file_that_is_no_whole_ledger_is_told_with_its_line_and_left(path, damage, message):
     append_results(path, {"base": SCORES}, RUN)
     path.write_text(damage(path.read_text()))
     before = path.read_text()
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         read_results(path, "molecules")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         append_results(path, {"base": SCORES}, RUN)
     assert path.read_text() == before
 

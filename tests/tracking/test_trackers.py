@@ -21,21 +21,21 @@ class Recorder:
     """A tracker as Accelerate's are, which keeps what it is told."""
 
     def __init__(self, project, **words):
-        self.told = [("made", project, words)]
+        self.messages = [("made", project, words)]
         if type(self) is Recorder:
             Recorder.last = self
 
     def start(self):
-        self.told.append("started")
+        self.messages.append("started")
 
     def store_init_configuration(self, values):
-        self.told.append(values)
+        self.messages.append(values)
 
     def log(self, values, step):
-        self.told.append((step, values))
+        self.messages.append((step, values))
 
     def finish(self):
-        self.told.append("finished")
+        self.messages.append("finished")
 
 
 def failing(method):
@@ -94,7 +94,7 @@ def test_a_tracker_gets_what_the_log_gets(use, tmp_path):
     use(Recorder)
     warned, _ = mirrored(tmp_path / "run-1", "wandb", "wandb")
     assert warned == []
-    assert Recorder.last.told == [
+    assert Recorder.last.messages == [
         ("made", "study", {"name": "run-1"}),
         "started",
         {"train.seed": 7},
@@ -113,7 +113,7 @@ def test_a_tracker_that_raises_is_told_once_and_the_log_is_complete(use, tmp_pat
         "warning: the tracker wandb failed (ConnectionError: no route to host); metrics.jsonl is complete"
     ]
     assert [line["step"] for line in lines(tmp_path)] == [*range(1, 51), 50, 50]
-    assert Recorder.last.told[-1] == "finished"  # the other one
+    assert Recorder.last.messages[-1] == "finished"  # the other one
 
 
 @pytest.mark.parametrize("method", ["start", "log", "finish"])
@@ -126,7 +126,7 @@ def test_a_tracker_that_hangs_is_left_behind(use, tmp_path, method, released, mo
     assert warned == ["warning: the tracker wandb is still busy and was left behind; metrics.jsonl is complete"]
     assert seconds < 60  # the tracker would hang for ever
     assert len(lines(tmp_path)) == 12
-    assert Recorder.last.told[-1] == "finished" or method == "finish"
+    assert Recorder.last.messages[-1] == "finished" or method == "finish"
 
 
 def test_a_tracker_that_hangs_holds_a_bounded_number_of_steps(use, tmp_path, released, monkeypatch):
@@ -159,7 +159,7 @@ def test_by_default_it_is_tensorboard_where_that_is_installed(use, tmp_path, mon
     found.finish()
     assert (Recorder.last is not None) == installed
     if installed:
-        assert Recorder.last.told[0] == ("made", "tensorboard", {"logging_dir": tmp_path})
+        assert Recorder.last.messages[0] == ("made", "tensorboard", {"logging_dir": tmp_path})
 
 
 def test_an_unknown_tracker_is_a_mistake_of_the_recipe():
@@ -186,7 +186,7 @@ def test_a_training_is_the_same_with_any_tracker(use, tmp_path, monkeypatch, cap
     said = capsys.readouterr().out
     assert said.count("warning: the tracker wandb") == (kind == "raising")
     if kind == "recording":
-        told = [one[1] for one in Recorder.last.told if isinstance(one, tuple) and isinstance(one[0], int)]
+        messages = [one[1] for one in Recorder.last.messages if isinstance(one, tuple) and isinstance(one[0], int)]
         expected = {f"{line['split']}/{line['task']}/{line['metric']}" for line in lines(tmp_path / "with")}
-        assert {name for values in told for name in values} == expected
-        assert Recorder.last.told[-1] == "finished"
+        assert {name for values in messages for name in values} == expected
+        assert Recorder.last.messages[-1] == "finished"
