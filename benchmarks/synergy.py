@@ -124,14 +124,14 @@ def reachable_accuracies(carries: Mapping[str, str], flip: float) -> dict[str, d
 
 def draw_once() -> None:
     """Share the drawn inputs between all runs of this process: drawing them takes a third of a run."""
-    draw, cache = OracleSource._show_bit, {}
+    draw, cache = OracleSource._example_with_bit, {}
 
     def shown(source: OracleSource, row: int, name: str, bit: int) -> Any:
         if (row, name, bit) not in cache:
             cache[row, name, bit] = draw(source, row, name, bit)
         return cache[row, name, bit]
 
-    OracleSource._show_bit = shown
+    OracleSource._example_with_bit = shown
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ from mmbert.data.sampler import StepPlan
 from mmbert.distributed import all_reduce_or_raise
 from mmbert.fusion.concat import Concat
 from mmbert.layers.dropout import set_dropout
-from mmbert.layers.head import head
+from mmbert.layers.head import build_head
 from mmbert.layers.masked import masked_mean
 from mmbert.model import MMBert
 from mmbert.recipe.training import Optim
@@ -221,7 +221,7 @@ class MeanRegressor(nn.Module):
     def __init__(self, encoder: Any):
         super().__init__()
         self.encoder = encoder
-        self.head = head(encoder.config.hidden_size, torch.zeros(1), hidden=0, dropout=0.1)
+        self.head = build_head(encoder.config.hidden_size, torch.zeros(1), hidden=0, dropout=0.1)
         self.losses: list[Tensor] = []
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -14,8 +14,8 @@ from torch.nn.functional import pad as extend
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import RecipeError
-from mmbert.layers.masked import hide, pad
-from mmbert.layers.transformer import TransformerLayer, sinusoids
+from mmbert.layers.masked import pad_and_stack, zero_masked
+from mmbert.layers.transformer import TransformerLayer, sinusoidal_positions
 from mmbert.preprocessing.audio import read_sound
 from mmbert.preprocessing.synthetic import tone
 from mmbert.types import Tokens
@@ -38,7 +38,7 @@ class AudioProcessor(Processor):
     """
 
     reads_files = True
-    show_bit = staticmethod(tone)
+    example_with_bit = staticmethod(tone)
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class AudioProcessor(Processor):
         return {"frames": frames, "mask": torch.ones(len(frames), dtype=torch.bool)}
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {name: pad([item[name] for item in items]) for name in ("frames", "mask")}
+        return {name: pad_and_stack([item[name] for item in items]) for name in ("frames", "mask")}
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray:
         """Mean, deviation, and the 10th, 50th and 90th percentile of each band."""
@@ -170,12 +170,12 @@ class AudioEncoder(Encoder):
 
     def forward(self, frames: Tensor, mask: Tensor) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
         missing = -frames.shape[1] % self.patch
-        frames, mask = extend(hide(frames, mask), (0, 0, 0, missing)), extend(mask, (0, missing))
+        frames, mask = extend(zero_masked(frames, mask), (0, 0, 0, missing)), extend(mask, (0, missing))
         pattern = "present (length patch) mels -> present length (patch mels)"
         values = self.embed(rearrange(frames, pattern, patch=self.patch))
         mask = rearrange(mask, "present (length patch) -> present length patch", patch=self.patch).any(-1)
-        values = self.dropout(values + sinusoids(*values.shape[1:], device=values.device).to(values.dtype))
+        values = self.dropout(values + sinusoidal_positions(*values.shape[1:], device=values.device).to(values.dtype))
         for layer in self.layers:
             values = layer(values, mask)
         unit = torch.where(mask, torch.arange(mask.shape[1], device=mask.device), -1)
-        return Tokens(hide(self.project(values), mask), mask, unit)
+        return Tokens(zero_masked(self.project(values), mask), mask, unit)

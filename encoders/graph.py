@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, SampleError, nearest
 from mmbert.layers.embeddings import FieldEmbedding
-from mmbert.layers.masked import pad
-from mmbert.preprocessing.smiles import ATOM, BOND, molecule
+from mmbert.layers.masked import pad_and_stack
+from mmbert.preprocessing.smiles import ATOM_FIELD_SIZES, BOND_FIELD_SIZES, parse_smiles
 from mmbert.preprocessing.synthetic import tree
-from mmbert.preprocessing.tabular import Field, apply_fields, fit_fields
+from mmbert.preprocessing.tabular import FieldStatistics, apply_fields, fit_fields
 from mmbert.types import Tokens
 
 KEYS = ("nodes", "edges", "edge_features")
@@ -48,13 +48,13 @@ class GraphProcessor(Processor):
     {'nodes': [3, 8], 'node_values': [3, 0], 'edges': [2, 4], 'edge_features': [4, 4], 'edge_values': [4, 0]}
     """
 
-    show_bit = staticmethod(tree)
+    example_with_bit = staticmethod(tree)
 
     def __init__(self, *, walk: Annotated[int, Ge(0)] = 0, max_nodes: Annotated[int, Ge(1)] = 1000):
         self.walk = walk
         self.max_nodes = max_nodes
-        self.node_fields: list[Field] = [{"size": size} for size in ATOM]
-        self.edge_fields: list[Field] = [{"size": size} for size in BOND]
+        self.node_fields: list[FieldStatistics] = [{"size": size} for size in ATOM_FIELD_SIZES]
+        self.edge_fields: list[FieldStatistics] = [{"size": size} for size in BOND_FIELD_SIZES]
         self.molecules = True
 
     def fit(self, values: Iterable[str | Mapping[str, Any]]) -> None:
@@ -75,7 +75,7 @@ class GraphProcessor(Processor):
             expected = "a SMILES string" if self.molecules else "a dict of nodes and edges"
             raise SampleError(f"expected a graph as {expected}, as in training, found {type(value).__name__}")
         if isinstance(value, str):
-            nodes, edges, features = molecule(value)
+            nodes, edges, features = parse_smiles(value)
             node_values, edge_values = np.zeros((len(nodes), 0)), np.zeros((len(edges), 0))
         else:
             node_rows, edges, edge_rows = _parts(value)
@@ -102,8 +102,12 @@ class GraphProcessor(Processor):
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         masks = [item.get("mask", torch.ones(len(item["nodes"]), dtype=torch.bool)) for item in items]
         names = ("nodes", "node_values", "edge_features", "edge_values")
-        padded = {name: pad([item[name] for item in items]) for name in names}
-        return {**padded, "edges": pad([item["edges"] for item in items], -1), "mask": pad(masks, False)}
+        padded = {name: pad_and_stack([item[name] for item in items]) for name in names}
+        return {
+            **padded,
+            "edges": pad_and_stack([item["edges"] for item in items], -1),
+            "mask": pad_and_stack(masks, False),
+        }
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray:
         """log(1 + count) of hashed Weisfeiler-Lehman subtrees to radius 2 (Shervashidze et al. 2011); mean values."""

@@ -14,8 +14,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, IntegrityError, RecipeError
 from mmbert.io.download import Package, fetch, open_member
-from mmbert.layers.frozen_cache import Memory, settled
-from mmbert.layers.transformer import TransformerLayer, sinusoids
+from mmbert.layers.frozen_cache import FrozenCache, is_frozen_on_cpu
+from mmbert.layers.transformer import TransformerLayer, sinusoidal_positions
 from mmbert.preprocessing.image import random_box, read_image
 from mmbert.preprocessing.synthetic import bar
 from mmbert.types import Tokens
@@ -37,7 +37,7 @@ class ImageProcessor(Processor):
     """
 
     reads_files = True
-    show_bit = staticmethod(bar)
+    example_with_bit = staticmethod(bar)
 
     def __init__(
         self,
@@ -124,11 +124,11 @@ class TimmEncoder(Encoder):
         self.register_buffer("std", torch.tensor(std)[:, None, None])
         width = self.backbone.num_features
         self.project = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, dim))
-        self.augment, self.memory = processor.augment, Memory()
+        self.augment, self.memory = processor.augment, FrozenCache()
         self.train()
 
     def forward(self, pixels: Tensor) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
-        again = settled(self.backbone) and not (self.training and self.augment)
+        again = is_frozen_on_cpu(self.backbone) and not (self.training and self.augment)
         values = self.memory(self.backbone, self._read, pixels) if again else self._read(pixels)
         prefix = getattr(self.backbone, "num_prefix_tokens", 0) if values.ndim == 3 else 0
         if values.ndim == 4:
@@ -229,7 +229,7 @@ class ViTEncoder(Encoder):
         self.patch = patch
         self.embed = nn.Linear(3 * patch**2, width)
         side = processor.size // patch
-        line = sinusoids(side, width // 2)
+        line = sinusoidal_positions(side, width // 2)
         down, across = line[:, None].expand(-1, side, -1), line[None].expand(side, -1, -1)
         self.register_buffer("positions", torch.cat([down, across], -1).flatten(0, 1), persistent=False)
         self.dropout = nn.Dropout(dropout)

@@ -13,10 +13,10 @@ from torch.nn.functional import pad as extend
 
 from mmbert.contracts import Encoder, Processor
 from mmbert.errors import DataError, RecipeError, SampleError
-from mmbert.layers.masked import hide, pad
-from mmbert.layers.transformer import TransformerLayer, sinusoids
+from mmbert.layers.masked import pad_and_stack, zero_masked
+from mmbert.layers.transformer import TransformerLayer, sinusoidal_positions
 from mmbert.preprocessing.synthetic import slope
-from mmbert.preprocessing.tabular import LARGEST, STEEPEST
+from mmbert.preprocessing.tabular import MAX_DEVIATIONS, MAX_NUMBER
 from mmbert.types import Tokens
 
 HEADS = 4  # of the transformer
@@ -44,7 +44,7 @@ class SeriesProcessor(Processor):
     [[True], [False]]
     """
 
-    show_bit = staticmethod(slope)
+    example_with_bit = staticmethod(slope)
 
     def __init__(self, *, max_length: Annotated[int, Ge(1)] = 4096, jitter: Annotated[float, Ge(0)] = 0.0):
         self.max_length = max_length
@@ -79,13 +79,13 @@ class SeriesProcessor(Processor):
         standard = (array - self.mean) / self.deviation
         if self.jitter and rng is not None:
             standard = standard * rng.normal(1, self.jitter, self.channels) + rng.normal(0, self.jitter, array.shape)
-        standard = np.where(observed, standard, 0.0).clip(-STEEPEST, STEEPEST)
+        standard = np.where(observed, standard, 0.0).clip(-MAX_DEVIATIONS, MAX_DEVIATIONS)
         return {"values": torch.tensor(standard, dtype=torch.float32), "observed": torch.tensor(observed)}
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         masks = [item.get("mask", torch.ones(len(item["values"]), dtype=torch.bool)) for item in items]
-        values, observed = (pad([item[name] for item in items]) for name in ("values", "observed"))
-        return {"values": values, "observed": observed, "mask": pad(masks)}
+        values, observed = (pad_and_stack([item[name] for item in items]) for name in ("values", "observed"))
+        return {"values": values, "observed": observed, "mask": pad_and_stack(masks)}
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray:
         """For each channel 32 points of the curve, mean, deviation, least and greatest; then log length."""
@@ -118,9 +118,9 @@ def _array(value: Any) -> np.ndarray:
     if array is None or array.ndim not in (1, 2):
         raise SampleError(f"expected a series as numbers [time, channels] or [time], found {str(value)[:80]}")
     array = array[:, None] if array.ndim == 1 else array
-    for step, channel in np.argwhere(np.abs(array) > LARGEST)[:1]:
+    for step, channel in np.argwhere(np.abs(array) > MAX_NUMBER)[:1]:
         found = f"{array[step, channel]:g} at step {step}"
-        raise SampleError(f"expected numbers up to {LARGEST:g} or missing ones in a series, found {found}")
+        raise SampleError(f"expected numbers up to {MAX_NUMBER:g} or missing ones in a series, found {found}")
     return array
 
 
@@ -185,11 +185,11 @@ class SeriesEncoder(Encoder):
                 values, real = halve(values, real)
         values = self.dropout(values + self.level(level))
         if self.layers:
-            values = values + sinusoids(*values.shape[1:], device=values.device).to(values.dtype)
+            values = values + sinusoidal_positions(*values.shape[1:], device=values.device).to(values.dtype)
         for layer in self.layers:
             values = layer(values, real)
         unit = torch.where(real, torch.arange(real.shape[1], device=real.device), -1)
-        return Tokens(hide(self.project(values), real), real, unit)
+        return Tokens(zero_masked(self.project(values), real), real, unit)
 
     def _patch_means(self, values: Tensor) -> Tensor:
         """[present, patches, 2 channels]: the mean of each patch's observations, and the share that is observed."""
@@ -218,12 +218,14 @@ class MaskedGroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        groups = hide(values, mask).unflatten(-1, (self.groups, -1))
+        groups = zero_masked(values, mask).unflatten(-1, (self.groups, -1))
         size = mask.sum(1).clamp(min=1)[:, None, None, None] * groups.shape[-1]
         centred = groups - groups.sum((1, 3), keepdim=True) / size
-        variance = hide(centred.flatten(2), mask).square().unflatten(-1, (self.groups, -1)).sum((1, 3), keepdim=True)
+        variance = (
+            zero_masked(centred.flatten(2), mask).square().unflatten(-1, (self.groups, -1)).sum((1, 3), keepdim=True)
+        )
         normed = (centred * torch.rsqrt(variance / size + 1e-5)).flatten(2)
-        return hide(normed * self.weight + self.bias, mask)
+        return zero_masked(normed * self.weight + self.bias, mask)
 
 
 class ResidualBlock(nn.Module):
@@ -245,13 +247,13 @@ class ResidualBlock(nn.Module):
         self.skip_norm = MaskedGroupNorm(after)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        values = hide(values, mask)
+        values = zero_masked(values, mask)
         skipped = self.skip_norm(self.skip(values), mask)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             if convolution is not self.convolutions[0]:
                 values = values.relu()
             values = norm(convolution(values.mT).mT, mask)
-        return hide((values + skipped).relu(), mask)
+        return zero_masked((values + skipped).relu(), mask)
 
 
 def halve(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

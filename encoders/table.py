@@ -17,7 +17,7 @@ from mmbert.errors import DataError, SampleError, nearest
 from mmbert.layers.embeddings import LinearEmbedding, PeriodicEmbedding, PiecewiseEmbedding
 from mmbert.layers.transformer import TransformerLayer
 from mmbert.preprocessing.synthetic import record
-from mmbert.preprocessing.tabular import STEEPEST, category_of, cell_of, is_number, number_of
+from mmbert.preprocessing.tabular import MAX_DEVIATIONS, get_cell, is_number, parse_category, parse_number
 from mmbert.types import Tokens
 
 MISSING, UNKNOWN = 0, 1  # the first two entries of each column's categories
@@ -49,7 +49,7 @@ class TableProcessor(Processor):
     {'numbers': [1.0], 'observed': [True], 'categories': [0]}
     """
 
-    show_bit = staticmethod(record)
+    example_with_bit = staticmethod(record)
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class TableProcessor(Processor):
         for value in values:
             row = _row(value)
             for column in row:
-                cells.setdefault(column, _Cells()).add(column, cell_of(row, column), column in self.categorical)
+                cells.setdefault(column, _Cells()).add(column, get_cell(row, column), column in self.categorical)
         for column in self.categorical:
             if column not in cells:
                 raise DataError(f"the table has no column '{column}', a categorical one. {nearest(column, cells)}")
@@ -105,22 +105,22 @@ class TableProcessor(Processor):
             self.ignored += extra
         numbers, observed = np.zeros(len(self.grids)), np.zeros(len(self.grids), dtype=bool)
         for index, column in enumerate(self.grids):
-            cell = cell_of(value, column)
+            cell = get_cell(value, column)
             if cell is not None:
-                number = self._shape(column, np.array(number_of(column, cell)))
+                number = self._shape(column, np.array(parse_number(column, cell)))
                 numbers[index] = (number - self.mean[index]) / self.deviation[index]
                 observed[index] = True
         categories = []
         for column, known in self.categories.items():
-            cell = cell_of(value, column)
+            cell = get_cell(value, column)
             if cell is None:
                 categories.append(MISSING)
             elif is_number(cell) and column not in self.categorical:
                 raise SampleError(f"the table column '{column}' holds categories, found the number {cell!r}")
             else:
-                categories.append(known.get(category_of(column, cell), UNKNOWN))
+                categories.append(known.get(parse_category(column, cell), UNKNOWN))
         return {
-            "numbers": torch.tensor(numbers.clip(-STEEPEST, STEEPEST), dtype=torch.float32),
+            "numbers": torch.tensor(numbers.clip(-MAX_DEVIATIONS, MAX_DEVIATIONS), dtype=torch.float32),
             "observed": torch.tensor(observed),
             "categories": torch.tensor(categories, dtype=torch.int64),
         }
@@ -169,9 +169,9 @@ class _Cells:
         if cell is None:
             return
         if is_number(cell) and not is_category:
-            self.numbers.append(number_of(column, cell))
+            self.numbers.append(parse_number(column, cell))
             return
-        self.counts[category_of(column, cell)] += 1
+        self.counts[parse_category(column, cell)] += 1
         self.word = cell if self.word is None else self.word
 
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -32,9 +32,9 @@ class Processor(ABC):
     """
 
     reads_files: ClassVar[bool] = False  # True where a raw value may be the path of a file
-    one_a_unit: ClassVar[bool] = False  # True for labels: lists with an entry for each unit of the task's stream "of"
+    one_per_unit: ClassVar[bool] = False  # True for labels: lists with an entry for each unit of the task's stream "of"
     # a fake raw value (bit, rng) off which the bit can be read, as in preprocessing.synthetic; None: not to be had
-    show_bit: ClassVar[Callable[[int, np.random.Generator], Any] | None] = None
+    example_with_bit: ClassVar[Callable[[int, np.random.Generator], Any] | None] = None
 
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027
         """Learn from the raw values of the training split. By default there is nothing to learn."""
@@ -139,8 +139,8 @@ class Fusion(nn.Module, ABC):
     mask is all False. What a masked token holds, NaN included, reaches neither output nor gradient. An input with
     ``missing: learned`` is present in every row: where it is absent, as the token that is learned in its place.
 
-    Where the trunk reads the text alone, ``Fused.alone["text"]`` is the ``mean_token`` of what it read: heads that read
-    one stream alone then need no second pass of it. The other streams' are not for the fusion to give.
+    Where the trunk reads the text alone, ``Fused.unimodal["text"]`` is the ``mean_token`` of what it read: the heads
+    that read one stream alone then need no second pass of the trunk. The fusion does not give those of other streams.
     """
 
     needs_layers: int = 0  # how many of trunk.layers there must be; __init__ may set it
@@ -163,6 +163,7 @@ class Task(nn.Module, ABC):
     lower_is_better: ClassVar[frozenset[str]] = frozenset()  # those of its metrics that are errors
     weight: float  # the factor of its loss in the sum over tasks
     of: Any = None  # the name of the stream whose units it labels; None: it labels whole rows
+    baseline: ClassVar[Literal["classification", "multilabel", "regression"] | None] = None  # None: has no baselines
 
     @abstractmethod
     def forward(self, fused: Fused) -> Tensor:

@@ -9,7 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, reduce
 from torch import Tensor
 
-from mmbert.errors import Elsewhere, Preempted, exit_code
+from mmbert.errors import OtherProcessError, Preempted, exit_code
 
 T = TypeVar("T")
 REPORT_DELAY = (
@@ -41,7 +41,7 @@ def all_reduce_or_raise(
         working: whether this process has more to do.
 
     Raises:
-        Exception: ``error`` on the processes that have one, ``Elsewhere`` on all others.
+        Exception: ``error`` on the processes that have one, ``OtherProcessError`` on all others.
         Preempted: on all processes, where one has to stop.
 
     Example:
@@ -68,7 +68,7 @@ def on_main_then_broadcast(function: Callable[[], T]) -> T:
         function: its result can be pickled.
 
     Raises:
-        Exception: what ``function`` raises, on the main process; ``Elsewhere`` on all others.
+        Exception: what ``function`` raises, on the main process; ``OtherProcessError`` on all others.
     """
     result, error = None, None
     if PartialState().is_main_process:
@@ -89,4 +89,4 @@ def _first_error(error: Exception | None) -> Exception:
             time.sleep(REPORT_DELAY)
         return error
     rank, (text, code) = next((rank, message) for rank, message in enumerate(messages) if message is not None)
-    return Elsewhere(f"process {rank}: {text}", code)
+    return OtherProcessError(f"process {rank}: {text}", code)

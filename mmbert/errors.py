@@ -68,7 +68,7 @@ class Preempted(MMBertError):
     exit_code = 75
 
 
-class Elsewhere(MMBertError):
+class OtherProcessError(MMBertError):
     """Another process of the run failed: its message, with its exit code."""
 
     def __init__(self, message: str, exit_code: int):
@@ -76,7 +76,7 @@ class Elsewhere(MMBertError):
         self.exit_code = exit_code
 
 
-SHARED = (Elsewhere, NumericalError, Preempted)  # raised on all processes of a run alike
+RAISED_ON_ALL_PROCESSES = (OtherProcessError, NumericalError, Preempted)  # raised on all processes of a run alike
 
 
 def exit_code(error: BaseException) -> int:

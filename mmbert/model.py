@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Fusion, Task, Trunk
-from mmbert.layers.masked import join, mean_token, nothing_of
-from mmbert.layers.resampler import Missing
-from mmbert.layers.unimodal_heads import Unimodal
+from mmbert.layers.masked import mean_token, scatter_to_rows, zero_with_grad
+from mmbert.layers.resampler import MissingToken
+from mmbert.layers.unimodal_heads import UnimodalHeads
 from mmbert.types import Batch, Fused, Present, Tokens
 
 
@@ -34,8 +34,8 @@ class MMBert(nn.Module):
         fusion: Fusion,
         tasks: Mapping[str, Task],
         stand_ins: Mapping[str, dict[str, Tensor]] | None = None,
-        missing: Mapping[str, Missing] | None = None,
-        unimodal: Unimodal | None = None,
+        missing: Mapping[str, MissingToken] | None = None,
+        unimodal: UnimodalHeads | None = None,
     ):
         super().__init__()
         self.trunk = trunk
@@ -43,7 +43,7 @@ class MMBert(nn.Module):
         self.fusion = fusion
         self.tasks = cast(Mapping[str, Task], nn.ModuleDict(dict(sorted(tasks.items()))))
         self.stand_ins = dict(stand_ins or {})
-        self.missing = cast(Mapping[str, Missing], nn.ModuleDict(dict(sorted((missing or {}).items()))))
+        self.missing = cast(Mapping[str, MissingToken], nn.ModuleDict(dict(sorted((missing or {}).items()))))
         self.unimodal = unimodal
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ class MMBert(nn.Module):
         for name, task in self.tasks.items():
             target = batch.targets.get(name)
             if target is None:  # the head takes part all the same
-                sums[name] = nothing_of(self.output(name, fused.at(batch.ids.new_zeros(1))))
+                sums[name] = zero_with_grad(self.output(name, fused.at(batch.ids.new_zeros(1))))
             else:
                 sums[name] = task.loss(self.output(name, fused.at(target.rows)), target.tensors)
         if self.unimodal is not None:
@@ -64,17 +64,17 @@ class MMBert(nn.Module):
         return sums
 
     @property
-    def weights(self) -> dict[str, float]:
+    def loss_weights(self) -> dict[str, float]:
         """The factors of the losses that ``forward`` sums: of the tasks by name, then of the ``unimodal`` ones."""
         weights = {name: task.weight for name, task in self.tasks.items()}
         if self.unimodal is not None:
             own = self.unimodal
-            weights |= {name: own.weight * weights[task] for name, (task, _) in own.terms().items()}
+            weights |= {name: own.weight * weights[task] for name, (task, _) in own.loss_terms().items()}
         return weights
 
-    def labelled(self, batch: Batch) -> dict[str, int]:
+    def count_labelled(self, batch: Batch) -> dict[str, int]:
         """The number of labelled units that each of these losses is summed over."""
-        terms = {name: (name, None) for name in self.tasks} | (self.unimodal.terms() if self.unimodal else {})
+        terms = {name: (name, None) for name in self.tasks} | (self.unimodal.loss_terms() if self.unimodal else {})
         present, counts = self.present(batch), {}
         for name, (task, stream) in terms.items():
             target = batch.targets.get(task)
@@ -90,7 +90,7 @@ class MMBert(nn.Module):
         for name, encoder in self.encoders.items():
             if name in batch.inputs:
                 present = batch.inputs[name]
-                streams[name] = join(encoder(**present.tensors), present.rows, len(batch))
+                streams[name] = scatter_to_rows(encoder(**present.tensors), present.rows, len(batch))
             elif self.training and name in self.stand_ins:
                 streams[name] = self._stand_in(name, encoder, batch)
         filled = {name: missing(streams.get(name), len(batch)) for name, missing in self.missing.items()}
@@ -102,7 +102,7 @@ class MMBert(nn.Module):
     def output(self, name: str, fused: Fused) -> Tensor:
         """A task's output for the rows of ``fused``."""
         output = self.tasks[name](fused)
-        return output if self.unimodal is None else self.unimodal.added(name, output, fused)
+        return output if self.unimodal is None else self.unimodal.add_streams(name, output, fused)
 
     def present(self, batch: Batch) -> dict[str, Tensor]:
         """Which rows have each stream, the text being one: [batch] bool. A text without a token is absent."""
@@ -131,7 +131,7 @@ class MMBert(nn.Module):
         dtype = next(encoder.parameters()).dtype
         stand_in = Batch(rows, {name: Present(rows, self.stand_ins[name])}, {}).to(batch.ids.device, dtype)
         tokens = encoder(**stand_in.inputs[name].tensors)
-        return join(tokens._replace(mask=torch.zeros_like(tokens.mask)), rows, len(batch))
+        return scatter_to_rows(tokens._replace(mask=torch.zeros_like(tokens.mask)), rows, len(batch))
 
     def _alone(
         self, text: Tokens, streams: Mapping[str, Tokens], fused: Fused, present: Mapping[str, Tensor]
@@ -140,9 +140,9 @@ class MMBert(nn.Module):
 
         The text's is there where the fusion gives it, or where heads need it: the trunk then runs a second time.
         """
-        alone = {name: mean_token(stream) for name, stream in streams.items()} | dict(fused.alone)
+        alone = {name: mean_token(stream) for name, stream in streams.items()} | dict(fused.unimodal)
         if self.unimodal is not None and "text" in self.unimodal.streams and "text" not in alone:
             rows = present["text"].nonzero().squeeze(1)
             read = self.trunk(text.at(rows)) if len(rows) else text.at(rows)
-            alone["text"] = mean_token(join(read, rows, len(text.mask)))
+            alone["text"] = mean_token(scatter_to_rows(read, rows, len(text.mask)))
         return {name: token._replace(mask=token.mask & present[name][:, None]) for name, token in alone.items()}

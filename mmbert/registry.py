@@ -37,7 +37,7 @@ class Registry:
         """Add a part under a new name. Raises ``RecipeError`` where the name is taken or the options clash."""
         if self._entries().get(name, part) is not part:
             raise RecipeError(f"the {self.kind} name '{name}' is taken by {self._entries()[name]}: choose another")
-        options(part)
+        recipe_options(part)
         self._table[name] = part
 
     def names(self) -> list[str]:
@@ -83,20 +83,20 @@ def _installed(group: str) -> dict[str, str]:
     return {point.name: point.value for point in entry_points(group=group)}
 
 
-def keyword_only(function: Callable) -> dict[str, inspect.Parameter]:
+def keyword_only_parameters(function: Callable) -> dict[str, inspect.Parameter]:
     """The keyword-only parameters of a constructor or function: its recipe options."""
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
 
-def options(part: type) -> dict[str, inspect.Parameter]:
+def recipe_options(part: type) -> dict[str, inspect.Parameter]:
     """A part's recipe options: its own and those of its ``processor``.
 
     Raises ``RecipeError`` where an option carries a reserved name or stands in both signatures.
     """
-    own = keyword_only(part)
+    own = keyword_only_parameters(part)
     processor = getattr(part, "processor", None)
-    of_processor = keyword_only(processor) if processor else {}
+    of_processor = keyword_only_parameters(processor) if processor else {}
     if clash := sorted((RESERVED & {*own, *of_processor}) | ({*own} & {*of_processor})):
         raise RecipeError(f"{part.__name__} cannot have the option '{clash[0]}': the name is reserved or used twice")
     return {**of_processor, **own}

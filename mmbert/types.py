@@ -32,11 +32,11 @@ class Fused(NamedTuple):
 
     summary: Tensor  # [batch, dim], what row-level heads read
     streams: Mapping[str, Tokens]  # "text" and every input under its name, in the length in which it came in
-    alone: Mapping[str, Tokens] = MappingProxyType({})  # before the fusion, each pooled to one token; see Fusion
+    unimodal: Mapping[str, Tokens] = MappingProxyType({})  # before the fusion, each pooled to one token; see Fusion
 
     def at(self, rows: Tensor) -> "Fused":
         """The fused vectors of some rows; ``rows`` is [any] int64. A stream is copied when it is asked for."""
-        return Fused(self.summary[rows], _StreamsAt(self.streams, rows), _StreamsAt(self.alone, rows))
+        return Fused(self.summary[rows], _StreamsAt(self.streams, rows), _StreamsAt(self.unimodal, rows))
 
 
 class _StreamsAt(Mapping[str, Tokens]):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmbert.contracts import Processor, Task
-from mmbert.layers.head import head
-from mmbert.preprocessing.labels import Label, count_classes, index_of
+from mmbert.layers.head import build_head
+from mmbert.preprocessing.labels import Label, class_index, count_classes
 from mmbert.types import Fused
 
 
@@ -38,7 +38,7 @@ class ClassificationLabel(Processor):
         self.classes, self.counts = count_classes(values)
 
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        return {"target": torch.tensor(index_of(value, self.classes))}
+        return {"target": torch.tensor(class_index(value, self.classes))}
 
     @classmethod
     def example(cls, rng: np.random.Generator) -> str:
@@ -68,7 +68,7 @@ class Classification(Task):
     processor = ClassificationLabel
     metrics = ("accuracy", "macro_f1", "log_loss")
     lower_is_better = frozenset({"log_loss"})
-    baseline: ClassVar[Literal["classification"]] = "classification"
+    baseline = "classification"
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Classification(Task):
         prior = (1 - label_smoothing) * counts / counts.sum() + label_smoothing / len(counts)
         self.register_buffer("prior", prior.log().float(), persistent=False)  # minimises the loss over constants
         self.prior: Tensor
-        self.head = head(dim, self.prior, hidden=hidden, dropout=dropout)
+        self.head = build_head(dim, self.prior, hidden=hidden, dropout=dropout)
 
     def forward(self, fused: Fused) -> Tensor:
         return self.head(fused.summary)

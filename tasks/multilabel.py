@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from mmbert.contracts import Processor, Task
 from mmbert.errors import DataError, SampleError
-from mmbert.layers.head import head
-from mmbert.preprocessing.labels import Label, index_of, plain
+from mmbert.layers.head import build_head
+from mmbert.preprocessing.labels import Label, class_index, to_plain_label
 from mmbert.types import Fused
 
 
@@ -59,7 +59,7 @@ class MultilabelLabel(Processor):
         target = torch.zeros(len(self.classes))
         known = torch.full((len(self.classes),), not isinstance(value, Mapping))
         for label, truth in _truths(value).items():
-            index = index_of(label, self.classes)
+            index = class_index(label, self.classes)
             target[index] = float(truth is True)
             known[index] = truth is not None
         return {"target": target, "known": known} if known.any() else {}
@@ -72,10 +72,10 @@ class MultilabelLabel(Processor):
 def _truths(value: Any) -> dict[Label, bool | None]:
     """The labels that a raw value names, each true, false or unknown."""
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        return {plain(label): True for label in value}
+        return {to_plain_label(label): True for label in value}
     if not isinstance(value, Mapping):
         raise SampleError(f"expected a list of labels or a mapping label -> true, false or None, found {value!r}")
-    return {plain(label): _truth(label, truth) for label, truth in value.items()}
+    return {to_plain_label(label): _truth(label, truth) for label, truth in value.items()}
 
 
 def _truth(label: Any, truth: Any) -> bool | None:
@@ -136,7 +136,7 @@ class Multilabel(Task):
         self.register_buffer("factor", factor.float() if positive_weight else None, persistent=False)
         self.prior: Tensor
         self.factor: Tensor | None
-        self.head = head(dim, self.prior, hidden=hidden, dropout=dropout)
+        self.head = build_head(dim, self.prior, hidden=hidden, dropout=dropout)
 
     def forward(self, fused: Fused) -> Tensor:
         return self.head(fused.summary)

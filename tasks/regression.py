@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from mmbert.contracts import Processor, Task
 from mmbert.errors import DataError, SampleError
-from mmbert.layers.head import head
+from mmbert.layers.head import build_head
 from mmbert.types import Fused
 
 Objective = Literal["mse", "huber", "mae"]
@@ -121,7 +121,7 @@ class Regression(Task):
     processor = RegressionLabel
     metrics = ("rmse", "mae", "r2", "spearman")
     lower_is_better = frozenset({"rmse", "mae"})
-    baseline: ClassVar[Literal["regression"]] = "regression"
+    baseline = "regression"
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Regression(Task):
         self.objective: Objective = objective
         self.labels = processor
         self.centre = processor.centres[objective]  # 0 for mse, the median for mae: minimises the loss over constants
-        self.head = head(dim, torch.tensor([self.centre]), hidden=hidden, dropout=dropout)
+        self.head = build_head(dim, torch.tensor([self.centre]), hidden=hidden, dropout=dropout)
 
     def forward(self, fused: Fused) -> Tensor:
         return self.head(fused.summary).squeeze(-1)

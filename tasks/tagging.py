@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from mmbert.contracts import Processor, Task
 from mmbert.errors import RecipeError, SampleError, nearest
-from mmbert.layers.head import head
-from mmbert.layers.masked import hide, pad
-from mmbert.preprocessing.labels import Label, count_classes, index_of
+from mmbert.layers.head import build_head
+from mmbert.layers.masked import pad_and_stack, zero_masked
+from mmbert.preprocessing.labels import Label, class_index, count_classes
 from mmbert.types import Fused, Tokens
 
 IGNORED = -100  # the target of a unit without a label
@@ -38,7 +38,7 @@ class TaggingLabel(Processor):
         {'target': tensor([   1, -100,    0])}
     """
 
-    one_a_unit = True
+    one_per_unit = True
 
     def __init__(self) -> None:
         self.classes: list[Label] = []
@@ -48,11 +48,11 @@ class TaggingLabel(Processor):
         self.classes, self.counts = count_classes(tag for value in values for tag in _tags(value) if tag is not None)
 
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        indices = [IGNORED if tag is None else index_of(tag, self.classes) for tag in _tags(value)]
+        indices = [IGNORED if tag is None else class_index(tag, self.classes) for tag in _tags(value)]
         return {"target": torch.tensor(indices)} if any(index != IGNORED for index in indices) else {}
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        return {"target": pad([item["target"] for item in items], IGNORED)}
+        return {"target": pad_and_stack([item["target"] for item in items], IGNORED)}
 
     @classmethod
     def example(cls, rng: np.random.Generator) -> list[str]:
@@ -110,7 +110,7 @@ class Tagging(Task):
         counts = torch.tensor(processor.counts, dtype=torch.float64)
         self.register_buffer("prior", (counts / counts.sum()).log().float(), persistent=False)
         self.prior: Tensor
-        self.head = head(dim, self.prior, hidden=hidden, dropout=dropout)
+        self.head = build_head(dim, self.prior, hidden=hidden, dropout=dropout)
 
     def forward(self, fused: Fused) -> Tensor:
         vectors, real = pool_units(self._stream(fused))
@@ -183,7 +183,7 @@ def pool_units(stream: Tokens) -> tuple[Tensor, Tensor]:
     size = int(functional.pad(stream.unit.masked_fill(~mask, -1).flatten(), (0, 1), value=-1).max()) + 2
     index = stream.unit.masked_fill(~mask, size - 1)  # masked tokens are zero: they add nothing to the empty unit
     index = (index + size * torch.arange(rows, device=index.device)[:, None]).flatten()
-    values = hide(stream.values, mask)
+    values = zero_masked(stream.values, mask)
     total = values.new_zeros(rows * size, dim).index_add(0, index, values.flatten(0, 1))
     tokens = values.new_zeros(rows * size).index_add(0, index, mask.flatten().to(values.dtype))
     vectors = rearrange(total / tokens.clamp(min=1)[:, None], "(rows units) dim -> rows units dim", units=size)

@@ -76,4 +76,4 @@ def test_with_a_learned_token_no_row_is_without_a_stream():
         experiment = made("fusion={type: concat}", f"inputs.cells.missing={missing}")
         model = experiment.model.eval()
         fused = model.fuse(batch_of(experiment, items_of(experiment, range(ROWS))))
-        assert torch.equal(fused.summary, fused.alone["text"].values[:, 0]) == plain
+        assert torch.equal(fused.summary, fused.unimodal["text"].values[:, 0]) == plain

@@ -109,8 +109,8 @@ def gradients(model, batch, *tasks):
     """The losses of a batch, and the gradient of their sum (or of some tasks') for each parameter."""
     model.zero_grad()
     losses = model(batch)
-    assert {name for name in losses if not name.endswith("/likelihood")} == {*model.weights}
-    sum(losses[name] for name in model.weights if name.partition("/")[0] in (tasks or TASKS)).backward()
+    assert {name for name in losses if not name.endswith("/likelihood")} == {*model.loss_weights}
+    sum(losses[name] for name in model.loss_weights if name.partition("/")[0] in (tasks or TASKS)).backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
     return losses, found
@@ -276,7 +276,7 @@ def test_a_batch_equals_its_micro_batches(experiment):
         hidden = (row < 4 and name == "kind") or (4 <= row < 8 and name == "sound")
         return hidden or (row * 7 + 3 * (*INPUTS, *TASKS).index(name)) % 5 < 2
 
-    weights = experiment.model.weights | dict(zip(TASKS, (1.0, 0.5, 2.0, 1.5), strict=True))
+    weights = experiment.model.loss_weights | dict(zip(TASKS, (1.0, 0.5, 2.0, 1.5), strict=True))
     accelerator = Accelerator(cpu=True)
     found, outcomes = [], []
     for cuts in ([range(16)], [range(at, at + 4) for at in range(0, 16, 4)], [range(3), range(3, 15), range(15, 16)]):

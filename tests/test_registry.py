@@ -7,7 +7,7 @@ import pytest
 
 from mmbert import registry
 from mmbert.errors import RecipeError
-from mmbert.registry import RESERVED, Registry, keyword_only, options
+from mmbert.registry import RESERVED, Registry, keyword_only_parameters, recipe_options
 
 MODULE = '''
 """A module of parts."""
@@ -113,10 +113,10 @@ class Encoder:
 
 
 def test_options_are_the_keyword_only_parameters_of_part_and_processor():
-    assert list(options(Encoder)) == ["length", "truncation", "layers"]
-    assert options(Encoder)["layers"].default == 2
-    assert list(keyword_only(Encoder)) == ["layers"]
-    assert options(type("Bare", (), {})) == {}
+    assert list(recipe_options(Encoder)) == ["length", "truncation", "layers"]
+    assert recipe_options(Encoder)["layers"].default == 2
+    assert list(keyword_only_parameters(Encoder)) == ["layers"]
+    assert recipe_options(type("Bare", (), {})) == {}
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED))

@@ -15,7 +15,7 @@ import torch
 from mmbert.errors import IntegrityError, RecipeError
 from mmbert.recipe.load import load_recipe
 from mmbert.tracking import ledger
-from mmbert.trunk.weights import from_config, load_checkpoint
+from mmbert.trunk.weights import build_from_config, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted(
@@ -139,7 +139,7 @@ def test_weights_that_are_a_pickle_are_refused(tmp_path, executed):
 
 def test_the_configuration_in_a_checkpoint_chooses_no_code(tmp_path, executed):
     folder = model_folder(tmp_path, executed, "bert")
-    model = from_config({**json.loads((folder / "config.json").read_text()), "_name_or_path": str(folder)})
+    model = build_from_config({**json.loads((folder / "config.json").read_text()), "_name_or_path": str(folder)})
     assert type(model).__name__ == "BertModel"
 
 

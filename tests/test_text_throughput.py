@@ -5,7 +5,7 @@ from transformers import AutoConfig
 
 from benchmarks.text_arms import MeanRegressor, TrainerArm, _is_matrix, _is_of_head, _is_vector
 from benchmarks.text_throughput import Counts, flops, json_entry, summarise
-from mmbert.trunk.weights import from_config
+from mmbert.trunk.weights import build_from_config
 
 
 def counts(seconds, lengths, computed):
@@ -17,7 +17,7 @@ def counts(seconds, lengths, computed):
 def small():
     config = AutoConfig.for_model("bert", num_hidden_layers=2, hidden_size=8, num_attention_heads=2, vocab_size=9,
                                   intermediate_size=24, max_position_embeddings=16)  # fmt: skip
-    return MeanRegressor(from_config(config.to_dict()))
+    return MeanRegressor(build_from_config(config.to_dict()))
 
 
 def test_six_operations_for_each_weight_and_token_and_those_of_attention():

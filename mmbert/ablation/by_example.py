@@ -124,7 +124,7 @@ class _Predictions:
 
     def correct(self) -> np.ndarray | None:
         """Which rows are right, bool [rows]; None if the task is no classification."""
-        if getattr(self.task, "baseline", None) != "classification":
+        if self.task.baseline != "classification":
             return None
         pairs = zip(self.predictions, self.targets, strict=True)
         return np.array([int(prediction.argmax()) == int(target["target"]) for prediction, target in pairs])

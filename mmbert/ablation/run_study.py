@@ -15,7 +15,7 @@ from mmbert.ablation.study import Arm, Study, load_study
 from mmbert.ablation.summary import report_findings
 from mmbert.ablation.tables import write_tables
 from mmbert.api import RUNS
-from mmbert.errors import Elsewhere, MMBertError, RecipeError, nearest
+from mmbert.errors import MMBertError, OtherProcessError, RecipeError, nearest
 from mmbert.experiment.build import build
 from mmbert.experiment.data_report import DataReport
 from mmbert.experiment.prepare_data import prepare_data, resolve_recipe
@@ -105,11 +105,11 @@ def prepare_study(
         try:
             data = _scan_data(arm)
         except MMBertError as error:
-            problems.append(Elsewhere(f"arm '{arm.name}': {error}", error.exit_code))
+            problems.append(OtherProcessError(f"arm '{arm.name}': {error}", error.exit_code))
             continue
         runs += [_plan_run(study, arm, seed, data, folder.parent) for seed in study.seeds]
     if problems:
-        raise Elsewhere("\n".join([f"{path}: nothing was run", *map(str, problems)]), problems[0].exit_code)
+        raise OtherProcessError("\n".join([f"{path}: nothing was run", *map(str, problems)]), problems[0].exit_code)
     order = {seed: position for position, seed in enumerate(study.seeds)}
     runs.sort(key=lambda run: order[run.seed])  # stable: the first seed of all arms is done early
     ledger = Path(ledger) if ledger else None
@@ -222,7 +222,7 @@ def _raise_failures(prepared: PreparedStudy, outcome: StudyOutcome) -> None:
         name, first_seed, _ = failures[0]
         lines = [f"  {arm}, seed {seed}: {reason}" for arm, seed, reason in failures]
         text = "\n".join(["failed, and left out of the tables:", *lines, "--retry-failed runs them again"])
-        raise Elsewhere(text, prepared.find_run(name, first_seed).exit_code())
+        raise OtherProcessError(text, prepared.find_run(name, first_seed).exit_code())
 
 
 def collect_outcome(prepared: PreparedStudy, failed: Mapping[tuple[str, int], str]) -> StudyOutcome:

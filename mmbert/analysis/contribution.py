@@ -177,11 +177,7 @@ def _measure_calibration(experiment: Experiment, probe: Probe, split: str, rows:
 
     No temperature is fitted where ``split`` is the validation split, or the validation split has no label.
     """
-    tasks = [
-        name
-        for name, task in probe.model.tasks.items()
-        if getattr(task, "baseline", None) in ("classification", "multilabel")
-    ]
+    tasks = [name for name, task in probe.model.tasks.items() if task.baseline in ("classification", "multilabel")]
     outputs = labelled_outputs(probe.model, probe.encoded.batches(), tasks, device=probe.device)
     validation = {}
     if tasks and split != "validation":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmbert.contracts import Encoder, Layer, Trunk
 from mmbert.evaluation.perturbations import NONE, View, unchanged_view
 from mmbert.io.bounded_cache import BoundedCache
-from mmbert.layers.masked import join, pad
+from mmbert.layers.masked import pad_and_stack, scatter_to_rows
 from mmbert.model import MMBert
 from mmbert.types import Batch, Present, Tokens
 
@@ -162,7 +162,7 @@ def encode_rows(model: MMBert, batches: Iterable[Batch], *, device: torch.device
         moved = batch.to(device, dtype).inputs
         for name, present in batch.inputs.items():
             if name in model.encoders:
-                joined = join(model.encoders[name](**moved[name].tensors), moved[name].rows, len(batch))
+                joined = scatter_to_rows(model.encoders[name](**moved[name].tensors), moved[name].rows, len(batch))
                 rows = present.rows.unique()
                 tokens = Tokens(*(part.cpu() for part in joined)).at(rows)
             else:
@@ -224,7 +224,7 @@ class CachedTrunk(Trunk):
                 known[key] = Tokens(*(part[mask] for part in row))
                 self._cache.add(key, known[key], size=sum(part.nbytes for part in known[key]))
         values, mask, unit = zip(*(known[key] for key in keys), strict=True)
-        return Tokens(pad(values), pad(mask, False), pad(unit, -1))
+        return Tokens(pad_and_stack(values), pad_and_stack(mask, False), pad_and_stack(unit, -1))
 
     def forward(self, tokens: Tokens) -> Tokens:
         return tokens

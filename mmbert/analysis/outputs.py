@@ -25,7 +25,7 @@ class TaskOutputs(NamedTuple):
 
 def is_row_level(task: Task) -> bool:
     """Whether a task has one output of the same shape for every row, as the baselines need it too."""
-    return getattr(task, "baseline", None) is not None
+    return task.baseline is not None
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbert.cli.parser import TABLES, make_parser
-from mmbert.errors import SHARED, MMBertError, RecipeError, exit_code
+from mmbert.errors import RAISED_ON_ALL_PROCESSES, MMBertError, RecipeError, exit_code
 
 HOME = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = arguments.command(arguments)
         sys.stdout.flush()
     except MMBertError as error:
-        if not isinstance(error, SHARED) or _is_main_process():  # all processes raise a shared error: print it once
+        if not isinstance(error, RAISED_ON_ALL_PROCESSES) or _is_main_process():  # print it once
             print(error, file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:

@@ -106,7 +106,7 @@ def run_baselines(
         }
         outputs = constant_outputs(task, labelled, {*names, "text"})
         yield from _score(name, task, "constant", (), labelled, outputs)
-        if getattr(task, "baseline", None) is None:
+        if task.baseline is None:
             continue
         for group in groups:
             inputs = [features[key] for key in group]
@@ -207,7 +207,7 @@ def fit_boosting(task: Task, labelled: Mapping[str, LabelledRows], features: Seq
         for split, part in labelled.items()
     }
     target = {split: part.targets["target"].numpy() for split, part in labelled.items()}
-    kind = getattr(task, "baseline", None)
+    kind = task.baseline
     if kind == "multilabel":
         start = constant_outputs(task, labelled, ())
         labels = []

@@ -240,7 +240,7 @@ def _task_parts(model: MMBert, batch: Batch, fused: Fused) -> list[_TaskPart]:
 
 
 def _moments(model: MMBert, batch: Batch, fused: Fused) -> list[Moments]:
-    alone = dict(fused.alone)
+    alone = dict(fused.unimodal)
     if "text" not in alone:  # the trunk reads it together with other streams
         has = model.present(batch)["text"]
         alone["text"] = mean_token(fused.streams["text"])._replace(mask=has[:, None])

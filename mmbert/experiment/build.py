@@ -24,7 +24,7 @@ from mmbert.tracking.bad_samples import BadSamples
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.vocabulary import Vocabulary
-from mmbert.trunk.weights import from_config
+from mmbert.trunk.weights import build_from_config
 from mmbert.version import CODE_EPOCH
 from tasks import TASKS
 
@@ -94,7 +94,7 @@ def load_experiment(folder: Path, recipe: Recipe, *, data: bool = False) -> Expe
         {name: restore_processor(folder, f"tasks.{name}", cls) for name, cls in target_classes.items()},
     )
     vocabulary = Vocabulary(**facts["vocabulary"])
-    model = build_model(recipe, from_config(facts["trunk"]), vocabulary, processors, stand_ins={})
+    model = build_model(recipe, build_from_config(facts["trunk"]), vocabulary, processors, stand_ins={})
     load_weights(folder, model)
     splits = open_splits(recipe) if data else {}
     bad_samples = BadSamples(count(splits), recipe.train.max_bad_fraction)

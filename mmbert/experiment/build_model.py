@@ -19,14 +19,14 @@ from mmbert.experiment.experiment import text_names
 from mmbert.experiment.processors import check_tagged, part_options
 from mmbert.fusion import FUSIONS
 from mmbert.layers.dropout import set_dropout
-from mmbert.layers.resampler import Missing
-from mmbert.layers.unimodal_heads import Unimodal
+from mmbert.layers.resampler import MissingToken
+from mmbert.layers.unimodal_heads import UnimodalHeads
 from mmbert.model import MMBert
 from mmbert.recipe.schema import Recipe
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.vocabulary import Vocabulary, train_vocabulary
-from mmbert.trunk.weights import fresh_config, from_config, load_checkpoint
+from mmbert.trunk.weights import build_from_config, fresh_config, load_checkpoint
 from tasks import TASKS
 
 
@@ -51,7 +51,7 @@ def fresh_trunk(recipe: Recipe, texts: Sequence[Iterable[Any]]) -> tuple[nn.Modu
         vocabulary=vocabulary,
     )
     with _keyed(recipe.train.seed, "trunk"):
-        return from_config(config), vocabulary
+        return build_from_config(config), vocabulary
 
 
 def build_model(
@@ -88,7 +88,7 @@ def build_model(
     for name in encoders:
         if recipe.inputs[name].missing == "learned":
             with _keyed(seed, f"missing.{name}"):
-                missing[name] = Missing(trunk.dim)
+                missing[name] = MissingToken(trunk.dim)
     targets = processors.targets
     tasks = {name: _head(recipe, name, targets, trunk.dim, f"tasks.{name}") for name in recipe.tasks}
     tagged_streams = {task.of for task in tasks.values() if task.of}
@@ -133,7 +133,7 @@ def _head(recipe: Recipe, name: str, targets: Mapping[str, Processor], dim: int,
 
 def _unimodal_heads(
     recipe: Recipe, dim: int, targets: Mapping[str, Processor], tasks: Mapping[str, Task], streams: Sequence[str]
-) -> Unimodal | None:
+) -> UnimodalHeads | None:
     """The heads that read one stream alone. Raises ``RecipeError`` where they are asked for and can do nothing."""
     joins, balance = FUSIONS.get(recipe.fusion.type).joins, recipe.balance
     adds = recipe.fusion.logit_sum or not joins
@@ -154,7 +154,7 @@ def _unimodal_heads(
         }
         for name in row_tasks
     }
-    return Unimodal(dim, heads, streams, adds=adds, weight=balance.unimodal_aux)
+    return UnimodalHeads(dim, heads, streams, adds=adds, weight=balance.unimodal_aux)
 
 
 def _check_layers(recipe: Recipe, trunk: HuggingFaceTrunk, fusion: Fusion) -> None:

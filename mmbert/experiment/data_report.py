@@ -13,7 +13,7 @@ from mmbert.errors import DataError, RecipeError, SampleError, nearest
 from mmbert.experiment.processors import OnBad, inputs_that_read_files, tagged_texts
 from mmbert.experiment.splits import Splits, count
 from mmbert.recipe.schema import Recipe
-from mmbert.trunk.vocabulary import checked_text
+from mmbert.trunk.vocabulary import check_text
 from mmbert.types import Sample
 
 
@@ -95,7 +95,7 @@ def scan_rows(recipe: Recipe, splits: Splits, on_bad: OnBad) -> tuple[Splits, Da
 def _text_and_tag_errors(sample: Sample, texts: Collection[str], tagged: Mapping[str, str]) -> Iterator[SampleError]:
     for name in sample.inputs.keys() & texts:
         try:
-            checked_text(sample.inputs[name])
+            check_text(sample.inputs[name])
         except SampleError as error:
             yield error.at(describe_row(sample), f"input '{name}'")
     try:

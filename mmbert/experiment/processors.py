@@ -11,7 +11,7 @@ from mmbert.data.collate import describe_row
 from mmbert.errors import DataError, RecipeError, SampleError, nearest
 from mmbert.experiment.splits import Kind, Splits, Values
 from mmbert.recipe.schema import InputPart, Part, Recipe, TaskPart
-from mmbert.registry import Registry, keyword_only
+from mmbert.registry import Registry, keyword_only_parameters
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.vocabulary import Vocabulary
 from mmbert.types import Sample
@@ -44,7 +44,7 @@ def part_options(cls: type, part: Part) -> dict[str, Any]:
         cls: the part's encoder, task or processor.
         part: its entry in the recipe.
     """
-    return {name: part.options[name] for name in keyword_only(cls)}
+    return {name: part.options[name] for name in keyword_only_parameters(cls)}
 
 
 def fit_processor(processor: Processor, kind: Kind, name: str, values: Values, on_bad: OnBad) -> None:
@@ -156,7 +156,7 @@ def tagged_texts(recipe: Recipe) -> dict[str, str]:
     tagged = {
         task: texts[0] if of == "text" and len(texts) == 1 else of
         for task, part in recipe.tasks.items()
-        if (of := part.options.get("of")) and TASKS.get(part.type).processor.one_a_unit
+        if (of := part.options.get("of")) and TASKS.get(part.type).processor.one_per_unit
     }
     return {task: text for task, text in tagged.items() if text in texts}
 

@@ -12,7 +12,7 @@ from mmbert.data.splits import SPLITS, Split
 from mmbert.datasets import DATASETS
 from mmbert.errors import DataError, SampleError
 from mmbert.recipe.schema import InputPart, Recipe, TaskPart
-from mmbert.registry import keyword_only
+from mmbert.registry import keyword_only_parameters
 from mmbert.trunk.text import TextProcessor
 from mmbert.types import Sample
 from tasks import TASKS
@@ -100,7 +100,7 @@ def _sources(recipe: Recipe) -> list[Source]:
         options, wiring = dict(part.options), []
         if part.name is not None:
             builder = DATASETS.get(part.name)
-            wiring = [builder(**{key: options.pop(key) for key in keyword_only(builder)})]
+            wiring = [builder(**{key: options.pop(key) for key in keyword_only_parameters(builder)})]
         sources.append(SOURCES.get(part.type)(name, inputs, targets, *wiring, **options))
     available = frozenset().union(*(source.fields for source in sources))
     fields: Mapping[str, Field] = {**inputs, **targets}

@@ -73,7 +73,7 @@ def cache_features(experiment: Experiment, device: torch.device | str = "cpu") -
     folder = cache_folder() / "features" / _identity(trunk, sequences, dtype)
 
     def compute(ids: Tensor, mask: Tensor) -> Tensor:
-        return trunk.below(ids.to(device), mask.to(device))
+        return trunk.run_frozen_layers(ids.to(device), mask.to(device))
 
     def make(partial: Path) -> None:
         texts = f"{len(sequences.digests)} texts"
@@ -91,7 +91,7 @@ def cache_features(experiment: Experiment, device: torch.device | str = "cpu") -
 
 def _sequences(experiment: Experiment, trunk: HuggingFaceTrunk) -> Iterator[tuple[Tensor, Tensor]]:
     """The ids and masks of all rows of all splits, and of a row without text."""
-    ids, _, mask = trunk.sequence({}, 1)
+    ids, _, mask = trunk.build_sequences({}, 1)
     yield ids, mask
     processors = {name: experiment.processors.inputs[name] for name in experiment.text_inputs}
     items = SampleDataset(
@@ -99,7 +99,7 @@ def _sequences(experiment: Experiment, trunk: HuggingFaceTrunk) -> Iterator[tupl
     )
     loading = LoaderOptions(experiment.recipe.train.workers, on_bad=experiment.bad_samples.add)
     for batch in evaluation_batches(items, ROWS, loading=loading):
-        ids, _, mask = trunk.sequence(batch.to(ids.device).inputs, len(batch))
+        ids, _, mask = trunk.build_sequences(batch.to(ids.device).inputs, len(batch))
         yield ids, mask
 
 

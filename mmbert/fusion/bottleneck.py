@@ -8,9 +8,9 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Layer, Trunk
-from mmbert.layers.masked import hide, masked_mean, rows_with
+from mmbert.layers.masked import masked_mean, rows_with_any_stream, zero_masked
 from mmbert.layers.pooling import Pooling, Readout
-from mmbert.layers.transformer import TransformerLayer, check_heads, xavier
+from mmbert.layers.transformer import TransformerLayer, check_heads, init_xavier
 from mmbert.types import Fused, Tokens
 
 
@@ -60,7 +60,7 @@ class Bottleneck(Fusion):
         self.start = nn.Parameter(0.02 * torch.randn(tokens, dim))
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
         self.layers = nn.ModuleDict({name: stack() for name in self.names})
-        self.layers.apply(xavier)
+        self.layers.apply(init_xavier)
         self.out = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
@@ -68,12 +68,12 @@ class Bottleneck(Fusion):
         if not names:
             read = trunk(text)
             return Fused(self.readout(read), {"text": read})
-        some = rows_with(streams.values(), text)
-        fused = {"text": text._replace(values=hide(text.values, text.mask))}
+        some = rows_with_any_stream(streams.values(), text)
+        fused = {"text": text._replace(values=zero_masked(text.values, text.mask))}
         for layer in trunk.layers[: -self.needs_layers]:
             fused["text"] = fused["text"]._replace(values=layer(fused["text"].values, text.mask))
         for name in names:
-            values = hide(streams[name].values, streams[name].mask)
+            values = zero_masked(streams[name].values, streams[name].mask)
             fused[name] = streams[name]._replace(values=self.norms[name](values))
         written = (text.unit >= 0).any(1) | ~some
         present = torch.stack([written, *(streams[name].mask.any(1) for name in names)], dim=1)
@@ -85,7 +85,9 @@ class Bottleneck(Fusion):
             shared = self._exchange([wrote for _, wrote in both], present)
         for name in names:
             fused[name] = fused[name]._replace(values=self.out[name](fused[name].values))
-        fused = {name: stream._replace(values=hide(stream.values, stream.mask)) for name, stream in fused.items()}
+        fused = {
+            name: stream._replace(values=zero_masked(stream.values, stream.mask)) for name, stream in fused.items()
+        }
         pooled = torch.stack([self.readout(stream) for stream in fused.values()], dim=1)
         return Fused(masked_mean(pooled, present), fused)
 

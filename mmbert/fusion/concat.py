@@ -9,7 +9,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.fusion.late import Late
+from mmbert.fusion.late import LateFusion
 from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
 
@@ -40,7 +40,7 @@ class Concat(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
-        self.late = Late(dim, streams, partial(_Network, hidden=hidden or dim, dropout=dropout), pooling=pooling)
+        self.late = LateFusion(dim, streams, partial(_Network, hidden=hidden or dim, dropout=dropout), pooling=pooling)
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         return self.late(trunk, text, streams)

@@ -8,7 +8,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.masked import hide, mean_token, rows_with
+from mmbert.layers.masked import mean_token, rows_with_any_stream, zero_masked
 from mmbert.layers.pooling import Pooling, Readout
 from mmbert.layers.transformer import check_heads
 from mmbert.types import Fused, Tokens
@@ -56,7 +56,7 @@ class CrossAttention(Fusion):
         plain, alone = read.values, mean_token(read)
         for one in self.rounds:
             read = one(read, streams)
-        some = rows_with(streams.values(), text)
+        some = rows_with_any_stream(streams.values(), text)
         read = read._replace(values=torch.where(some[:, None, None], read.values, plain))
         return Fused(self.readout(read), {"text": read, **streams}, {"text": alone})
 
@@ -84,13 +84,13 @@ class _Round(nn.Module):
         values = text.values
         for name in self.names:
             stream = streams.get(name) or Tokens(values[:, :1], torch.zeros_like(text.mask[:, :1]), text.unit[:, :1])
-            keys = self.keys[name](hide(stream.values, stream.mask))
+            keys = self.keys[name](zero_masked(stream.values, stream.mask))
             read = _attend(self.cross[name], self.norms[0](values), keys, stream.mask)
             values = values + self.cross_gates[name].tanh() * read
         normed = self.norms[1](values)
         values = values + self.self_gate.tanh() * _attend(self.self_attention, normed, normed, text.mask)
         values = values + self.feed_gate.tanh() * self.feed(self.norms[2](values))
-        return text._replace(values=hide(values, text.mask))
+        return text._replace(values=zero_masked(values, text.mask))
 
 
 def _attend(attention: nn.Module, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn.functional import gelu
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.masked import hide, masked_mean, mean_token
-from mmbert.layers.pooling import Pooling, Vectors
+from mmbert.layers.masked import masked_mean, mean_token, zero_masked
+from mmbert.layers.pooling import Pooling, StreamVectors
 from mmbert.types import Fused, Tokens
 
 
@@ -30,7 +30,7 @@ class Film(Fusion):
 
     def __init__(self, dim: int, streams: Mapping[str, bool], *, pooling: Pooling = "mean"):
         super().__init__()
-        self.vectors = Vectors(dim, sorted(streams), pooling=pooling)
+        self.vectors = StreamVectors(dim, sorted(streams), pooling=pooling)
         if not streams:
             return
         self.maps = nn.ModuleDict({name: nn.Linear(dim, dim) for name in self.vectors.names})
@@ -48,5 +48,5 @@ class Film(Fusion):
             gamma, beta = self.modulation(gelu(mean))[:, None].chunk(2, -1)
             some = present.any(1)[:, None, None]
             modulated = torch.where(some, (1 + gamma) * read.values + beta, read.values)
-            read = read._replace(values=hide(modulated, read.mask))
+            read = read._replace(values=zero_masked(modulated, read.mask))
         return Fused(self.vectors.readout(read), {"text": read, **streams}, alone)

@@ -8,9 +8,9 @@ from annotated_types import Ge
 from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.masked import hide
+from mmbert.layers.masked import zero_masked
 from mmbert.layers.pooling import Pooling, Readout
-from mmbert.layers.resampler import Shorten
+from mmbert.layers.resampler import LongRowResampler
 from mmbert.layers.transformer import check_heads
 from mmbert.types import Fused, Tokens
 
@@ -46,14 +46,15 @@ class Joint(Fusion):
         self.readout = Readout(dim, pooling=pooling)
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
         self.facets = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in self.names})
-        self.shorten = nn.ModuleDict({name: Shorten(dim, tokens, heads) for name in self.names if not streams[name]})
+        untagged = [name for name in self.names if not streams[name]]
+        self.shorten = nn.ModuleDict({name: LongRowResampler(dim, tokens, heads) for name in untagged})
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         entering = {"text": text}
         for name in self.names:
             if name in streams:
                 stream = self.shorten[name](streams[name]) if name in self.shorten else streams[name]
-                values = self.norms[name](hide(stream.values, stream.mask)) + self.facets[name]
+                values = self.norms[name](zero_masked(stream.values, stream.mask)) + self.facets[name]
                 entering[name] = stream._replace(values=values)
         read = trunk(Tokens(*(torch.cat(parts, dim=1) for parts in zip(*entering.values(), strict=True))))
         lengths = [tokens.mask.shape[1] for tokens in entering.values()]

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mmbert.layers.masked import join, mean_token, rows_with
-from mmbert.layers.pooling import Pooling, Vectors
+from mmbert.layers.masked import mean_token, rows_with_any_stream, scatter_to_rows
+from mmbert.layers.pooling import Pooling, StreamVectors
 from mmbert.types import Fused, Tokens
 
 Mix = Callable[[int, Sequence[str]], nn.Module]  # (dim, names of all streams, the text first) -> the module below
 
 
-class Late(nn.Module):
+class LateFusion(nn.Module):
     """All of a late fusion but how vectors are mixed.
 
     Streams keep their own tokens. A row without text skips the trunk, unless it has no stream either; a row without a
@@ -30,12 +30,12 @@ class Late(nn.Module):
         super().__init__()
         names = sorted(names)
         every = ("text", *names) if names else ()
-        self.vectors = Vectors(dim, every, pooling=pooling)
+        self.vectors = StreamVectors(dim, every, pooling=pooling)
         self.mix = mix(dim, every) if names else None
 
     def forward(self, trunk: Callable[[Tokens], Tokens], text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
-        some = rows_with(streams.values(), text)
-        read = read_text(trunk, text, some)
+        some = rows_with_any_stream(streams.values(), text)
+        read = encode_text(trunk, text, some)
         plain, alone = self.vectors.readout(read), {"text": mean_token(read)}
         if self.mix is None:
             return Fused(plain, {"text": read}, alone)
@@ -43,7 +43,7 @@ class Late(nn.Module):
         return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams}, alone)
 
 
-def read_text(trunk: Callable[[Tokens], Tokens], text: Tokens, some: Tensor) -> Tokens:
+def encode_text(trunk: Callable[[Tokens], Tokens], text: Tokens, some: Tensor) -> Tokens:
     """The trunk's tokens of the embedded ``text`` [batch, length, dim]; ``some`` [batch] tells who has another stream.
 
     Rows without text but with a stream skip the trunk and are all masked.
@@ -52,5 +52,5 @@ def read_text(trunk: Callable[[Tokens], Tokens], text: Tokens, some: Tensor) -> 
     passed = reads.clone()
     passed[0] |= ~reads.any()  # every parameter takes part in every step
     rows = passed.nonzero().squeeze(1)
-    read = join(trunk(text.at(rows)), rows, len(reads))
+    read = scatter_to_rows(trunk(text.at(rows)), rows, len(reads))
     return read._replace(mask=read.mask & reads[:, None])

@@ -10,7 +10,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.fusion.late import Late
+from mmbert.fusion.late import LateFusion
 from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
 
@@ -44,7 +44,7 @@ class LMF(Fusion):
         pooling: Pooling = "mean",
     ):
         super().__init__()
-        self.late = Late(dim, streams, partial(LowRank, rank=rank), pooling=pooling)
+        self.late = LateFusion(dim, streams, partial(LowRank, rank=rank), pooling=pooling)
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         return self.late(trunk, text, streams)

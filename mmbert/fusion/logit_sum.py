@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.fusion.late import read_text
-from mmbert.layers.masked import mean_token, rows_with
+from mmbert.fusion.late import encode_text
+from mmbert.layers.masked import mean_token, rows_with_any_stream
 from mmbert.layers.pooling import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
@@ -30,5 +30,5 @@ class LogitSum(Fusion):
         self.readout = Readout(dim, pooling=pooling)
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
-        read = read_text(trunk, text, rows_with(streams.values(), text))
+        read = encode_text(trunk, text, rows_with_any_stream(streams.values(), text))
         return Fused(self.readout(read), {"text": read, **streams}, {"text": mean_token(read)})

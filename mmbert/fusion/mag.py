@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.layers.dropout import Dropout
-from mmbert.layers.masked import hide, masked_mean, rows_with
+from mmbert.layers.masked import masked_mean, rows_with_any_stream, zero_masked
 from mmbert.layers.pooling import Pooling, Readout
 from mmbert.types import Fused, Tokens
 
@@ -58,12 +58,12 @@ class Mag(Fusion):
         if not streams:
             read = trunk(text)
             return Fused(self.readout(read), {"text": read})
-        values = hide(text.values, text.mask)
+        values = zero_masked(text.values, text.mask)
         for number, layer in enumerate(trunk.layers, start=1):
             values = layer(values, text.mask)
             if number == self.after:
                 values = self._move(values, text, streams)
-        read = text._replace(values=hide(values, text.mask))
+        read = text._replace(values=zero_masked(values, text.mask))
         return Fused(self.readout(read), {"text": read, **streams})
 
     def _move(self, values: Tensor, text: Tokens, streams: Mapping[str, Tokens]) -> Tensor:
@@ -73,7 +73,7 @@ class Mag(Fusion):
             present = stream.mask.any(1)
             shift = shift + torch.where(present[:, None, None], self.shifts[name](values, stream), 0.0)
         moved = self.dropout(self.norm(values + _scale(values, shift, self.beta) * shift))
-        return torch.where(rows_with(streams.values(), text)[:, None, None], moved, values)
+        return torch.where(rows_with_any_stream(streams.values(), text)[:, None, None], moved, values)
 
 
 class _Shift(nn.Module):

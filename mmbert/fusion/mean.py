@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.fusion.late import Late
+from mmbert.fusion.late import LateFusion
 from mmbert.layers.masked import masked_mean
 from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
@@ -30,7 +30,7 @@ class Mean(Fusion):
 
     def __init__(self, dim: int, streams: Mapping[str, bool], *, pooling: Pooling = "mean"):
         super().__init__()
-        self.late = Late(dim, streams, _Mean, pooling=pooling)
+        self.late = LateFusion(dim, streams, _Mean, pooling=pooling)
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         return self.late(trunk, text, streams)

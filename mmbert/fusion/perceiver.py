@@ -8,10 +8,10 @@ from annotated_types import Ge, Lt
 from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
-from mmbert.layers.masked import hide, mean_token, rows_with
+from mmbert.layers.masked import mean_token, rows_with_any_stream, zero_masked
 from mmbert.layers.pooling import Pooling, Readout
-from mmbert.layers.resampler import Resample
-from mmbert.layers.transformer import TransformerLayer, check_heads, xavier
+from mmbert.layers.resampler import Resampler
+from mmbert.layers.transformer import TransformerLayer, check_heads, init_xavier
 from mmbert.types import Fused, Tokens
 
 
@@ -54,10 +54,10 @@ class Perceiver(Fusion):
         entering = ("text", *self.names)
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in entering})
         self.facets = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in entering})
-        self.read = Resample(dim, latents, heads)
+        self.read = Resampler(dim, latents, heads)
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, dropout=dropout) for _ in range(layers))
         self.out = nn.LayerNorm(dim)
-        self.apply(xavier)
+        self.apply(init_xavier)
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         read = trunk(text)
@@ -70,9 +70,9 @@ class Perceiver(Fusion):
         for layer in self.layers:
             latents = latents._replace(values=layer(latents.values, latents.mask))
         mixed = self.readout(latents._replace(values=self.out(latents.values)))
-        some = rows_with(streams.values(), text)
+        some = rows_with_any_stream(streams.values(), text)
         return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams}, alone)
 
     def _marked(self, name: str, stream: Tokens) -> Tokens:
         """A stream's tokens with its facet, all streams at one scale."""
-        return stream._replace(values=self.norms[name](hide(stream.values, stream.mask)) + self.facets[name])
+        return stream._replace(values=self.norms[name](zero_masked(stream.values, stream.mask)) + self.facets[name])

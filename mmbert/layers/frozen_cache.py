@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 from mmbert.io.bounded_cache import BoundedCache
 
-MOST = 1_000_000_000  # bytes
+MAX_BYTES = 1_000_000_000  # bytes
 
 
-class Memory:
+class FrozenCache:
     """Results of a network by item. The first that have room stay; the others are computed each time.
 
     Each item goes through the network on its own, so that a result never depends, to the last bit, on the items that
     stood beside it when it was first seen. All is forgotten where the network's weights, or autocast, were changed.
 
-    >>> memory, network = Memory(), nn.Linear(2, 3).requires_grad_(False)
+    >>> memory, network = FrozenCache(), nn.Linear(2, 3).requires_grad_(False)
     >>> memory(network, network, torch.ones(4, 2)).shape  # computed once
     torch.Size([4, 3])
     """
 
-    def __init__(self, most: int = MOST):
+    def __init__(self, most: int = MAX_BYTES):
         self._results = BoundedCache[Tensor](most)  # of which a copy is empty
         self._stamp: object = None
 
@@ -46,7 +46,7 @@ class Memory:
         return torch.stack(results)
 
 
-def settled(network: nn.Module) -> bool:
+def is_frozen_on_cpu(network: nn.Module) -> bool:
     """Whether a network is on the CPU, frozen and in evaluation mode: it always makes the same of the same item."""
     if any(module.training for module in network.modules()):
         return False

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-def head(dim: int, start: Tensor, *, hidden: int, dropout: float) -> nn.Sequential:
+def build_head(dim: int, start: Tensor, *, hidden: int, dropout: float) -> nn.Sequential:
     """Dropout, an optional GELU layer of width ``hidden``, dropout, linear: [..., dim] -> [..., outputs].
 
     ``start`` [outputs], the output of the constant predictor, is the first bias, so that training does not begin by
@@ -12,7 +12,7 @@ def head(dim: int, start: Tensor, *, hidden: int, dropout: float) -> nn.Sequenti
     ``start`` (for vectors of norm sqrt(dim)), yet from the first step on a gradient reaches the trunk, without which
     gradient rules have nothing to compare.
 
-    >>> head(8, torch.zeros(3), hidden=0, dropout=0.1)(torch.ones(2, 8)).shape
+    >>> build_head(8, torch.zeros(3), hidden=0, dropout=0.1)(torch.ones(2, 8)).shape
     torch.Size([2, 3])
     """
     between = [nn.Dropout(dropout), nn.Linear(dim, hidden), nn.GELU()] if hidden else []

@@ -8,7 +8,7 @@ from torch import Tensor
 from mmbert.types import Tokens
 
 
-def hide(values: Tensor, mask: Tensor) -> Tensor:
+def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
     """``values`` [..., length, dim] with zeros where ``mask`` [..., length] is False; no gradient passes there."""
     return torch.where(mask[..., None], values, 0.0)
 
@@ -19,10 +19,10 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     >>> masked_mean(torch.tensor([[[1.0], [float("nan")]]]), torch.tensor([[True, False]])).item()
     1.0
     """
-    return hide(values, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return zero_masked(values, mask).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
-def rows_with(streams: Iterable[Tokens], like: Tokens) -> Tensor:
+def rows_with_any_stream(streams: Iterable[Tokens], like: Tokens) -> Tensor:
     """Which rows have a real token in one of the ``streams``: [batch] bool. ``like`` has as many rows."""
     some = torch.zeros_like(like.mask[:, 0])
     for stream in streams:
@@ -36,17 +36,17 @@ def mean_token(tokens: Tokens) -> Tokens:
     return Tokens(values, mask, tokens.unit.new_full(mask.shape, -1))
 
 
-def nothing_of(values: Tensor) -> Tensor:
+def zero_with_grad(values: Tensor) -> Tensor:
     """Zero, whatever ``values`` hold; yet what made them takes part in the step, with a gradient of zero."""
     return torch.where(torch.zeros((), dtype=torch.bool, device=values.device), values, 0.0).sum()
 
 
-def pad(items: Sequence[Tensor], value: float | int | bool = 0) -> Tensor:
+def pad_and_stack(items: Sequence[Tensor], value: float | int | bool = 0) -> Tensor:
     """Stack tensors [length_i, ...] into [present, longest length, ...], filling with ``value``.
 
     Trailing axes may be ragged as well and are padded in the same way.
 
-    >>> pad([torch.ones(1), torch.ones(3)]).tolist()
+    >>> pad_and_stack([torch.ones(1), torch.ones(3)]).tolist()
     [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
     """
     shape = [max(sizes) for sizes in zip(*(item.shape for item in items), strict=True)]
@@ -56,18 +56,18 @@ def pad(items: Sequence[Tensor], value: float | int | bool = 0) -> Tensor:
     return result
 
 
-def lengths_mask(lengths: Tensor, longest: int) -> Tensor:
+def mask_from_lengths(lengths: Tensor, longest: int) -> Tensor:
     """[present] lengths as a mask [present, longest], True before each length."""
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
-def join(tokens: Tokens, rows: Tensor, size: int) -> Tokens:
+def scatter_to_rows(tokens: Tokens, rows: Tensor, size: int) -> Tokens:
     """Put items [present, length, dim] into their ``rows`` (non-decreasing): [size, most items * length, dim].
 
     The items of a list repeat their row and stand one behind the other. Rows without an item are all masked.
 
     >>> one = Tokens(torch.ones(1, 2, 3), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.int64))
-    >>> join(one, torch.tensor([1]), size=2).mask.tolist()
+    >>> scatter_to_rows(one, torch.tensor([1]), size=2).mask.tolist()
     [[False, False], [True, True]]
     """
     present, length, dim = tokens.values.shape

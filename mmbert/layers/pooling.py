@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mmbert.layers.masked import hide, masked_mean
+from mmbert.layers.masked import masked_mean, zero_masked
 from mmbert.types import Tokens
 
 Pooling = Literal["mean", "cls", "attention"]
@@ -25,7 +25,7 @@ class Readout(nn.Module):
         self.query = nn.Parameter(torch.zeros(dim)) if pooling == "attention" else None
 
     def forward(self, tokens: Tokens) -> Tensor:
-        values, mask = hide(tokens.values, tokens.mask), tokens.mask
+        values, mask = zero_masked(tokens.values, tokens.mask), tokens.mask
         if self.pooling == "cls":
             return values[:, 0]
         if self.query is None:
@@ -35,7 +35,7 @@ class Readout(nn.Module):
         return torch.einsum("bl,bld->bd", torch.where(mask, scores.softmax(1), 0.0), values)
 
 
-class Vectors(nn.Module):
+class StreamVectors(nn.Module):
     """Pools each stream and norms the result (LayerNorm, Ba et al. 2016), so that all are of one size.
 
     Streams without a name in ``names`` are not read; ``readout`` is for all.

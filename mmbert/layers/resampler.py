@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from mmbert.layers.masked import hide, nothing_of
+from mmbert.layers.masked import zero_masked, zero_with_grad
 from mmbert.types import Tokens
 
 
-class Resample(nn.Module):
+class Resampler(nn.Module):
     """Reads Tokens [batch, length, dim] into exactly ``tokens`` of them by cross-attention of learned queries.
 
     Rows without a real token stay without one. The units of resampled tokens are -1: never resample a stream that a
@@ -24,15 +24,15 @@ class Resample(nn.Module):
 
     def forward(self, stream: Tokens) -> Tokens:
         present = stream.mask.any(1)
-        values = self.norm(hide(stream.values, stream.mask))
+        values = self.norm(zero_masked(stream.values, stream.mask))
         queries = self.queries.expand(len(values), -1, -1)
         hidden = ~(stream.mask | ~present[:, None])  # a softmax over nothing would give NaN
         read, _ = self.attend(queries, values, values, key_padding_mask=hidden, need_weights=False)
         mask = present[:, None].expand(-1, self.tokens)
-        return Tokens(hide(self.out(queries + read), mask), mask, stream.unit.new_full(mask.shape, -1))
+        return Tokens(zero_masked(self.out(queries + read), mask), mask, stream.unit.new_full(mask.shape, -1))
 
 
-class Shorten(nn.Module):
+class LongRowResampler(nn.Module):
     """Tokens [batch, length, dim] as at most ``tokens`` of them: only rows that have more are resampled.
 
     The other rows keep what they have, so that a row is the same in any batch.
@@ -40,13 +40,13 @@ class Shorten(nn.Module):
 
     def __init__(self, dim: int, tokens: int, heads: int):
         super().__init__()
-        self.resample = Resample(dim, tokens, heads)
+        self.resample = Resampler(dim, tokens, heads)
 
     def forward(self, stream: Tokens) -> Tokens:
         tokens = self.resample.tokens
         if stream.mask.shape[1] <= tokens:
             part = self.resample(stream.at(stream.unit.new_zeros(1)))  # every parameter takes part in every step
-            return stream._replace(values=stream.values + nothing_of(part.values))
+            return stream._replace(values=stream.values + zero_with_grad(part.values))
         first = stream.mask.int().argsort(dim=1, descending=True, stable=True)[:, :tokens]
         kept = Tokens(
             stream.values.take_along_dim(first[..., None], 1),
@@ -54,16 +54,16 @@ class Shorten(nn.Module):
         )
         read, long = self.resample(stream), stream.mask.sum(1) > tokens
         return Tokens(
-            torch.where(long[:, None, None], read.values, hide(kept.values, kept.mask)),
+            torch.where(long[:, None, None], read.values, zero_masked(kept.values, kept.mask)),
             *(torch.where(long[:, None], new, old) for new, old in zip(read[1:], kept[1:], strict=True)),
         )
 
 
-class Missing(nn.Module):
+class MissingToken(nn.Module):
     """Fills the rows of a stream that have no real token with one, the same for all of them, which no unit owns.
 
     >>> absent = Tokens(torch.zeros(2, 3, 4), torch.tensor([[True] * 3, [False] * 3]), torch.arange(3).expand(2, 3))
-    >>> Missing(4)(absent, 2).mask.tolist()
+    >>> MissingToken(4)(absent, 2).mask.tolist()
     [[True, True, True], [True, False, False]]
     """
 

@@ -7,7 +7,7 @@ from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from mmbert.errors import RecipeError
 from mmbert.layers.dropout import Dropout
-from mmbert.layers.masked import hide
+from mmbert.layers.masked import zero_masked
 
 
 class TransformerLayer(nn.Module):
@@ -31,10 +31,10 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        values = hide(values, mask)
+        values = zero_masked(values, mask)
         values = values + self.dropout(self.attend(self.attention_norm(values), mask))
         values = values + self.dropout(self.contract(gelu(self.expand(self.forward_norm(values)))))
-        return hide(values, mask)
+        return zero_masked(values, mask)
 
     def attend(self, values: Tensor, mask: Tensor) -> Tensor:
         pattern = "batch length (part heads size) -> part batch heads length size"
@@ -50,7 +50,7 @@ def check_heads(dim: int, heads: int) -> None:
         raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
 
 
-def xavier(module: nn.Module) -> None:
+def init_xavier(module: nn.Module) -> None:
     """For ``Module.apply``: linear layers start as in Glorot & Bengio 2010, square ones thus keep the variance.
 
     As ``nn.Linear`` starts, they give a third of it, and a product of two inputs comes out of some layers too weak to
@@ -61,7 +61,7 @@ def xavier(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:
+def sinusoidal_positions(length: int, width: int, device: torch.device | None = None) -> Tensor:
     """The fixed position encodings of Vaswani et al. 2017: [length, width], sines in the first half."""
     position = torch.arange(length, device=device, dtype=torch.float32)[:, None]
     rate = 10_000.0 ** -torch.linspace(0, 1, (width + 1) // 2, device=device)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Task
-from mmbert.layers.masked import nothing_of
+from mmbert.layers.masked import zero_with_grad
 from mmbert.types import Fused, Present
 
 
-class Unimodal(nn.Module):
+class UnimodalHeads(nn.Module):
     """For each task of whole rows and each stream ("text" and every input) a head of the task's own kind.
 
     It reads the stream's mean token, normed. Of its output the task's constant is taken away: what is left, f_m, is
@@ -40,34 +40,34 @@ class Unimodal(nn.Module):
         self._only_watch = not adds and not weight
         self.weight = 1.0 if self._only_watch else weight
 
-    def terms(self) -> dict[str, tuple[str, str]]:
+    def loss_terms(self) -> dict[str, tuple[str, str]]:
         """The names of the heads' losses, ``task/stream``, each with its task and stream."""
         return {f"{task}/{stream}": (task, stream) for task in self.heads for stream in self.streams}
 
-    def added(self, task: str, output: Tensor, fused: Fused) -> Tensor:
+    def add_streams(self, task: str, output: Tensor, fused: Fused) -> Tensor:
         """A task's ``output`` for the rows of ``fused`` and, where this is asked for, what each stream adds to it."""
         for stream, head in self.heads[task].items() if self.adds and task in self.heads else ():
-            if stream in fused.alone:
+            if stream in fused.unimodal:
                 read = self._read(stream, fused)
-                present = fused.alone[stream].mask.view(-1, *[1] * (output.ndim - 1))
+                present = fused.unimodal[stream].mask.view(-1, *[1] * (output.ndim - 1))
                 output = output + torch.where(present, head(read) - head.constant(read), 0.0)
         return output
 
     def losses(
         self, tasks: Mapping[str, Task], fused: Fused, targets: Mapping[str, Present], present: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """For each of ``terms`` the sum of the loss over the labelled units of the rows that have the stream.
+        """For each of ``loss_terms`` the sum of the loss over the labelled units of the rows that have the stream.
 
         Where the task can tell, ``task/stream/likelihood`` is the sum of the probability given to what is true.
         """
         sums, first = {}, fused.summary.new_zeros(1, dtype=torch.int64)
-        for name, (task, stream) in self.terms().items():
-            if stream not in fused.alone:  # no row has it, and nothing stands in for it
+        for name, (task, stream) in self.loss_terms().items():
+            if stream not in fused.unimodal:  # no row has it, and nothing stands in for it
                 sums[name] = fused.summary.new_zeros(())
                 continue
             target = targets[task].within(present[stream]) if task in targets else None
             if target is None or not len(target.rows):  # the head takes part all the same
-                sums[name] = nothing_of(self._output(tasks, task, stream, fused.at(first)))
+                sums[name] = zero_with_grad(self._output(tasks, task, stream, fused.at(first)))
                 continue
             output = self._output(tasks, task, stream, fused.at(target.rows))
             sums[name] = tasks[task].loss(output, target.tensors)
@@ -81,5 +81,5 @@ class Unimodal(nn.Module):
         return own[stream](self._read(stream, fused)) if stream in own else tasks[task](fused)
 
     def _read(self, stream: str, fused: Fused) -> Fused:
-        vectors = fused.alone[stream].values[:, 0]
+        vectors = fused.unimodal[stream].values[:, 0]
         return Fused(self.norms[stream](vectors.detach() if self._only_watch else vectors), {})

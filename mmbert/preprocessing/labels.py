@@ -10,10 +10,10 @@ import numpy as np
 from mmbert.errors import DataError, SampleError
 
 Label = str | int | bool
-SHOWN = 20  # classes that an error message lists at most
+MAX_CLASSES_SHOWN = 20  # classes that an error message lists at most
 
 
-def plain(label: Any) -> Label:
+def to_plain_label(label: Any) -> Label:
     """A label as a value of JSON: a string, an integer or a truth value; whole floats count as integers.
 
     Raises ``SampleError`` on anything else.
@@ -34,20 +34,20 @@ def count_classes(labels: Iterable[Any]) -> tuple[list[Label], list[int]]:
     >>> count_classes(["pear", "apple", "pear"])
     (['apple', 'pear'], [1, 2])
     """
-    counts = Counter(plain(label) for label in labels)
+    counts = Counter(to_plain_label(label) for label in labels)
     classes = sorted(counts, key=lambda label: (isinstance(label, str), label))
     if len(classes) < 2:
         raise DataError(f"expected at least two classes in the training split, found {classes}")
     return classes, [counts[label] for label in classes]
 
 
-def index_of(label: Any, classes: Sequence[Label]) -> int:
+def class_index(label: Any, classes: Sequence[Label]) -> int:
     """The index of a label among the sorted classes. Raises ``SampleError``, naming the nearest class.
 
-    >>> index_of("plum", ["apple", "plum"])
+    >>> class_index("plum", ["apple", "plum"])
     1
     """
-    label = plain(label)
+    label = to_plain_label(label)
     if label in classes:
         return classes.index(label)
     names = [str(known) for known in classes]
@@ -55,6 +55,6 @@ def index_of(label: Any, classes: Sequence[Label]) -> int:
     if not isinstance(label, str) and not any(isinstance(known, str) for known in classes):
         close = [str(min(classes, key=lambda known: abs(int(known) - int(label))))]
     guess = f"Did you mean '{close[0]}'? " if close else ""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    known = f"Known: {', '.join(names[:SHOWN])}{more}"
+    more = f" and {len(names) - MAX_CLASSES_SHOWN} more" if len(names) > MAX_CLASSES_SHOWN else ""
+    known = f"Known: {', '.join(names[:MAX_CLASSES_SHOWN])}{more}"
     raise SampleError(f"expected a label of the training split, found {label!r}. {guess}{known}")

@@ -9,20 +9,20 @@ import pandas as pd
 
 from mmbert.errors import DataError, SampleError
 
-LARGEST = 1e30  # a number beyond it is a bad value: float32 and most units end before
-STEEPEST = 1e4  # standardised numbers are clipped to so many standard deviations, so that what follows stays finite
-Field = dict[str, Any]  # {"size", "known"} of a categorical field, {"mean", "deviation"} of a numeric one
+MAX_NUMBER = 1e30  # a number beyond it is a bad value: float32 and most units end before
+MAX_DEVIATIONS = 1e4  # standard deviations to which standardised numbers are clipped, so that activations stay finite
+FieldStatistics = dict[str, Any]  # {"size", "known"} of a categorical field, {"mean", "deviation"} of a numeric one
 UNKNOWN = 0
 
 
-def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[Field]:
+def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[FieldStatistics]:
     """What there is to know of each field: categorical where it holds strings, ints or bools, numeric with a float.
 
     ``kind`` ("node") is what errors call a row. Raises DataError where rows differ in length or mix labels and floats.
     """
     if len({len(row) for row in rows}) > 1:
         raise DataError(f"expected as many fields for every {kind}, found {sorted({len(row) for row in rows})}")
-    fields: list[Field] = []
+    fields: list[FieldStatistics] = []
     for column in zip(*rows, strict=True):
         if any(isinstance(cell, float | np.floating) for cell in column):
             numbers = _numbers(kind, column)
@@ -35,7 +35,9 @@ def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[Field]:
     return fields
 
 
-def apply_fields(kind: str, fields: Sequence[Field], rows: Sequence[Sequence]) -> tuple[np.ndarray, np.ndarray]:
+def apply_fields(
+    kind: str, fields: Sequence[FieldStatistics], rows: Sequence[Sequence]
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices [rows, categorical fields] int64, 0 for a new label, and standardised numbers [rows, numeric fields].
 
     Raises SampleError on a row of another length, on what is no number in a numeric field, on NaN, and on numbers
@@ -52,7 +54,7 @@ def apply_fields(kind: str, fields: Sequence[Field], rows: Sequence[Sequence]) -
             indices = np.concatenate([indices, np.array([found], dtype=np.int64)])
         else:
             standard = (_numbers(kind, column) - field["mean"]) / field["deviation"]
-            numbers = np.concatenate([numbers, standard[None].clip(-STEEPEST, STEEPEST)])
+            numbers = np.concatenate([numbers, standard[None].clip(-MAX_DEVIATIONS, MAX_DEVIATIONS)])
     return indices.T, numbers.T
 
 
@@ -64,12 +66,14 @@ def _label(kind: str, cell: Any) -> str:
 
 def _numbers(kind: str, column: Sequence) -> np.ndarray:
     for cell in column:
-        if not isinstance(cell, float | int | np.floating | np.integer) or not abs(cell) <= LARGEST:
-            raise SampleError(f"expected a number up to {LARGEST:g} in this field of every {kind}, found {cell!r:.40}")
+        if not isinstance(cell, float | int | np.floating | np.integer) or not abs(cell) <= MAX_NUMBER:
+            raise SampleError(
+                f"expected a number up to {MAX_NUMBER:g} in this field of every {kind}, found {cell!r:.40}"
+            )
     return np.array(column, dtype=float)
 
 
-def cell_of(row: Mapping[str, Any], column: str) -> Any:
+def get_cell(row: Mapping[str, Any], column: str) -> Any:
     """A cell, None where it is missing: None, NaN or, as sources give it, an absent key."""
     cell = row.get(column)
     if cell is pd.NA or cell is pd.NaT or (isinstance(cell, Real) and cell != cell):
@@ -81,19 +85,21 @@ def is_number(cell: Any) -> bool:
     return isinstance(cell, Real) and not isinstance(cell, bool)
 
 
-def number_of(column: str, cell: Any) -> float:
+def parse_number(column: str, cell: Any) -> float:
     if not is_number(cell):
         raise SampleError(f"the table column '{column}' holds numbers, found {cell!r}")
-    if not abs(cell) <= LARGEST:
-        raise SampleError(f"the table column '{column}' holds finite numbers up to {LARGEST:g}, found {str(cell)[:40]}")
+    if not abs(cell) <= MAX_NUMBER:
+        raise SampleError(
+            f"the table column '{column}' holds finite numbers up to {MAX_NUMBER:g}, found {str(cell)[:40]}"
+        )
     return float(cell)
 
 
-def category_of(column: str, cell: Any) -> str:
+def parse_category(column: str, cell: Any) -> str:
     if isinstance(cell, bool | np.bool):
         return "true" if cell else "false"
     if is_number(cell):
-        number = number_of(column, cell)
+        number = parse_number(column, cell)
         return str(int(cell)) if number == int(number) else repr(number)
     if isinstance(cell, str):
         return cell.lower() if cell.lower() in ("true", "false") else cell

@@ -17,7 +17,7 @@ from mmbert.recipe.options import load_class, make_option_model, option_annotati
 from mmbert.recipe.problems import Path, dotted_path
 from mmbert.recipe.schema import TEXT, FusionPart, InputPart, Recipe, SourcePart, TaskPart
 from mmbert.recipe.serialize import to_yaml
-from mmbert.registry import Registry, options
+from mmbert.registry import Registry, recipe_options
 from tasks import TASKS
 
 SYMBOLS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -57,7 +57,7 @@ def show_part(table: Registry, name: str) -> str:
     hints = option_annotations(cls)
     rows = [
         (option, type_text(hints.get(option, Any)), _default(parameter.default))
-        for option, parameter in options(cls).items()
+        for option, parameter in recipe_options(cls).items()
     ]
     widths = [max(len(row[column]) for row in [*rows, ("", "", "")]) for column in (0, 1)]
     lines = [f"  {option:<{widths[0]}}  {kind:<{widths[1]}}  default {default}" for option, kind, default in rows]

@@ -12,7 +12,7 @@ from mmbert.errors import RecipeError
 from mmbert.fusion import FUSIONS
 from mmbert.recipe.schema import TEXT, Part, Recipe, SourcePart
 from mmbert.recipe.section import CLOSED
-from mmbert.registry import Registry, options
+from mmbert.registry import Registry, recipe_options
 from tasks import TASKS
 
 # a signature has no attribute docstrings, and searching them takes longer than the rest of reading a recipe
@@ -86,7 +86,7 @@ def make_option_model(title: str, classes: Sequence[type], reserved: Sequence[st
     fields: dict[str, Any] = {}
     for cls in classes:
         hints = option_annotations(cls)
-        for name, parameter in options(cls).items():
+        for name, parameter in recipe_options(cls).items():
             if name in fields or name in reserved:
                 raise RecipeError(f"{cls.__name__} cannot have the option '{name}': the name is reserved or used twice")
             default = ... if parameter.default is parameter.empty else parameter.default

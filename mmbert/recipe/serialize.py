@@ -15,7 +15,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from mmbert.recipe.options import part_classes, recipe_parts
 from mmbert.recipe.schema import CONFIG_KEYS, Recipe
-from mmbert.registry import options
+from mmbert.registry import recipe_options
 
 # keys that change neither the weights nor the scores of a run
 OPERATIONAL = (
@@ -84,7 +84,7 @@ def recipe_hash(recipe: Recipe) -> str:
     for path, part in recipe_parts(recipe).items():
         entry = _at(content, path)
         for cls in part_classes(path[0], part):
-            for name, parameter in options(cls).items():
+            for name, parameter in recipe_options(cls).items():
                 if name in entry and entry[name] == to_jsonable_python(parameter.default, fallback=str):
                     del entry[name]
     for *sections, key in OPERATIONAL:

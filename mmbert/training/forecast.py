@@ -137,7 +137,7 @@ def forecast(
         memory = float(_largest(accelerator, peak(device) + _moments(bare)))
         cheaper = None
         if run > SHORT and isinstance(bare.trunk, HuggingFaceTrunk) and _tunes_all_layers(bare.trunk):
-            with bare.trunk.tuned(CHEAPER):
+            with bare.trunk.tuning(CHEAPER):
                 _, cheaper_run = time_run()
             cheaper = cheaper_run if cheaper_run < SHARE * run else None
     return Forecast(step, run, memory, accelerator.num_processes, cheaper)

@@ -55,7 +55,7 @@ def accumulate_gradients(
     """
     model: MMBert = accelerator.unwrap_model(wrapped)
     device, dtype = accelerator.device, next(model.parameters()).dtype
-    names = list(model.weights)
+    names = list(model.loss_weights)
     sums = units.new_zeros(2, len(names))  # of the losses, and of the likelihoods
     finite: list[Tensor] = []
     for micro, batch in enumerate(batches):
@@ -91,8 +91,8 @@ def count_units(model: MMBert, batches: Sequence[Batch], device: torch.device) -
         batches: this process's micro-batches.
         device: of the result.
     """
-    counts = [model.labelled(batch) for batch in batches]
-    units = [sum(count[name] for count in counts) for name in model.weights]
+    counts = [model.count_labelled(batch) for batch in batches]
+    units = [sum(count[name] for count in counts) for name in model.loss_weights]
     return torch.tensor(units, dtype=torch.float64, device=device)
 
 

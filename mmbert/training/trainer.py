@@ -195,7 +195,9 @@ class Trainer:
             group["lr"] = group["base_lr"] * factor
         with in_words(f"step {step}"):
             wrapped, accelerator = self._wrapped, self.accelerator
-            outcome = accumulate_gradients(wrapped, micro_batches, units, model.weights, accelerator, seed=(seed, step))
+            outcome = accumulate_gradients(
+                wrapped, micro_batches, units, model.loss_weights, accelerator, seed=(seed, step)
+            )
             factors = self._modulation.apply(outcome, optimizer, step) if self._modulation else {}
             clipped = accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or math.inf)
             norm = float(cast(Tensor, clipped))

@@ -12,7 +12,7 @@ from mmbert.trunk.packing import Group, Packing
 NAME = "mmbert"
 
 
-def use_own_attention(model: Any) -> None:
+def use_packed_attention(model: Any) -> None:
     """Let a library model attend by ``attend``; it gives what the model gave before, but for dropout's masks."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS

@@ -112,7 +112,7 @@ class ModernBert:
         return 0
 
 
-def family_of(model: Any) -> Family | None:
+def find_family(model: Any) -> Family | None:
     """The family of a library model; None where only its ``forward`` can be called."""
     kind = model.config.model_type
     if kind == "modernbert":

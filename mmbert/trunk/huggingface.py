@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from mmbert.contracts import Layer, Trunk
 from mmbert.errors import RecipeError
 from mmbert.layers.dropout import replace_dropout
-from mmbert.layers.masked import hide
-from mmbert.trunk.attention import use_own_attention
-from mmbert.trunk.families import family_of
+from mmbert.layers.masked import zero_masked
+from mmbert.trunk.attention import use_packed_attention
+from mmbert.trunk.families import find_family
 from mmbert.trunk.packing import plan_packing
 from mmbert.trunk.store import TokenStore
 from mmbert.trunk.vocabulary import Vocabulary
@@ -59,10 +59,10 @@ class HuggingFaceTrunk(Trunk):
         self.facet = nn.Embedding(len(self.names), self.dim) if len(self.names) > 1 else None
         if self.facet is not None:
             nn.init.zeros_(self.facet.weight)
-        self._family = family_of(model)
+        self._family = find_family(model)
         replace_dropout(model)
         if self._family:
-            use_own_attention(model)
+            use_packed_attention(model)
         self._tune(tune)
         self.store: TokenStore | None = None
 
@@ -95,7 +95,7 @@ class HuggingFaceTrunk(Trunk):
         return self.model.config.max_position_embeddings - offset
 
     def embed(self, texts: Mapping[str, Present], size: int) -> Tokens:
-        ids, unit, mask = self.sequence(texts, size)
+        ids, unit, mask = self.build_sequences(texts, size)
         values = self._embedded(ids, unit) if self.store is None else self._stored(self.store, ids, mask)
         return Tokens(values, mask, unit)
 
@@ -103,14 +103,14 @@ class HuggingFaceTrunk(Trunk):
         return self._through(slice(0 if self.store is None else self.cut, None), tokens)
 
     @torch.no_grad()
-    def below(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def run_frozen_layers(self, ids: Tensor, mask: Tensor) -> Tensor:
         """The tokens at the cut [rows, length, dim] of sequences of ids [rows, length]; zero where masked."""
         with torch.autocast(ids.device.type, enabled=False):  # the store holds full precision
             unit = torch.full_like(ids, -1)
             return self._through(slice(self.cut), Tokens(self._embedded(ids, unit), mask, unit)).values
 
     def frozen_weights(self) -> dict[str, Tensor]:
-        """All that ``below`` computes with, by name."""
+        """All that ``run_frozen_layers`` computes with, by name."""
         learning = {id(one) for module in self._learning for one in module.state_dict(keep_vars=True).values()}
         return {name: one for name, one in self.model.state_dict(keep_vars=True).items() if id(one) not in learning}
 
@@ -130,7 +130,7 @@ class HuggingFaceTrunk(Trunk):
         return self
 
     @contextmanager
-    def tuned(self, mode: str) -> Iterator[None]:
+    def tuning(self, mode: str) -> Iterator[None]:
         """Within, what learns is as ``tune: mode`` says; afterwards it is exactly what it was."""
         learned = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
         learning, training = self._learning, self.training
@@ -159,10 +159,10 @@ class HuggingFaceTrunk(Trunk):
             packing = plan_packing(mask)
             packed = self._family.packed(self.model, packing.pack(tokens.values), packing, part)
             return tokens._replace(values=packing.unpack(packed, tokens.values.shape))
-        values = hide(tokens.values, mask)
+        values = zero_masked(tokens.values, mask)
         for layer in self._calls[part]:
             values = layer(values, mask)
-        return tokens._replace(values=hide(values, mask))
+        return tokens._replace(values=zero_masked(values, mask))
 
     def _embedded(self, ids: Tensor, unit: Tensor) -> Tensor:
         values = self.model.get_input_embeddings()(ids)
@@ -176,10 +176,10 @@ class HuggingFaceTrunk(Trunk):
         values, found = store.read(ids, mask)
         values = values.to(self.model.dtype)
         if not bool(found.all()):
-            values[~found] = self.below(ids[~found], mask[~found]).to(values.dtype)
+            values[~found] = self.run_frozen_layers(ids[~found], mask[~found]).to(values.dtype)
         return values
 
-    def sequence(self, texts: Mapping[str, Present], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    def build_sequences(self, texts: Mapping[str, Present], size: int) -> tuple[Tensor, Tensor, Tensor]:
         """Ids, units and mask [size, length] of [CLS] first [SEP] second [SEP] for each row."""
         cls, sep, pad = self.special
         device = self.model.get_input_embeddings().weight.device

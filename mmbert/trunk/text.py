@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mmbert.contracts import Processor
-from mmbert.layers.masked import lengths_mask, pad
+from mmbert.layers.masked import mask_from_lengths, pad_and_stack
 from mmbert.preprocessing.synthetic import sentence
-from mmbert.trunk.vocabulary import Vocabulary, checked_text
+from mmbert.trunk.vocabulary import Vocabulary, check_text
 
 
 class TextProcessor(Processor):
@@ -31,7 +31,7 @@ class TextProcessor(Processor):
     Shapes: ``tokens`` and ``unit`` [length] an item; with ``mask`` [present, length] together.
     """
 
-    show_bit = staticmethod(sentence)
+    example_with_bit = staticmethod(sentence)
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class TextProcessor(Processor):
         self._tokenizer = Tokenizer.from_str(vocabulary.tokenizer)
 
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        text = checked_text(value)
+        text = check_text(value)
         clean = _encodable(text) if isinstance(text, str) else [_encodable(word) for word in text]
         encoding = self._tokenizer.encode(clean, is_pretokenized=not isinstance(text, str), add_special_tokens=False)
         keep = slice(None, self.max_length) if self.truncation == "head" else slice(-self.max_length, None)
@@ -57,10 +57,10 @@ class TextProcessor(Processor):
         }
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        tokens = pad([item["tokens"] for item in items], self.vocabulary["pad"])
+        tokens = pad_and_stack([item["tokens"] for item in items], self.vocabulary["pad"])
         lengths = torch.tensor([len(item["tokens"]) for item in items])
-        mask = lengths_mask(lengths, tokens.shape[1])
-        return {"tokens": tokens, "mask": mask, "unit": pad([item["unit"] for item in items], -1)}
+        mask = mask_from_lengths(lengths, tokens.shape[1])
+        return {"tokens": tokens, "mask": mask, "unit": pad_and_stack([item["unit"] for item in items], -1)}
 
     @classmethod
     def example(cls, rng: np.random.Generator) -> str:

@@ -61,7 +61,7 @@ def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
     return Vocabulary(tokenizer.to_str(), cls=cls, sep=sep, pad=pad, size=tokenizer.get_vocab_size())
 
 
-def checked_text(value: Any) -> str | list[str]:
+def check_text(value: Any) -> str | list[str]:
     """A raw value that is a text or a list of words. Raises ``SampleError`` on any other."""
     if isinstance(value, str):
         return value
@@ -72,7 +72,7 @@ def checked_text(value: Any) -> str | list[str]:
 
 
 def _plain(texts: Iterable[Any]) -> Iterator[str]:
-    return (text if isinstance(text, str) else " ".join(text) for text in map(checked_text, texts))
+    return (text if isinstance(text, str) else " ".join(text) for text in map(check_text, texts))
 
 
 def _word_pieces(model: models.WordPiece) -> Tokenizer:

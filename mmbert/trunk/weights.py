@@ -50,7 +50,7 @@ def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
             config = AutoConfig.from_pretrained(where, **OWN_CODE)
             options = {**OWN_CODE, **_options(config)}
             model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **options)
-            return without_pooler(model), load_vocabulary(where)
+            return remove_pooler(model), load_vocabulary(where)
     except (OSError, ValueError) as error:  # ValueError: an unknown architecture, or one that asks to run code
         raise RecipeError(
             f"trunk.checkpoint '{checkpoint}' is neither packaged ({', '.join(PACKAGED)}), nor a folder with a model, "
@@ -68,7 +68,7 @@ def fresh_config(
     vocabulary: Vocabulary,
     initializer_range: float = 0.02,
 ) -> dict[str, Any]:
-    """The configuration of a small trunk with random weights, as ``from_config`` takes it."""
+    """The configuration of a small trunk with random weights, as ``build_from_config`` takes it."""
     sizes = {
         "model_type": family,
         "num_hidden_layers": layers,
@@ -86,12 +86,12 @@ def fresh_config(
     return {**sizes, "intermediate_size": hidden_size * 4}
 
 
-def from_config(config: dict[str, Any]) -> nn.Module:
+def build_from_config(config: dict[str, Any]) -> nn.Module:
     """An encoder with random weights from a configuration as ``model.config.to_dict()`` gives it."""
     from transformers import AutoConfig, AutoModel
 
     parsed = AutoConfig.for_model(**config)
-    return without_pooler(AutoModel.from_config(parsed, **OWN_CODE, **_options(parsed)))
+    return remove_pooler(AutoModel.from_config(parsed, **OWN_CODE, **_options(parsed)))
 
 
 def _options(config: Any) -> dict[str, bool]:
@@ -99,7 +99,7 @@ def _options(config: Any) -> dict[str, bool]:
     return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}
 
 
-def without_pooler(model: Any) -> nn.Module:
+def remove_pooler(model: Any) -> nn.Module:
     """The model without its pooler, which would never learn: nothing reads it."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None

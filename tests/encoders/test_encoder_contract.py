@@ -9,7 +9,7 @@ import torch
 from encoder_parts import DIM, every_encoder, joined, made, make_encoder, same
 
 from encoders import ENCODERS
-from mmbert.registry import options
+from mmbert.registry import recipe_options
 
 
 @pytest.fixture(autouse=True)
@@ -135,7 +135,7 @@ def test_pretrained_is_a_part_of_the_encoder_or_none(name):
 @every_encoder
 def test_options_have_defaults_that_work(name):
     part = ENCODERS.get(name)
-    assert all(option.default is not option.empty for option in options(part).values())
+    assert all(option.default is not option.empty for option in recipe_options(part).values())
     processor = part.processor()
     values = [part.processor.example(np.random.default_rng(seed)) for seed in range(9)]
     processor.fit(values)

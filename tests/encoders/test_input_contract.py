@@ -14,7 +14,7 @@ from mmbert.checkpoint.processors import restore_processor, write_parts
 from mmbert.contracts import Processors
 from mmbert.data.collate import collate, encode_sample
 from mmbert.errors import SampleError
-from mmbert.registry import keyword_only
+from mmbert.registry import keyword_only_parameters
 from mmbert.types import Sample
 
 EMPTY = ["", b"", [], (), {}, np.zeros((0, 3)), {"nodes": []}]
@@ -54,7 +54,7 @@ def test_fitting_twice_is_fitting_once(name, tmp_path):
 @every_encoder
 def test_chance_comes_from_the_generator_alone(name):
     kind = ENCODERS.get(name).processor
-    chosen = {"augment": True} if "augment" in keyword_only(kind) else {}
+    chosen = {"augment": True} if "augment" in keyword_only_parameters(kind) else {}
     processor, values = make_processor(name, **chosen)
     plain, _ = make_processor(name)
     for value in values[:6]:
@@ -82,7 +82,7 @@ def test_a_shown_bit_is_read_as_such(name):
     """By a linear model on the crude features: it is there in a form that can be learned."""
     kind, rng = ENCODERS.get(name).processor, np.random.default_rng(0)
     bits = [0, 1] * 60
-    values = [kind.show_bit(bit, rng) for bit in bits]
+    values = [kind.example_with_bit(bit, rng) for bit in bits]
     processor = kind()
     processor.fit(values)
     features = np.stack([processor.features(processor(value)) for value in values])

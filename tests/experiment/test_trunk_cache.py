@@ -44,13 +44,13 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def computed(monkeypatch):
     """The number of sequences of each call of the frozen layers for the cache."""
-    calls, below = [], HuggingFaceTrunk.below
+    calls, below = [], HuggingFaceTrunk.run_frozen_layers
 
     def counted(trunk, ids, mask):
         calls.append(len(ids))
         return below(trunk, ids, mask)
 
-    monkeypatch.setattr(HuggingFaceTrunk, "below", counted)
+    monkeypatch.setattr(HuggingFaceTrunk, "run_frozen_layers", counted)
     return calls
 
 

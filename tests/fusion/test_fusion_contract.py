@@ -6,7 +6,7 @@ from transformers import AutoModel, BertConfig
 
 from mmbert.fusion import FUSIONS
 from mmbert.layers.masked import masked_mean
-from mmbert.registry import options
+from mmbert.registry import recipe_options
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.vocabulary import Vocabulary
 from mmbert.types import Fused, Present, Tokens
@@ -160,7 +160,7 @@ def test_streams_matter(name):
 def test_what_the_trunk_reads_of_the_text_alone_is_handed_on(name):
     trunk, fusion = make_trunk(), make_fusion(name)
     text, streams = inputs(trunk)
-    alone = fusion(trunk, text, streams).alone
+    alone = fusion(trunk, text, streams).unimodal
     assert alone.keys() == ({"text"} if fusion.reads_text_alone else set())
     for token in alone.values():
         written = (text.unit >= 0).any(1)
@@ -177,4 +177,4 @@ def test_what_calls_layers_itself_is_never_given_cached_tokens(name):
 
 def test_options_have_defaults():
     for name in FUSIONS.names():
-        assert all(option.default is not option.empty for option in options(FUSIONS.get(name)).values())
+        assert all(option.default is not option.empty for option in recipe_options(FUSIONS.get(name)).values())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbert.fusion.late import Late, read_text
+from mmbert.fusion.late import LateFusion, encode_text
 from mmbert.types import Tokens
 
 DIM = 4
@@ -47,7 +47,7 @@ SOUND = tokens([[1, 1], [1, 0], [0, 0], [0, 0]], seed=1)  # row 1 has sound alon
 
 def test_rows_without_text_but_with_a_stream_skip_the_trunk():
     trunk = Doubling()
-    read = read_text(trunk, TEXT, SOUND.mask.any(1))
+    read = encode_text(trunk, TEXT, SOUND.mask.any(1))
     assert trunk.rows == [3]
     assert read.mask.tolist() == [[True] * 3, [False] * 3, [True, True, False], [True] * 3]
     torch.testing.assert_close(read.values[[0, 3]], 2 * TEXT.values[[0, 3]])
@@ -56,7 +56,7 @@ def test_rows_without_text_but_with_a_stream_skip_the_trunk():
 
 def test_the_trunk_takes_part_where_no_row_needs_it():
     trunk, only = Doubling(), torch.tensor([1, 1])
-    read = read_text(trunk, TEXT.at(only), torch.tensor([True, True]))
+    read = encode_text(trunk, TEXT.at(only), torch.tensor([True, True]))
     assert trunk.rows == [1]
     assert not read.mask.any()
     torch.where(read.mask[..., None], read.values, 0.0).sum().backward()
@@ -65,7 +65,7 @@ def test_the_trunk_takes_part_where_no_row_needs_it():
 
 @pytest.mark.parametrize("given", [("sound", "graph"), ("graph", "sound"), ("sound",)])
 def test_the_mix_sees_normed_vectors_zeros_for_the_absent_and_who_is_there(given):
-    late = Late(DIM, ("sound", "graph"), Recorder, pooling="mean")
+    late = LateFusion(DIM, ("sound", "graph"), Recorder, pooling="mean")
     with torch.no_grad():
         for norm in late.vectors.norms.values():
             norm.bias += 5.0  # which must not stand for what is absent
@@ -85,7 +85,7 @@ def test_the_mix_sees_normed_vectors_zeros_for_the_absent_and_who_is_there(given
 
 
 def test_without_streams_there_is_nothing_to_mix():
-    late = Late(DIM, (), Recorder, pooling="mean")
+    late = LateFusion(DIM, (), Recorder, pooling="mean")
     fused = late(Doubling(), TEXT, {})
     assert late.mix is None
     assert [*late.parameters()] == []

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmbert.fusion.mag import Mag
-from mmbert.layers.masked import hide, masked_mean
+from mmbert.layers.masked import masked_mean, zero_masked
 from tests.fusion.test_fusion_contract import DIM, LENGTHS, inputs, make_fusion, make_trunk
 
 SOME = [0, 1, 2, 4]  # the rows in which a stream is present
@@ -16,7 +16,7 @@ def before_and_moved(fusion, trunk):
     seen = []
     with torch.no_grad(), fusion.norm.register_forward_pre_hook(lambda module, args: seen.append(args[0])):
         fusion(trunk, text, streams)
-        values = trunk.layers[0](hide(text.values, text.mask), text.mask)
+        values = trunk.layers[0](zero_masked(text.values, text.mask), text.mask)
     return values[SOME][text.mask[SOME]], seen[0][SOME][text.mask[SOME]]
 
 
@@ -32,9 +32,9 @@ def test_a_beta_of_zero_is_a_layer_norm_between_two_layers():
     fusion.beta = 0.0
     text, streams = inputs(trunk)
     first, second = trunk.layers
-    expected = second(fusion.norm(first(hide(text.values, text.mask), text.mask)), text.mask)
+    expected = second(fusion.norm(first(zero_masked(text.values, text.mask), text.mask)), text.mask)
     actual = fusion(trunk, text, streams).streams["text"].values
-    torch.testing.assert_close(actual[SOME], hide(expected, text.mask)[SOME])
+    torch.testing.assert_close(actual[SOME], zero_masked(expected, text.mask)[SOME])
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -44,12 +44,12 @@ def test_layers_below_read_the_text_alone_and_those_above_what_it_became(after):
     with torch.no_grad():  # a norm as it starts would leave what comes out of a norm as it is
         fusion.norm.weight += torch.linspace(-1, 1, DIM)
     text, streams = inputs(trunk)
-    values = hide(text.values, text.mask)
+    values = zero_masked(text.values, text.mask)
     for number, layer in enumerate(trunk.layers, start=1):
         values = layer(values, text.mask)
         values = fusion.norm(values) if number == after else values
     actual = fusion(trunk, text, streams).streams["text"].values
-    torch.testing.assert_close(actual[SOME], hide(values, text.mask)[SOME])
+    torch.testing.assert_close(actual[SOME], zero_masked(values, text.mask)[SOME])
 
 
 @pytest.mark.parametrize("beta", [0.3, 1.0, 2.0])
@@ -68,7 +68,7 @@ def test_a_token_moves_by_at_most_beta_of_its_length(beta, factor):
 def test_the_shift_is_the_paper_s():
     trunk, fusion = make_trunk(), make_fusion("mag")
     text, streams = inputs(trunk)
-    before = trunk.layers[0](hide(text.values, text.mask), text.mask)
+    before = trunk.layers[0](zero_masked(text.values, text.mask), text.mask)
     expected = torch.zeros_like(before)
     for row in SOME:
         for place in range(int(text.mask[row].sum())):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbert.layers.frozen_cache import Memory, settled
+from mmbert.layers.frozen_cache import FrozenCache, is_frozen_on_cpu
 
 
 class Counting(nn.Linear):
@@ -29,7 +29,7 @@ def network():
 
 
 def test_an_item_is_computed_once_and_alone(network):
-    memory, items = Memory(), torch.randn(4, 3)
+    memory, items = FrozenCache(), torch.randn(4, 3)
     first = memory(network, network, items[[0, 1, 0]])
     second = memory(network, network, items[[2, 1]])
     assert network.seen == [items[0].tolist(), items[1].tolist(), items[2].tolist()]
@@ -38,7 +38,7 @@ def test_an_item_is_computed_once_and_alone(network):
 
 
 def test_it_forgets_where_the_weights_change(network):
-    memory, items = Memory(), torch.randn(1, 3)
+    memory, items = FrozenCache(), torch.randn(1, 3)
     memory(network, network, items)
     network.load_state_dict({"weight": torch.ones(2, 3), "bias": torch.zeros(2)})
     torch.testing.assert_close(memory(network, network, items), items.sum(1, keepdim=True).expand(1, 2))
@@ -47,21 +47,21 @@ def test_it_forgets_where_the_weights_change(network):
 
 
 def test_autocast_is_told_apart(network):
-    memory, items = Memory(), torch.randn(1, 3)
+    memory, items = FrozenCache(), torch.randn(1, 3)
     with torch.autocast("cpu", torch.bfloat16):
         assert memory(network, network, items).dtype == torch.bfloat16
     assert memory(network, network, items).dtype == torch.float32
 
 
 def test_the_first_that_have_room_stay(network):
-    memory, items = Memory(most=2 * 2 * 4), torch.randn(3, 3)
+    memory, items = FrozenCache(most=2 * 2 * 4), torch.randn(3, 3)
     for _ in range(2):
         memory(network, network, items)
     assert network.seen == [*items.tolist(), items[2].tolist()]
 
 
 def test_a_copy_remembers_nothing(network):
-    memory, items = Memory(), torch.randn(1, 3)
+    memory, items = FrozenCache(), torch.randn(1, 3)
     memory(network, network, items)
     for copy in (deepcopy(memory), pickle.loads(pickle.dumps(memory))):
         copy(network, network, items)
@@ -69,7 +69,7 @@ def test_a_copy_remembers_nothing(network):
 
 
 def test_what_learns_or_has_chance_is_not_settled(network):
-    assert settled(network)
-    assert not settled(nn.Linear(3, 2).eval())
-    assert not settled(nn.Sequential(network, nn.Dropout(0.1)))
-    assert settled(nn.Sequential(network, nn.Dropout(0.1)).eval())
+    assert is_frozen_on_cpu(network)
+    assert not is_frozen_on_cpu(nn.Linear(3, 2).eval())
+    assert not is_frozen_on_cpu(nn.Sequential(network, nn.Dropout(0.1)))
+    assert is_frozen_on_cpu(nn.Sequential(network, nn.Dropout(0.1)).eval())

@@ -2,7 +2,7 @@
 
 import torch
 
-from mmbert.layers.resampler import Missing
+from mmbert.layers.resampler import MissingToken
 from mmbert.types import Tokens
 
 DIM = 4
@@ -16,7 +16,7 @@ def stream():
 
 
 def test_it_enters_the_rows_that_have_no_token_and_no_other():
-    missing = Missing(DIM)
+    missing = MissingToken(DIM)
     filled = missing(stream(), 2)
     assert torch.equal(filled.values[1, 0], missing.token)
     assert filled.mask.tolist() == [[True, True, False], [True, False, False]]
@@ -25,7 +25,7 @@ def test_it_enters_the_rows_that_have_no_token_and_no_other():
 
 
 def test_a_stream_that_is_not_there_at_all_equals_one_without_a_token():
-    missing = Missing(DIM)
+    missing = MissingToken(DIM)
     made, filled = missing(None, 2), missing(stream(), 2)
     assert torch.equal(made.values[1, 0], filled.values[1, 0])
     assert made.mask.tolist() == [[True], [True]]
@@ -34,7 +34,7 @@ def test_a_stream_that_is_not_there_at_all_equals_one_without_a_token():
 
 def test_its_gradient_comes_from_those_rows_alone():
     for rows, expected in (([0], 0.0), ([1], 1.0), ([0, 1], 1.0)):
-        missing = Missing(DIM)
+        missing = MissingToken(DIM)
         filled = missing(stream(), 2).at(torch.tensor(rows))
         torch.where(filled.mask[..., None], filled.values, 0.0).sum().backward()
         assert missing.token.grad.tolist() == [expected] * DIM

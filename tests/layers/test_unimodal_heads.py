@@ -44,7 +44,7 @@ def heads_of(experiment, fused, task):
     """stream -> what its head puts out, less the constant, for all rows."""
     found = {}
     for stream, head in experiment.model.unimodal.heads[task].items():
-        read = Fused(experiment.model.unimodal.norms[stream](fused.alone[stream].values[:, 0]), {})
+        read = Fused(experiment.model.unimodal.norms[stream](fused.unimodal[stream].values[:, 0]), {})
         found[stream] = head(read) - head.constant(read)
     return found
 
@@ -110,7 +110,7 @@ def test_a_row_of_text_alone_takes_the_plain_trunk_and_the_tasks_own_head_reads_
     experiment = made("fusion={type: logit_sum}")
     assert {stream for own in experiment.model.unimodal.heads.values() for stream in own} == {"cells", "image"}
     fused = experiment.model.eval().fuse(batch_of(experiment))
-    torch.testing.assert_close(fused.summary[4], fused.alone["text"].values[4, 0])
+    torch.testing.assert_close(fused.summary[4], fused.unimodal["text"].values[4, 0])
     torch.testing.assert_close(experiment.model.output("kind", fused)[4], experiment.model.tasks["kind"](fused)[4])
     assert not fused.summary[2].any()  # an image alone
 
@@ -119,20 +119,20 @@ def test_a_row_of_text_alone_takes_the_plain_trunk_and_the_tasks_own_head_reads_
 def test_each_has_a_loss_of_its_own_over_the_rows_that_have_it(settings):
     experiment = made(settings, "balance.unimodal_aux=0.25", "tasks.kind.weight=2")
     batch, model = batch_of(experiment), experiment.model
-    losses, fused, counts = model(batch), model.fuse(batch), model.labelled(batch)
+    losses, fused, counts = model(batch), model.fuse(batch), model.count_labelled(batch)
     task, kinds = model.tasks["kind"], batch.targets["kind"].tensors["target"]
     for stream in STREAMS:
         rows = [row for row in range(ROWS) if stream not in LACKS.get(row, ())]
         assert counts[f"kind/{stream}"] == len(rows) < counts["kind"] == ROWS
         if stream in model.unimodal.heads["kind"]:
-            read = Fused(model.unimodal.norms[stream](fused.alone[stream].values[:, 0]), {})
+            read = Fused(model.unimodal.norms[stream](fused.unimodal[stream].values[:, 0]), {})
             output = model.unimodal.heads["kind"][stream](read)
         else:
             output = task(fused)
         torch.testing.assert_close(losses[f"kind/{stream}"], task.loss(output[rows], {"target": kinds[rows]}))
         likelihood = output[rows].softmax(-1)[range(len(rows)), kinds[rows]].sum()
         torch.testing.assert_close(losses[f"kind/{stream}/likelihood"], likelihood)
-        assert model.weights[f"kind/{stream}"] == 0.5
+        assert model.loss_weights[f"kind/{stream}"] == 0.5
     assert not any(name.startswith("amount/") and name.endswith("likelihood") for name in losses)
     assert not any(name.startswith("words/") for name in losses)  # which are of units, not of rows
 
@@ -150,9 +150,9 @@ def test_no_other_input_reaches_what_is_read_of_one_alone(fusion):
     whole = model.fuse(batch_of(experiment, {}))
     for stream in STREAMS:
         others = dict.fromkeys(range(ROWS), {*STREAMS} - {stream})
-        alone = model.fuse(batch_of(experiment, others)).alone[stream]
+        alone = model.fuse(batch_of(experiment, others)).unimodal[stream]
         assert alone.mask.all()
-        torch.testing.assert_close(alone.values, whole.alone[stream].values, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(alone.values, whole.unimodal[stream].values, rtol=1e-9, atol=1e-9)
 
 
 def test_heads_are_the_same_whatever_else_the_recipe_has():

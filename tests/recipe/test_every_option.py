@@ -19,7 +19,7 @@ from mmbert.datasets import DATASETS
 from mmbert.fusion import FUSIONS
 from mmbert.model import MMBert
 from mmbert.recipe.schema import TEXT, Recipe
-from mmbert.registry import options
+from mmbert.registry import recipe_options
 from mmbert.tracking import trackers
 from mmbert.trunk.store import TokenStore
 from tasks import TASKS
@@ -274,7 +274,7 @@ def options_of_parts() -> set[str]:
         f"{section}.{name}.{option}"
         for section, table in [*tables, ("datasets", DATASETS)]
         for name in table.names()
-        for option in options(table.get(name))
+        for option in recipe_options(table.get(name))
     }
 
 

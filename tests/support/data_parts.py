@@ -6,7 +6,7 @@ import torch
 from mmbert.contracts import Field, Processor
 from mmbert.data.splits import SPLITS, Split
 from mmbert.errors import SampleError
-from mmbert.layers.masked import pad
+from mmbert.layers.masked import pad_and_stack
 
 
 class Number(Processor):
@@ -31,7 +31,7 @@ class Letters(Processor):
         return {"codes": torch.tensor([ord(letter) for letter in value])} if value else {}
 
     def collate(self, items):
-        return {"codes": pad([item["codes"] for item in items])}
+        return {"codes": pad_and_stack([item["codes"] for item in items])}
 
     @classmethod
     def example(cls, rng):

@@ -6,7 +6,7 @@ import torch
 
 from encoders import ENCODERS
 from mmbert.layers.dropout import set_dropout
-from mmbert.registry import keyword_only
+from mmbert.registry import keyword_only_parameters
 
 DIM = 12
 # for speed, where an encoder has an option of that name
@@ -18,7 +18,7 @@ def make_processor(name, fits=1, **chosen):
     """A processor fitted on examples, and further examples in which it finds something."""
     rng = np.random.default_rng(0)
     kind = ENCODERS.get(name).processor
-    small = {option: value for option, value in SMALL.items() if option in keyword_only(kind)}
+    small = {option: value for option, value in SMALL.items() if option in keyword_only_parameters(kind)}
     processor = kind(**small, **chosen)
     values = [kind.example(rng) for _ in range(40)]
     for _ in range(fits):
@@ -30,7 +30,9 @@ def make_encoder(name, processor, seed=0):
     """An encoder in training mode without dropout, whose zeros hold small random values."""
     torch.manual_seed(seed)
     part = ENCODERS.get(name)
-    encoder = part(DIM, processor, **{key: value for key, value in SMALL.items() if key in keyword_only(part)})
+    encoder = part(
+        DIM, processor, **{key: value for key, value in SMALL.items() if key in keyword_only_parameters(part)}
+    )
     set_dropout(encoder, 0.0)
     with torch.no_grad():
         for parameter in encoder.parameters():

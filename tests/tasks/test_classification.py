@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 from torch.nn import functional
 
 from mmbert.errors import DataError, SampleError
-from mmbert.preprocessing.labels import index_of
+from mmbert.preprocessing.labels import class_index
 from mmbert.types import Fused
 from tasks.classification import Classification, ClassificationLabel
 
@@ -49,7 +49,7 @@ def test_a_label_out_of_range_names_the_nearest():
 
 def test_many_classes_are_not_all_listed():
     with pytest.raises(SampleError, match=r"and 980 more$"):
-        index_of("x", [str(number) for number in range(1000)])
+        class_index("x", [str(number) for number in range(1000)])
 
 
 @pytest.mark.parametrize("value", [None, 1.5, float("nan"), ["a"], {"a": 1}])

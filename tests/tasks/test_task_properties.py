@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmbert.contracts import Task
-from mmbert.registry import options
+from mmbert.registry import recipe_options
 from mmbert.types import Fused, Tokens
 from tasks import TASKS
 
@@ -139,7 +139,7 @@ def test_processors_are_picklable_and_plain(name):
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_options_are_registrable_with_weight_among_them(name):
-    assert options(TASKS.get(name))["weight"].default == 1.0
+    assert recipe_options(TASKS.get(name))["weight"].default == 1.0
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -62,7 +62,7 @@ def test_a_nan_loss_is_passed_over_where_that_is_asked_for(ended, folder):
 
 def test_a_bad_sample_on_one_rank_ends_both_with_its_row(ended):
     ranks, status, _ = ended("bad sample")
-    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("Elsewhere", 3), ("SampleError", 3)]
+    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("OtherProcessError", 3), ("SampleError", 3)]
     assert status["reason"] == f"process 1: {ranks[1]['error']}"
     assert "shop (rows.csv row 7), task 'amount'" in ranks[1]["error"]
 
@@ -77,7 +77,7 @@ def test_out_of_memory_on_one_rank_ends_both_with_advice(ended):
 
 def test_a_data_worker_that_is_killed_ends_both_with_the_samples_named(ended):
     ranks, _, _ = ended("worker")
-    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("Elsewhere", 5), ("ResourceError", 5)]
+    assert [(rank["kind"], rank["code"]) for rank in ranks] == [("OtherProcessError", 5), ("ResourceError", 5)]
     assert "The samples requested last, by id: " in ranks[1]["error"]
     assert "train.workers=0" in ranks[1]["error"]
 

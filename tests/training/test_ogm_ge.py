@@ -54,7 +54,7 @@ def gradients(experiment, cuts, outcome=None, **options):
     model.zero_grad()
     batches = [experiment.dataset("train").batch([(row, 0) for row in rows]) for rows in cuts]
     units = count_units(model, batches, accelerator.device)
-    found = accumulate_gradients(model, batches, units, model.weights, accelerator, seed=(0, 1))
+    found = accumulate_gradients(model, batches, units, model.loss_weights, accelerator, seed=(0, 1))
     before = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     modulation = Modulation(model, OgmGe(mode="gradient", alpha=0.5), options.get("seed", 0))
     told = modulation.apply(outcome or found, make_optimizer(model, experiment.recipe.optim), options.get("step", 1))
@@ -129,7 +129,7 @@ def test_heads_that_only_watch_change_nothing_that_they_watch():
     experiment = fresh("fusion={type: concat}", "balance.ogm_ge={}", "train.dropout=0")
     model, batch = experiment.model, experiment.dataset("train").batch([(row, 0) for row in range(8)])
     losses = model(batch)
-    sum(losses[name] for name in model.unimodal.terms()).backward()
+    sum(losses[name] for name in model.unimodal.loss_terms()).backward()
     moved = {name for name, one in model.named_parameters() if one.grad is not None and one.grad.any()}
     assert moved
     assert all(name.startswith("unimodal.") for name in moved)

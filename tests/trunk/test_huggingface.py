@@ -45,7 +45,7 @@ def text(lengths, rows=None, seed=0):
 def library(trunk, tokens):
     """What the library's model with its own attention gives for the same ids."""
     lengths = tokens.tensors["mask"].sum(1)
-    ids, _, mask = trunk.sequence({"name": tokens}, len(lengths))
+    ids, _, mask = trunk.build_sequences({"name": tokens}, len(lengths))
     model = copy.deepcopy(trunk.model)
     model.set_attn_implementation("sdpa")
     return model(input_ids=ids, attention_mask=mask.long()).last_hidden_state, mask
@@ -135,7 +135,7 @@ def test_several_texts_are_joined_in_the_order_of_names():
     trunk = trunk_of("bert", texts=("b", "a"))
     first, second = text([2, 1], rows=[0, 2], seed=1), text([3], rows=[0], seed=2)
     tokens = trunk.embed({"b": second, "a": first}, 3)
-    ids, _, mask = trunk.sequence({"b": second, "a": first}, 3)
+    ids, _, mask = trunk.build_sequences({"b": second, "a": first}, 3)
     one, two, three = first.tensors["tokens"][0], second.tensors["tokens"][0], first.tensors["tokens"][1, :1]
     assert ids[0].tolist() == [3, *one.tolist(), 4, *two.tolist(), 4]
     assert ids[1][mask[1]].tolist() == [3, 4]

@@ -44,13 +44,13 @@ def texts(seed=0, width=None):
 
 
 def collected(trunk, *batches):
-    return Sequences.collect(trunk.sequence(batch, len(LENGTHS) + 1)[::2] for batch in batches)
+    return Sequences.collect(trunk.build_sequences(batch, len(LENGTHS) + 1)[::2] for batch in batches)
 
 
 def stored(trunk, folder, sequences, kind="float64"):
     folder.mkdir(exist_ok=True)
     told = []
-    TokenStore.write(folder, sequences, trunk.below, trunk.dim, np.dtype(kind), told.append)
+    TokenStore.write(folder, sequences, trunk.run_frozen_layers, trunk.dim, np.dtype(kind), told.append)
     assert told == sorted(told)
     assert told[-1] == 1
     return TokenStore(folder)
@@ -67,7 +67,7 @@ def test_stored_and_computed_tokens_are_equal(kind, tune, packing, tmp_path):
         set_dropout(one, 0.0)
     trunk.store = stored(trunk, tmp_path, collected(trunk, texts()))
     for batch, known in ((texts(), 6), (texts(seed=1), 1)):  # of the others only the row without text is there
-        ids, _, mask = trunk.sequence(batch, 6)
+        ids, _, mask = trunk.build_sequences(batch, 6)
         assert trunk.store.read(ids, mask)[1].sum() == known
         found, expected = (one(one.embed(batch, 6)) for one in (trunk, plain))
         torch.testing.assert_close(found.values, expected.values, rtol=1e-9, atol=1e-9)
@@ -108,8 +108,8 @@ def test_padding_is_no_part_of_the_content_and_single_precision_is_kept(tmp_path
     trunk = trunk_of("bert", "top1").float()
     store = stored(trunk, tmp_path, collected(trunk, texts()), "float32")
     (narrow, _, short), (wide, _, long) = (
-        trunk.sequence(texts(), 6),
-        tuple(torch.nn.functional.pad(one, (0, 9)) for one in trunk.sequence(texts(), 6)),
+        trunk.build_sequences(texts(), 6),
+        tuple(torch.nn.functional.pad(one, (0, 9)) for one in trunk.build_sequences(texts(), 6)),
     )
     (one, found), (other, again) = store.read(narrow, short), store.read(wide, long)
     assert one.dtype == torch.float32

@@ -66,7 +66,7 @@ class OracleSource(Source):
                 guess = nearest(input_name, self._carries)
                 raise DataError(f"{name}: 'carries' must name the input '{input_name}', as {named_by} does. {guess}")
         for input_name, field in inputs.items():
-            if field.processor.show_bit is None:
+            if field.processor.example_with_bit is None:
                 raise DataError(f"{name}: the input '{input_name}' is of a type that cannot show a bit")
         if {*self._carries.values()} == {NOISE}:
             raise DataError(f"{name}: at least one input in 'carries' must be informative; all are '{NOISE}'")
@@ -102,7 +102,7 @@ class OracleSource(Source):
         return Sample(
             id=sample_id(self._name, str(row + 1)),
             source=self._name,
-            inputs={name: self._show_bit(row, name, shown[name]) for name in self._inputs if name in fields},
+            inputs={name: self._example_with_bit(row, name, shown[name]) for name in self._inputs if name in fields},
             targets={name: label for name in self._targets if name in fields},
             attributes={"where": f"row {row + 1}", "row": row + 1, "key": str(row + 1), "group": str(row + 1)},
         )
@@ -110,7 +110,7 @@ class OracleSource(Source):
     def _draw_bit(self, row: int, *key: str) -> int:
         return int(uniform(self._seed, row, *key) < 0.5)
 
-    def _show_bit(self, row: int, name: str, bit: int) -> Any:
-        show = self._inputs[name].processor.show_bit
+    def _example_with_bit(self, row: int, name: str, bit: int) -> Any:
+        show = self._inputs[name].processor.example_with_bit
         assert show is not None
         return show(bit, generator(self._seed, row, "shown", name))

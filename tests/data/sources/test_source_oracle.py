@@ -16,7 +16,7 @@ from mmbert.errors import DataError
 class Shown(Letters):
     """Shows a bit as a small letter among others."""
 
-    show_bit = staticmethod(lambda bit, rng: "".join(rng.choice([*"pqrs"], 3)) + "ab"[bit])
+    example_with_bit = staticmethod(lambda bit, rng: "".join(rng.choice([*"pqrs"], 3)) + "ab"[bit])
 
 
 INPUTS, TARGETS = fields(Shown, "image", "sound", "text"), fields(Number, "label")
