@@ -23,8 +23,7 @@ def summary_section(subject: Subject, limits: Limits) -> Section:
     """
     lines = _study_sentences(subject) if subject.is_study else _run_sentences(subject)
     blocks: list[Block] = [Words(lines, listed=not subject.is_study)]
-    sentences = subject.sentences[: limits.rows]
-    if sentences:
+    if sentences := subject.sentences[: limits.rows]:
         note = omission_note(subject.sentences, len(sentences), "sentence")
         blocks.append(Words([*sentences, *note], listed=True))
     return Section("Summary", "summary", blocks)
@@ -57,8 +56,7 @@ def _study_sentences(subject: Subject) -> list[str]:
     planned = len(subject.seeds) * len(subject.arms)
     missing = planned - sum(len(arm.values(task, metric)) for arm in subject.arms)
     if missing > 0:
-        verb = "has" if missing == 1 else "have"
-        lines.append(f"{missing} of {plural(planned, 'planned run')} {verb} no result.")
+        lines.append(f"{missing} of {plural(planned, 'planned run')} {'has' if missing == 1 else 'have'} no result.")
     diverged = sum(not math.isfinite(value) for arm in subject.arms for value in arm.values(task, metric).values())
     if diverged:
         verb = "is not finite and is" if diverged == 1 else "are not finite and are"
@@ -76,8 +74,7 @@ def _baseline_sentence(subject: Subject, task: str, metric: str, reference: floa
     else:
         best_of_both = subject.best({"reference": reference, "baseline": values[best]}, task, metric)
         relation = "better than" if best_of_both == "reference" else "worse than"
-    count = len(values)
-    which = f"the best of {count} baselines" if count > 1 else "the baseline"
+    which = f"the best of {len(values)} baselines" if len(values) > 1 else "the baseline"
     return [f"The mean of the reference is {relation} {which}, {best}: {number(values[best])}."]
 
 
@@ -89,8 +86,7 @@ def _run_sentences(subject: Subject) -> list[str]:
     lines = [f"Trained with seed {run.seed}. The weights after step {run.best_step} were the best; scored on {split}."]
     differences = {difference.task: difference for difference in subject.differences}
     for task, metrics in run.test.items():
-        metric = next(iter(metrics), "")
-        difference = differences.get(task)
+        metric, difference = next(iter(metrics), ""), differences.get(task)
         text = f"{task}: {metric} {number(metrics.get(metric))}"
         if difference and difference.metric == metric:
             value = subject.baselines.get(difference.reference, {}).get(task, {}).get(metric)
@@ -287,8 +283,7 @@ def _task_fold(subject: Subject, task: str, metrics: Sequence[str], limits: Limi
     single = [(_hidden_label(name), scores) for name, scores in run.hidden.items()] if run else []
     for name, scores in [*single, *subject.baselines.items()]:
         if task_scores := scores.get(task, {}):
-            means = [task_scores.get(metric, math.nan) for metric in metrics]
-            lines.append((name, means, [math.nan] * len(metrics)))
+            lines.append((name, [task_scores.get(metric, math.nan) for metric in metrics], [math.nan] * len(metrics)))
     rows, strong = [[name] for name, _, _ in lines], set()
     for index, metric in enumerate(metrics):
         means = column([line_means[index] for _, line_means, _ in lines])
@@ -296,9 +291,10 @@ def _task_fold(subject: Subject, task: str, metrics: Sequence[str], limits: Limi
         for row, (_, _, line_deviations) in enumerate(lines):
             has_deviation = math.isfinite(line_deviations[index])
             rows[row].append(f"{means[row]} ± {deviations[row]}" if has_deviation else means[row])
-        best = subject.best({str(row): line[1][index] for row, line in enumerate(lines)}, task, metric)
-        if best is not None:
+        values = {str(row): line[1][index] for row, line in enumerate(lines)}
+        if (best := subject.best(values, task, metric)) is not None:
             top = lines[int(best)][1][index]
             strong |= {(row, index + 1) for row, line in enumerate(lines) if line[1][index] == top}
     caption = f"{task}: the best of each column is bold"
-    return Fold(task, [limited_table(["", *metrics], rows, limits, caption=caption, strong=strong)], open=is_open)
+    table = limited_table(["", *metrics], rows, limits, caption=caption, strong=strong)
+    return Fold(task, [table], open=is_open)
