@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -112,7 +112,7 @@ class Multilabel(Task):
 
     processor = MultilabelLabel
     metrics = ("micro_f1", "macro_f1", "average_precision")
-    baseline: ClassVar[Literal["multilabel"]] = "multilabel"
+    baseline = "multilabel"
 
     def __init__(
         self,

@@ -185,7 +185,7 @@ def gradients(model: nn.Module, batches: Sequence[Batch], accelerator: Accelerat
     units = count_units(bare, batches, accelerator.device)
     units = cast(Tensor, accelerator.reduce(units, reduction="sum"))
     with accelerator.autocast():
-        accumulate_gradients(model, batches, units, bare.weights, accelerator, seed=(seed, 0))
+        accumulate_gradients(model, batches, units, bare.loss_weights, accelerator, seed=(seed, 0))
 
 
 @torch.no_grad()

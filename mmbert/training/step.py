@@ -16,7 +16,7 @@ from mmbert.types import Batch
 
 @dataclass
 class Outcome:
-    """What the forward passes of a step computed, by the names of the losses, see ``MMBert.weights``.
+    """What the forward passes of a step computed, by the names of the losses, see ``MMBert.loss_weights``.
 
     All are means over the labelled units of the step; a loss without any is absent.
 

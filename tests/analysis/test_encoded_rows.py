@@ -57,10 +57,7 @@ def evaluate_rows(encoded_case, change=lambda item: item.inputs):
     """What the model makes of rows of which each has these inputs, and no other, before it is joined with others."""
     experiment, items = encoded_case[0], encoded_case[3]
     changed_items = [item._replace(inputs=change(item)) for item in items]
-    parts = [
-        collate(changed_items[at : at + 16], experiment.processors)
-        for at in range(0, len(changed_items), 16)
-    ]
+    parts = [collate(changed_items[at : at + 16], experiment.processors) for at in range(0, len(changed_items), 16)]
     return evaluate(experiment.model, parts)
 
 
@@ -135,9 +132,7 @@ def test_rows_are_put_together_of_several(encoded_case):
         inputs = {name: value for name, value in inputs.items() if value is not None}
         rows.append(items[0]._replace(id=row, inputs=inputs, targets={}))
     with torch.no_grad():
-        expected = experiment.model.predict(
-            collate(rows, experiment.processors).to("cpu", torch.float64)
-        )
+        expected = experiment.model.predict(collate(rows, experiment.processors).to("cpu", torch.float64))
     for task, values in expected.items():
         torch.testing.assert_close(predictions[task], values, rtol=EXACT, atol=EXACT)
 
