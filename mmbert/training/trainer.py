@@ -195,15 +195,13 @@ class Trainer:
             group["lr"] = group["base_lr"] * factor
         with in_words(f"step {step}"):
             wrapped, accelerator = self._wrapped, self.accelerator
-            outcome = accumulate_gradients(
-                wrapped, micro_batches, units, model.loss_weights, accelerator, seed=(seed, step)
-            )
+            weights = model.loss_weights
+            outcome = accumulate_gradients(wrapped, micro_batches, units, weights, accelerator, seed=(seed, step))
             factors = self._modulation.apply(outcome, optimizer, step) if self._modulation else {}
             clipped = accelerator.clip_grad_norm_(wrapped.parameters(), optim.clip or math.inf)
             norm = float(cast(Tensor, clipped))
         if problem := not_finite(outcome, norm):
-            most = self.recipe.train.max_bad_steps
-            skip_step(problem, outcome, self.state, self.folder, self.console, most=most)
+            skip_step(problem, outcome, self.state, self.folder, self.console, most=self.recipe.train.max_bad_steps)
         else:
             for part in self._silent_parts.step(micro_batches) if step > optim.warmup * total else ():
                 self.folder.event("silent", step, part=part)
