@@ -91,7 +91,7 @@ def test_the_first_error_is_read_last(ended, fault):
 def test_a_rank_that_dies_ends_the_other(ended):
     (survivor,), status, _ = ended("rank 1 dies")
     assert (survivor["kind"], survivor["code"], status["state"]) == ("ProcessGone", 5, "failed")
-    assert "another process of this run has gone" in survivor["error"]
+    assert "another process of this run has ended" in survivor["error"]
 
 
 @pytest.mark.parametrize(

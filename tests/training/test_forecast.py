@@ -47,7 +47,7 @@ def seen(model):
 def always_offered(monkeypatch):
     """Even the shortest run is long enough for the alternative to be measured and told."""
     monkeypatch.setattr(module, "SHORT", 0.0)
-    monkeypatch.setattr(module, "WORTH", 1e9)
+    monkeypatch.setattr(module, "SHARE", 1e9)
 
 
 @pytest.mark.parametrize("mode", [True, False])
