@@ -27,14 +27,23 @@ class AudioProcessor(Processor):
     A raw value is whatever ``preprocessing.audio.read_sound`` reads: a path, bytes, ``(array, rate)``, a dict. Channels
     are averaged, then the sound is resampled. A frame spans 25 ms, every 10 ms.
 
-    Options: ``rate`` in hertz; ``mels`` bands; ``max_seconds``, of which the beginning is kept; ``normalise`` each band
-    by mean and deviation over the training split, or over the item itself, which hides loudness and microphone;
-    ``augment`` in training by SpecAugment's masks (Park et al. 2019), two over time and two over bands.
+    Args:
+        rate: samples per second, in hertz, to which every sound is resampled.
+        mels: number of mel bands.
+        max_seconds: of a longer sound only the beginning, of this length, is kept.
+        normalise: each band by mean and deviation over the training split ("training"), or over the item itself
+            ("item"), which hides loudness and microphone.
+        augment: whether training puts SpecAugment's masks on the frames, two over time and two over bands.
 
-    Raises ``SampleError`` as ``read_sound`` does.
+    Raises:
+        SampleError: from a call, as ``read_sound`` raises it.
 
-    >>> AudioProcessor(mels=8)((np.zeros(8000), 8000))["frames"].shape
-    torch.Size([101, 8])
+    Reference:
+        Park et al. 2019 (SpecAugment).
+
+    Example:
+        >>> AudioProcessor(mels=8)((np.zeros(8000), 8000))["frames"].shape
+        torch.Size([101, 8])
     """
 
     reads_files = True
@@ -134,16 +143,34 @@ def _deviation(variance: Tensor) -> Tensor:
 
 
 class AudioEncoder(Encoder):
-    """Patches of frames as tokens, in a small pre-norm transformer (after AST, Gong et al. 2021).
+    """Patches of frames as tokens, in a small pre-norm transformer (after AST).
 
-    **Shapes**: ``frames`` [present, length, mels], ``mask`` [present, length] bool -> [present, ceil(length / patch),
-    dim]. A token covers ``patch`` frames (80 ms by default) in all bands and is real where any of them is; ``unit`` is
-    the index of the patch, -1 where masked. Patches start at frame 0: appended masked frames change nothing.
+    A token covers ``patch`` frames in all bands and is real where any of them is; ``unit`` is the index of the patch,
+    -1 where masked. Patches start at frame 0: appended masked frames change nothing.
 
-    >>> processor = AudioProcessor(mels=8)
-    >>> item = processor((np.zeros(8000), 8000))
-    >>> AudioEncoder(16, processor)(**processor.collate([item])).values.shape
-    torch.Size([1, 13, 16])
+    Args:
+        dim: width of the tokens that come out.
+        processor: the processor of the input, which knows the number of bands.
+        patch: frames in a token (80 ms by default).
+        layers: number of transformer layers.
+        heads: attention heads of each layer.
+        width: of the transformer, a multiple of ``heads``.
+        dropout: share of values that training sets to zero.
+
+    Shape:
+        ``frames`` [present, length, mels], ``mask`` [present, length] bool -> [present, ceil(length / patch), dim].
+
+    Raises:
+        RecipeError: where ``width`` is no multiple of ``heads``.
+
+    Reference:
+        Gong et al. 2021 (AST).
+
+    Example:
+        >>> processor = AudioProcessor(mels=8)
+        >>> item = processor((np.zeros(8000), 8000))
+        >>> AudioEncoder(16, processor)(**processor.collate([item])).values.shape
+        torch.Size([1, 13, 16])
     """
 
     processor = AudioProcessor

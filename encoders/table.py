@@ -32,21 +32,27 @@ class TableProcessor(Processor):
     missing cells. A column that is missing in the whole training split is left out, with a warning. Columns are ordered
     by name.
 
-    **Tensors** of one row: ``numbers`` [numeric columns] float32, zero where missing; ``observed`` [numeric columns]
+    Tensors of one row: ``numbers`` [numeric columns] float32, zero where missing; ``observed`` [numeric columns]
     bool; ``categories`` [categorical columns] int64 (0 missing, 1 not seen in training).
 
-    **Options**: ``numeric``: "standard" subtracts the mean and divides by the standard deviation of the training split,
-    "quantile" maps ranks to a normal distribution before that, which tames heavy tails and outliers; ``categorical``
-    names columns of numbers that are codes; ``minimum_count`` is how often a
-    category must occur to have an entry of its own.
+    A column that ``fit`` did not see is ignored, with one warning.
 
-    **Raises** SampleError, naming the column, on inf or a number beyond 1e30, and on a cell of the wrong kind;
-    DataError where a column mixes numbers with strings. A column that ``fit`` did not see is ignored, with one warning.
+    Args:
+        numeric: "standard" subtracts the mean and divides by the standard deviation of the training split; "quantile"
+            maps ranks to a normal distribution before that, which tames heavy tails and outliers.
+        categorical: names of columns of numbers that are codes, read as categories.
+        minimum_count: how often a category must occur in training to have an entry of its own.
 
-    >>> processor = TableProcessor()
-    >>> processor.fit([{"mass": 1.0, "solid": "TRUE"}, {"mass": 3.0, "solid": False}])
-    >>> {name: tensor.tolist() for name, tensor in processor({"mass": 3.0, "solid": None}).items()}
-    {'numbers': [1.0], 'observed': [True], 'categories': [0]}
+    Raises:
+        SampleError: naming the column, on inf or a number beyond 1e30, and on a cell of the wrong kind.
+        DataError: from ``fit``, where a column mixes numbers with strings, a column of ``categorical`` does not exist,
+            or no column has a value.
+
+    Example:
+        >>> processor = TableProcessor()
+        >>> processor.fit([{"mass": 1.0, "solid": "TRUE"}, {"mass": 3.0, "solid": False}])
+        >>> {name: tensor.tolist() for name, tensor in processor({"mass": 3.0, "solid": None}).items()}
+        {'numbers': [1.0], 'observed': [True], 'categories': [0]}
     """
 
     example_with_bit = staticmethod(record)
@@ -135,7 +141,11 @@ class TableProcessor(Processor):
         return [len(known) + 2 for known in self.categories.values()]
 
     def edges(self, bins: int) -> Tensor:
-        """Quantiles of the standardised numeric columns: [numeric columns, bins + 1] float32."""
+        """Quantiles of the standardised numeric columns: [numeric columns, bins + 1] float32.
+
+        Args:
+            bins: number of bins between the quantiles.
+        """
         ranks = np.linspace(0, GRID - 1, bins + 1).round().astype(int)
         rows = [self._shape(column, np.array(grid)[ranks]) for column, grid in self.grids.items()]
         edges = np.array(rows).reshape(-1, bins + 1) - np.array(self.mean)[:, None]
@@ -184,19 +194,26 @@ def _row(value: Any) -> Mapping[str, Any]:
 class TableEncoder(Encoder):
     """One token a cell through an FT-Transformer (Gorishniy et al. 2021).
 
-    **Shapes**: numbers and observed [present, numeric columns], categories [present, categorical columns] -> Tokens
-    [present, columns, dim]: the numeric columns by name, then the categorical ones. ``unit`` is the column's place in
-    this order.
+    Args:
+        dim: width of the tokens that come out.
+        processor: the processor of the input, after ``fit``: it knows the columns and their categories.
+        width: of the transformer over cells, with a head for every 8.
+        layers: of the transformer over cells. With 0 cells do not see each other.
+        embedding: of numbers: "linear", "periodic" (fits functions that oscillate) or "piecewise" (32 quantile bins,
+            fits steps), as in Gorishniy et al. 2022.
+        dropout: share of values that training sets to zero.
 
-    **Options**: ``width`` and ``layers`` (none: cells do not see each other) of the transformer over cells;
-    ``embedding`` of numbers: "linear", "periodic" (fits functions that oscillate) or "piecewise" (32 quantile bins,
-    fits steps), Gorishniy et al. 2022; ``dropout``.
+    Shape:
+        numbers and observed [present, numeric columns], categories [present, categorical columns] -> Tokens [present,
+        columns, dim]: the numeric columns by name, then the categorical ones. ``unit`` is the column's place in this
+        order.
 
-    >>> processor = TableProcessor()
-    >>> processor.fit([{"mass": 1.0, "phase": "solid"}, {"mass": 2.0, "phase": "gas"}])
-    >>> tensors = processor.collate([processor({"mass": 1.5, "phase": "plasma"})])
-    >>> TableEncoder(16, processor)(**tensors).values.shape
-    torch.Size([1, 2, 16])
+    Example:
+        >>> processor = TableProcessor()
+        >>> processor.fit([{"mass": 1.0, "phase": "solid"}, {"mass": 2.0, "phase": "gas"}])
+        >>> tensors = processor.collate([processor({"mass": 1.5, "phase": "plasma"})])
+        >>> TableEncoder(16, processor)(**tensors).values.shape
+        torch.Size([1, 2, 16])
     """
 
     processor = TableProcessor
