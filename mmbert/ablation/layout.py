@@ -128,7 +128,7 @@ def _seeds(arm: ArmOutcome, outcome: StudyOutcome) -> str:
 
 def _mark(arm: ArmOutcome, outcome: StudyOutcome) -> str:
     marks = ["reference"] if arm is outcome.reference and arm.name != "reference" else []
-    return ", ".join([*marks, *(["masked at test"] if arm.masked else [])])
+    return ", ".join([*marks, *(["masked at test"] if arm.masked and "masked at test" not in arm.name else [])])
 
 
 def _with_best(rows: Sequence[TableRow], lower_is_better: bool) -> list[TableRow]:

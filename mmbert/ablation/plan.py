@@ -32,15 +32,15 @@ class RunCost:
     tokens: float = 0.0  # of the trunk
     disk: float = 0.0  # bytes
 
-    def plus(self, other: "RunCost", count: int) -> "RunCost":
+    def plus(self, cost: "RunCost", count: int) -> "RunCost":
         """Return this cost plus that of further runs.
 
         Args:
-            other: the cost of one further run.
+            cost: of one further run.
             count: how many further runs.
         """
         return RunCost(
-            self.seconds + count * other.seconds, self.tokens + count * other.tokens, self.disk + count * other.disk
+            self.seconds + count * cost.seconds, self.tokens + count * cost.tokens, self.disk + count * cost.disk
         )
 
 
@@ -55,13 +55,13 @@ def print_plan(prepared: PreparedStudy, *, slots: int) -> None:
         slots: how many runs at the same time.
     """
     study, terminal = prepared.study, Terminal(highlight=False)
-    columns = ("arm", "changes", "steps", "trunk tokens per run", "time per run", "disk per run", "runs to do")
-    table = Table(*columns, title=study.name)
+    columns = ("arm", "changes", "steps", "trunk tokens", "time", "disk", "runs to do")
+    table = Table(*columns, title=f"{study.name}: cost of one run")
     total = RunCost()
     for arm in study.arms:
         changes = Text("\n".join(arm.changes) or "none: the base")
         if arm.masks:
-            table.add_row(Text(arm.name), changes, "", "", "", "", "none: uses the reference's runs")
+            table.add_row(Text(arm.name), changes, "", "", "", "", "none")
             continue
         runs = [prepared.find_run(arm.name, seed) for seed in study.seeds]
         todo = [run for run in runs if not prepared.is_finished(run)]

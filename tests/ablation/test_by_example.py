@@ -27,16 +27,20 @@ def folder(path, task, labels, predictions, *, ids=None, groups=None, name="y"):
     """A run folder with what a comparison reads, in two blocks; ``labels`` are raw."""
     ids = [*range(len(labels))] if ids is None else ids
     path.mkdir(parents=True)
-    true = [int(task.labels(label)["target"]) if isinstance(label, str) else task.labels(label)["target"].item()
-            for label in labels]  # fmt: skip
+    true = [
+        int(task.labels(label)["target"]) if isinstance(label, str) else task.labels(label)["target"].item()
+        for label in labels
+    ]
     half = len(ids) // 2
     parts = [slice(half), slice(half, None)]
-    found = Evaluation(
-        {}, {}, {},
+    evaluation = Evaluation(
+        {},
+        {},
+        {},
         {name: RowsById([(torch.tensor(ids[part]), torch.as_tensor(predictions[part])) for part in parts])},
         {name: RowsById([(torch.tensor(ids[part]), {"target": torch.tensor(true[part])}) for part in parts])},
-    )  # fmt: skip
-    (path / PREDICTIONS_FILE).write_bytes(dump_predictions(found, groups))
+    )
+    (path / PREDICTIONS_FILE).write_bytes(dump_predictions(evaluation, groups))
     lines = [json.dumps({"id": id, "true": {name: label}}) + "\n" for id, label in zip(ids, labels, strict=True)]
     (path / "examples.jsonl").write_text("".join(lines))
     return path
@@ -61,7 +65,7 @@ def guesses(labels, rng, rate):
 
 def drawn(seed=0):
     rng = np.random.default_rng(seed)
-    return [["apple", "pear"][one] for one in rng.integers(2, size=ROWS)], rng
+    return [["apple", "pear"][index] for index in rng.integers(2, size=ROWS)], rng
 
 
 def compared(arm, reference, task, metric, **options):
@@ -70,12 +74,12 @@ def compared(arm, reference, task, metric, **options):
 
 @pytest.mark.parametrize(("gained", "lost"), [(6, 0), (9, 2), (3, 3), (1, 0), (40, 25)])
 def test_mcnemar_follows_its_closed_form(gained, lost):
-    right = np.array([True] * gained + [False] * lost + [True] * 5 + [False] * 4)
-    other = np.array([False] * gained + [True] * lost + [True] * 5 + [False] * 4)
+    first = np.array([True] * gained + [False] * lost + [True] * 5 + [False] * 4)
+    second = np.array([False] * gained + [True] * lost + [True] * 5 + [False] * 4)
     n, least = gained + lost, min(gained, lost)
     expected = min(1.0, 2 * sum(comb(n, k) for k in range(least + 1)) / 2**n)
-    assert mcnemar(right, other) == pytest.approx(expected, rel=1e-12)
-    assert mcnemar(other, right) == mcnemar(right, other)
+    assert mcnemar(first, second) == pytest.approx(expected, rel=1e-12)
+    assert mcnemar(second, first) == mcnemar(first, second)
 
 
 def test_without_a_row_that_one_alone_gets_right_p_is_1():
@@ -85,10 +89,10 @@ def test_without_a_row_that_one_alone_gets_right_p_is_1():
 def test_equal_runs_do_not_differ(tmp_path, kind):
     labels, rng = drawn()
     runs = {seed: folder(tmp_path / str(seed), kind, labels, guesses(labels, rng, 0.7)) for seed in (1, 2)}
-    found = compared(runs, runs, kind, "log_loss", samples=10)
-    assert found.difference == (0.0, 0.0, 0.0, 1.0)
-    assert found.mcnemar == {1: 1.0, 2: 1.0}
-    assert (found.rows, found.groups) == (ROWS, ROWS)
+    compared_runs = compared(runs, runs, kind, "log_loss", samples=10)
+    assert compared_runs.difference == (0.0, 0.0, 0.0, 1.0)
+    assert compared_runs.mcnemar == {1: 1.0, 2: 1.0}
+    assert (compared_runs.rows, compared_runs.groups) == (ROWS, ROWS)
 
 
 def test_the_difference_is_that_of_the_means_over_seeds_and_has_the_arms_sign(tmp_path, kind):
@@ -99,21 +103,28 @@ def test_the_difference_is_that_of_the_means_over_seeds_and_has_the_arms_sign(tm
         }
         for rate in (0.95, 0.6)
     }
-    there, back = (compared(*pair, kind, "accuracy", samples=40) for pair in (arms.values(), [*arms.values()][::-1]))
+    forward, backward = (
+        compared(*pair, kind, "accuracy", samples=40) for pair in (arms.values(), [*arms.values()][::-1])
+    )
     accuracy = {
-        rate: np.mean([kind.score(*(part.rows() for part in load_predictions(run / PREDICTIONS_FILE)["y"]))["accuracy"]
-                       for run in runs.values()])
+        rate: np.mean(
+            [
+                kind.score(*(part.rows() for part in load_predictions(run / PREDICTIONS_FILE)["y"]))["accuracy"]
+                for run in runs.values()
+            ]
+        )
         for rate, runs in arms.items()
-    }  # fmt: skip
-    assert there.difference.difference == pytest.approx(accuracy[0.95] - accuracy[0.6])
-    assert 0 < there.difference.low < there.difference.difference < there.difference.high
-    assert there.difference.p == pytest.approx(2 / 41)
-    assert (back.difference.difference, back.difference.low) == (
-        pytest.approx(-there.difference.difference), pytest.approx(-there.difference.high),
-    )  # fmt: skip
-    assert [*there.mcnemar] == [2, 3, 5]
-    assert there.mcnemar == back.mcnemar
-    assert max(there.mcnemar.values()) < 0.01
+    }
+    assert forward.difference.difference == pytest.approx(accuracy[0.95] - accuracy[0.6])
+    assert 0 < forward.difference.low < forward.difference.difference < forward.difference.high
+    assert forward.difference.p == pytest.approx(2 / 41)
+    assert (backward.difference.difference, backward.difference.low) == (
+        pytest.approx(-forward.difference.difference),
+        pytest.approx(-forward.difference.high),
+    )
+    assert [*forward.mcnemar] == [2, 3, 5]
+    assert forward.mcnemar == backward.mcnemar
+    assert max(forward.mcnemar.values()) < 0.01
 
 
 def test_the_interval_of_a_mean_error_follows_normal_theory_and_groups_widen_it(tmp_path, number):
@@ -127,12 +138,17 @@ def test_the_interval_of_a_mean_error_follows_normal_theory_and_groups_widen_it(
         groups = {row: row % size for row in range(size * times)}
         ours, theirs = (
             {
-                seed: folder(tmp_path / f"{times} {arm} {seed}", number, [0.0] * size * times,
-                             np.tile(values, times), groups=groups if times > 1 else None)
+                seed: folder(
+                    tmp_path / f"{times} {arm} {seed}",
+                    number,
+                    [0.0] * size * times,
+                    np.tile(values, times),
+                    groups=groups if times > 1 else None,
+                )
                 for seed, values in enumerate(runs)
             }
             for arm, runs in (("a", a), ("b", b))
-        )  # fmt: skip
+        )
         return compared(ours, theirs, number, "mae", samples=500)
 
     once, thrice = mae(1), mae(3)
@@ -157,42 +173,45 @@ def test_each_run_is_scored_in_the_scale_and_order_of_its_own_labels(tmp_path):
         wide[:, turned.labels.classes.index(name)] = values[:, place]
     paths = folder(tmp_path / "a", turned, labels, wide), folder(tmp_path / "b", plain, labels, values)
     tasks = dict(zip(paths, (turned, plain), strict=True))
-    found = compare_by_example({0: paths[0]}, {0: paths[1]}, "y", "accuracy", tasks.__getitem__, samples=20)
-    assert (found.difference.difference, found.mcnemar) == (0.0, {0: 1.0})
+    comparison = compare_by_example({0: paths[0]}, {0: paths[1]}, "y", "accuracy", tasks.__getitem__, samples=20)
+    assert (comparison.difference.difference, comparison.mcnemar) == (0.0, {0: 1.0})
 
 
 def test_other_rows_are_refused(tmp_path, kind):
     labels, rng = drawn()
     values = guesses(labels, rng, 0.7)
-    one = folder(tmp_path / "one", kind, labels, values)
+    run = folder(tmp_path / "one", kind, labels, values)
     fewer = folder(tmp_path / "fewer", kind, labels[1:], values[1:])
     with pytest.raises(DataError, match="same rows, however: 0 only in the former, 1 only in the latter"):
-        compared({0: fewer}, {0: one}, kind, "accuracy")
+        compared({0: fewer}, {0: run}, kind, "accuracy")
     with pytest.raises(DataError, match="same rows"):  # between seeds as well
-        compared({0: one, 1: one}, {0: one, 1: fewer}, kind, "accuracy")
+        compared({0: run, 1: run}, {0: run, 1: fewer}, kind, "accuracy")
 
 
 def test_other_labels_of_the_same_rows_are_refused(tmp_path, kind):
     labels, rng = drawn()
-    other = ["pear" if labels[0] == "apple" else "apple", *labels[1:]]
-    paths = [folder(tmp_path / str(len(one)) / one[0], kind, one, guesses(labels, rng, 0.7)) for one in (labels, other)]
-    with pytest.raises(DataError, match=f"1 differs; sample 0 is '{other[0]}' in the former and '{labels[0]}'"):
+    changed = ["pear" if labels[0] == "apple" else "apple", *labels[1:]]
+    paths = [
+        folder(tmp_path / str(len(names)) / names[0], kind, names, guesses(labels, rng, 0.7))
+        for names in (labels, changed)
+    ]
+    with pytest.raises(DataError, match=f"1 differs; sample 0 is '{changed[0]}' in the former and '{labels[0]}'"):
         compared({0: paths[1]}, {0: paths[0]}, kind, "accuracy")
 
 
 def test_other_seeds_an_unknown_metric_and_an_unfinished_run_are_refused(tmp_path, kind):
     labels, rng = drawn()
-    one = folder(tmp_path / "one", kind, labels, guesses(labels, rng, 0.7))
+    run = folder(tmp_path / "one", kind, labels, guesses(labels, rng, 0.7))
     with pytest.raises(RecipeError, match=r"same seeds, at least one; found \[0\] and \[1\]"):
-        compared({0: one}, {1: one}, kind, "accuracy")
+        compared({0: run}, {1: run}, kind, "accuracy")
     with pytest.raises(RecipeError, match=r"found \[\] and \[\]"):
         compared({}, {}, kind, "accuracy")
     with pytest.raises(RecipeError, match=r"no metric 'macrof1'\. Did you mean 'macro_f1'"):
-        compared({0: one}, {0: one}, kind, "macrof1")
+        compared({0: run}, {0: run}, kind, "macrof1")
     with pytest.raises(IntegrityError, match=r"no predictions of a task 'x'\. Valid: y"):
-        compare_by_example({0: one}, {0: one}, "x", "accuracy", lambda path: kind)
+        compare_by_example({0: run}, {0: run}, "x", "accuracy", lambda path: kind)
     with pytest.raises(IntegrityError, match="cannot be read"):
-        compared({0: tmp_path / "none"}, {0: one}, kind, "accuracy")
-    (one / "examples.jsonl").write_text("{")
+        compared({0: tmp_path / "none"}, {0: run}, kind, "accuracy")
+    (run / "examples.jsonl").write_text("{")
     with pytest.raises(IntegrityError, match="one' cannot be read"):
-        compared({0: one}, {0: one}, kind, "accuracy")
+        compared({0: run}, {0: run}, kind, "accuracy")

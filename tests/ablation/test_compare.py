@@ -30,42 +30,44 @@ def study(seeds=7, planned=(("without text", "reference"),), lower_is_better=Fal
 
 
 def replaced(outcome, name, values, **options):
-    arms = [arm(name, values, **options) if one.name == name else one for one in outcome.arms]
+    arms = [arm(name, values, **options) if existing.name == name else existing for existing in outcome.arms]
     return dataclasses.replace(outcome, arms=arms)
 
 
 def test_planned_come_first_and_every_other_arm_is_described():
-    found = comparisons(study(planned=[("wide", "without text"), ("noisy", "reference")]))
-    assert [(one.arm, one.reference, one.planned) for one in found] == [
-        ("wide", "without text", 2), ("noisy", "reference", 2), ("without text", "reference", 0),
+    compared = comparisons(study(planned=[("wide", "without text"), ("noisy", "reference")]))
+    assert [(comparison.arm, comparison.reference, comparison.planned) for comparison in compared] == [
+        ("wide", "without text", 2),
+        ("noisy", "reference", 2),
+        ("without text", "reference", 0),
         ("wide", "reference", 0),
-    ]  # fmt: skip
-    assert [one.holm is None for one in found] == [False, False, True, True]
+    ]
+    assert [comparison.holm is None for comparison in compared] == [False, False, True, True]
 
 
 def test_differences_are_arm_minus_reference():
-    found = {one.arm: one for one in comparisons(study())}
-    assert found["without text"].paired.difference == pytest.approx(-0.03, abs=0.002)
-    assert found["wide"].paired.difference == pytest.approx(0.02, abs=0.002)
+    by_arm = {comparison.arm: comparison for comparison in comparisons(study())}
+    assert by_arm["without text"].paired.difference == pytest.approx(-0.03, abs=0.002)
+    assert by_arm["wide"].paired.difference == pytest.approx(0.02, abs=0.002)
     outcome = study()
-    own = [list(outcome.arm(name).values("label", "accuracy").values()) for name in ("wide", "reference")]
-    assert found["wide"].paired == compare_paired(*own)
+    values = [list(outcome.arm(name).values("label", "accuracy").values()) for name in ("wide", "reference")]
+    assert by_arm["wide"].paired == compare_paired(*values)
 
 
 def test_holm_is_over_the_planned_alone():
     [first, *_] = comparisons(study())
     assert first.holm == first.paired.p == 2 / 128
     three = comparisons(study(planned=[(name, "reference") for name in SHIFTS]))
-    assert [one.holm for one in three[:2]] == [pytest.approx(6 / 128)] * 2
+    assert [comparison.holm for comparison in three[:2]] == [pytest.approx(6 / 128)] * 2
     assert three[2].holm == three[2].paired.p > 0.05
 
 
 @pytest.mark.parametrize(("lower", "words"), [(False, ("worse", "better")), (True, ("better", "worse"))])
 def test_better_depends_on_the_metric(lower, words):
-    found = {one.arm: one for one in comparisons(study(lower_is_better=lower))}
-    assert (found["without text"].better, found["wide"].better) == words
-    assert f"accuracy lower by 0.0309, {words[0]} (" in sentence(found["without text"])
-    assert f"accuracy higher by 0.01952, {words[1]} (" in sentence(found["wide"])
+    by_arm = {comparison.arm: comparison for comparison in comparisons(study(lower_is_better=lower))}
+    assert (by_arm["without text"].better, by_arm["wide"].better) == words
+    assert f"accuracy lower by 0.0309, {words[0]} (" in sentence(by_arm["without text"])
+    assert f"accuracy higher by 0.01952, {words[1]} (" in sentence(by_arm["wide"])
 
 
 def comparison(a, b, **options):
@@ -74,15 +76,17 @@ def comparison(a, b, **options):
 
 def test_the_sentence():
     a = 0.8 + 0.0115 * np.array([-1, 1, -1, 1, -1, 1, 0])
-    one = comparison(a, np.full(7, 0.831), planned=3, holm=6 / 128, decidable=True)
-    assert sentence(one) == (
+    planned = comparison(a, np.full(7, 0.831), planned=3, holm=6 / 128, decidable=True)
+    assert sentence(planned) == (
         "without text: accuracy lower by 0.031, worse "
         "(95 % interval 0.020 to 0.042, 7 seeds, p = 0.0156, p (Holm) = 0.0469): significant"
     )
-    other = dataclasses.replace(one, reference="wide", missing=("seed 7 of wide (failed)", "seed 8 of wide (not run)"))
-    assert sentence(other).startswith("without text against wide: accuracy lower by")
-    assert sentence(other).endswith(": significant; missing: seed 7 of wide (failed); seed 8 of wide (not run)")
-    assert sentence(other, base="wide").startswith("without text: accuracy lower by")
+    changed = dataclasses.replace(
+        planned, reference="wide", missing=("seed 7 of wide (failed)", "seed 8 of wide (not run)")
+    )
+    assert sentence(changed).startswith("without text against wide: accuracy lower by")
+    assert sentence(changed).endswith(": significant; missing: seed 7 of wide (failed); seed 8 of wide (not run)")
+    assert sentence(changed, base="wide").startswith("without text: accuracy lower by")
 
 
 def test_an_interval_across_no_difference_says_its_directions():
@@ -107,12 +111,12 @@ def test_a_difference_that_the_digits_do_not_show():
 
 
 def test_the_word_stands_only_where_the_adjusted_p_is_small():
-    found = comparisons(study(planned=[("without text", "reference"), ("noisy", "reference")]))
-    texts = {one.arm: sentence(one) for one in found}
+    compared = comparisons(study(planned=[("without text", "reference"), ("noisy", "reference")]))
+    texts = {comparison.arm: sentence(comparison) for comparison in compared}
     assert texts["without text"].endswith(": significant")
     assert texts["noisy"].endswith(": no detectable difference")
     assert texts["wide"].endswith(": not planned, only described")
-    assert [one.significant for one in found] == [True, False, False]
+    assert [comparison.significant for comparison in compared] == [True, False, False]
     assert "p =" not in texts["wide"]
 
 
@@ -120,10 +124,10 @@ def test_the_word_stands_only_where_the_adjusted_p_is_small():
 def test_a_design_that_cannot_decide_never_says_the_word(k, needed):
     planned = [(name, "reference") for name in SHIFTS][:k]
     for seeds in range(1, needed):
-        for one in comparisons(study(seeds, planned)):
-            text = sentence(one)
+        for comparison in comparisons(study(seeds, planned)):
+            text = sentence(comparison)
             assert "signific" not in text.lower()
-            if one.planned:
+            if comparison.planned:
                 among = "this comparison" if k == 1 else f"{k} planned comparisons"
                 count = "1 seed" if seeds == 1 else f"{seeds} seeds"
                 assert text.endswith(f": {count} cannot decide {among}; {needed} are needed")
@@ -143,10 +147,10 @@ def test_seeds_are_paired_and_what_is_missing_is_named():
     outcome = replaced(outcome, "without text", {**values, 4: math.nan}, failed={2: "killed", 3: "first try"})
     base = outcome.reference.values("label", "accuracy")
     del base[7]
-    one = comparisons(replaced(outcome, "reference", base))[0]
+    first = comparisons(replaced(outcome, "reference", base))[0]
     seeds = [0, 1, 3]
-    assert one.paired == compare_paired([of_text[seed] for seed in seeds], [base[seed] for seed in seeds])
-    assert one.missing == (
+    assert first.paired == compare_paired([of_text[seed] for seed in seeds], [base[seed] for seed in seeds])
+    assert first.missing == (
         "seed 2 of without text (failed)",
         "seed 4 of without text (accuracy is not finite)",
         "seeds 5-6 of without text (not run)",
@@ -158,22 +162,22 @@ def test_an_arm_without_the_task_is_said_to_be():
     outcome = study()
     bare = ArmOutcome("without text", scores={seed: {"amount": {"rmse": 1.0}} for seed in (0, 1, 3, 5, 6)})
     outcome = dataclasses.replace(outcome, arms=[outcome.reference, bare], planned=[])
-    [one] = comparisons(outcome)
-    assert sentence(one) == (
+    [comparison] = comparisons(outcome)
+    assert sentence(comparison) == (
         "without text: no seed has accuracy of both arms: not planned, only described; missing: "
         "seeds 0-1, 3, 5-6 of without text (without accuracy); seeds 2, 4 of without text (not run)"
     )
-    assert one.better == ""
+    assert comparison.better == ""
 
 
 def test_a_planned_comparison_without_runs_still_counts():
     planned = [("without text", "reference"), ("wide", "reference"), ("noisy", "reference")]
-    found = comparisons(replaced(replaced(study(6, planned), "wide", {}), "noisy", {}, failed={0: "out of memory"}))
-    assert found[0].holm == 3 * 2 / 64  # not 2 / 64, which would be below .05
-    assert [one.holm for one in found[1:]] == [1.0, 1.0]
-    assert "signific" not in "".join(sentence(one) for one in found)
+    compared = comparisons(replaced(replaced(study(6, planned), "wide", {}), "noisy", {}, failed={0: "out of memory"}))
+    assert compared[0].holm == 3 * 2 / 64  # not 2 / 64, which would be below .05
+    assert [comparison.holm for comparison in compared[1:]] == [1.0, 1.0]
+    assert "signific" not in "".join(sentence(comparison) for comparison in compared)
     assert "no seed has accuracy of both arms: 0 seeds cannot decide 3 planned comparisons; 7 are needed" in sentence(
-        found[1]
+        compared[1]
     )
 
 
@@ -184,4 +188,4 @@ def test_a_significant_one_is_always_decidable():
         for name in SHIFTS:
             values = outcome.arm(name).values("label", "accuracy")
             outcome = replaced(outcome, name, {seed: values[seed] for seed in range(rng.integers(4, 8))})
-        assert all(one.decidable >= one.significant for one in comparisons(outcome))
+        assert all(comparison.decidable >= comparison.significant for comparison in comparisons(outcome))

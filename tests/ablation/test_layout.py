@@ -18,8 +18,8 @@ def arm(name, accuracies, **options):
 
 
 def study(*arms, **options):
-    given = {"lower_is_better": False, "seeds": range(3), **options}
-    return StudyOutcome("s", "label", "accuracy", arms=arms, **given)
+    fields = {"lower_is_better": False, "seeds": range(3), **options}
+    return StudyOutcome("s", "label", "accuracy", arms=arms, **fields)
 
 
 REFERENCE = arm("reference", [0.8, 0.9, 1.0])
@@ -35,39 +35,48 @@ def best(*arms, **options):
 
 def test_the_primary_metric_then_the_first_of_each_other_task():
     baselines = {"constant": {"label": {"log_loss": 1.0, "accuracy": 0.5}, "tags": {"span_f1": 0.2}}}
-    found = make_layout(study(REFERENCE, arm("one", [0.7]), baselines=baselines))
-    assert found.columns == (("label", "accuracy"), ("amount", "rmse"), ("tags", "span_f1"))
-    assert texts(found.arms) == [["0.900 ± 0.100", "11.00 ± 1.00", ""], ["0.700", "10.00", ""]]
-    assert texts(found.baselines) == [["0.500", "", "0.200"]]
+    layout = make_layout(study(REFERENCE, arm("one", [0.7]), baselines=baselines))
+    assert layout.columns == (("label", "accuracy"), ("amount", "rmse"), ("tags", "span_f1"))
+    assert texts(layout.arms) == [["0.900 ± 0.100", "11.00 ± 1.00", ""], ["0.700", "10.00", ""]]
+    assert texts(layout.baselines) == [["0.500", "", "0.200"]]
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.00012345, "0.000123"), (0.0123, "0.0123"), (0.5, "0.500"), (4.5, "4.500"), (45.678, "45.68"),
-     (456.78, "456.8"), (45678.9, "45679"), (0.0, "0.000"), (-0.5, "-0.500")],
-)  # fmt: skip
+    [
+        (0.00012345, "0.000123"),
+        (0.0123, "0.0123"),
+        (0.5, "0.500"),
+        (4.5, "4.500"),
+        (45.678, "45.68"),
+        (456.78, "456.8"),
+        (45678.9, "45679"),
+        (0.0, "0.000"),
+        (-0.5, "-0.500"),
+    ],
+)
 def test_digits_follow_the_size(value, text):
     assert texts(make_layout(study(arm("reference", [value]))).arms)[0][0] == text
 
 
 def test_rows_say_how_many_seeds_they_have():
     failed = arm("failed", [0.1, 0.2], failed={2: "killed", 1: "the first time"})
-    found = make_layout(study(REFERENCE, arm("early", [0.1]), failed, arm("none", [], failed={0: "no"})))
-    assert [row.seeds for row in found.arms] == ["3", "1 of 3", "2 of 3, 1 failed", "0 of 3, 1 failed"]
+    layout = make_layout(study(REFERENCE, arm("early", [0.1]), failed, arm("none", [], failed={0: "no"})))
+    assert [row.seeds for row in layout.arms] == ["3", "1 of 3", "2 of 3, 1 failed", "0 of 3, 1 failed"]
     assert failed_runs(study(REFERENCE, failed)) == [("failed", 2, "killed")]
 
 
 def test_values_that_are_not_finite_are_left_out_and_said():
-    found = make_layout(study(REFERENCE, arm("some", [0.5, math.nan, 0.7]), arm("all", [math.inf, math.nan])))
-    assert [row.cells[0].text for row in found.arms[1:]] == ["0.600 ± 0.141 (n = 2)", "not finite"]
+    layout = make_layout(study(REFERENCE, arm("some", [0.5, math.nan, 0.7]), arm("all", [math.inf, math.nan])))
+    assert [row.cells[0].text for row in layout.arms[1:]] == ["0.600 ± 0.141 (n = 2)", "not finite"]
     assert best(REFERENCE, arm("all", [math.inf] * 3)) == ["reference"]
 
 
 def test_marks():
     base = dataclasses.replace(REFERENCE, name="base")
-    found = make_layout(study(base, arm("image", [0.1], masked=True), baselines={"constant": {}}))
-    assert [row.mark for row in found.arms] == ["reference", "masked at test"]
-    assert [row.mark for row in found.baselines] == ["baseline"]
+    layout = make_layout(study(base, arm("image", [0.1], masked=True), baselines={"constant": {}}))
+    assert [row.mark for row in layout.arms] == ["reference", "masked at test"]
+    assert [row.mark for row in layout.baselines] == ["baseline"]
     assert make_layout(study(REFERENCE)).arms[0].mark == ""
 
 
@@ -80,7 +89,7 @@ def test_the_best_is_among_arms_with_the_most_seeds():
 
 
 def test_a_baseline_is_never_the_best():
-    found = make_layout(study(REFERENCE, baselines={"perfect": {"label": {"accuracy": 1.0}}}))
-    assert [cell.best for row in found.baselines for cell in row.cells] == [False, False]
-    assert found.arms[0].cells[0].best
-    assert not found.arms[0].cells[1].best  # whose direction is not known
+    layout = make_layout(study(REFERENCE, baselines={"perfect": {"label": {"accuracy": 1.0}}}))
+    assert [cell.best for row in layout.baselines for cell in row.cells] == [False, False]
+    assert layout.arms[0].cells[0].best
+    assert not layout.arms[0].cells[1].best  # whose direction is not known

@@ -12,8 +12,8 @@ HOSTILE = r"a|b `c` <script> & 50 % of $x_1$ #1 {y} ~ ^ \input{/etc/passwd} [z] 
 def test_a_line_stays_one_and_shows_what_it_holds():
     assert one_line(" two\r\nlines\tand\u2028more ") == "two lines and more"
     assert one_line("a\u202eb\x00c\x1b[0m\ud800") == "a\ufffdb\ufffdc\ufffd[0m\ufffd"
-    for kept in ("שלום", "می\u200cخو", "\U0001f600", "\U0001f469\u200d\U0001f52c", "naïve", "分子"):
-        assert one_line(kept) == kept
+    for text in ("שלום", "می\u200cخو", "\U0001f600", "\U0001f469\u200d\U0001f52c", "naïve", "分子"):
+        assert one_line(text) == text
 
 
 def test_markdown_has_no_mark_left():

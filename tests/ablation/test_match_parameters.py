@@ -44,8 +44,8 @@ def test_the_nearest_value_is_the_one_that_trying_all_finds(goal, step):
     def parameters(value):
         return value * value + 3 * value if value % step == 0 else None
 
-    tried = [(value, found) for value in range(1, 1000) if (found := parameters(value)) is not None]
-    assert nearest_value(parameters, goal) == min(tried, key=lambda one: abs(one[1] - goal))
+    tried = [(value, count) for value in range(1, 1000) if (count := parameters(value)) is not None]
+    assert nearest_value(parameters, goal) == min(tried, key=lambda pair: abs(pair[1] - goal))
 
 
 def test_values_that_change_nothing_and_values_that_may_not_be_given_are_told():
@@ -56,16 +56,16 @@ def test_values_that_change_nothing_and_values_that_may_not_be_given_are_told():
 
 
 def test_an_arm_gets_the_parameters_of_the_reference_and_the_others_stay(study):
-    given = study("fusion.hidden")
-    matched = match_parameters(given)
-    goal = count_trainable(given.arms[0].recipe)
-    deep, before = matched.arms[2], count_trainable(given.arms[2].recipe)
+    loaded = study("fusion.hidden")
+    matched = match_parameters(loaded)
+    goal = count_trainable(loaded.arms[0].recipe)
+    deep, before = matched.arms[2], count_trainable(loaded.arms[2].recipe)
     assert abs(before - goal) > 0.05 * goal > abs(count_trainable(deep.recipe) - goal)
     hidden = deep.recipe.fusion.options["hidden"]
     assert any(f"fusion.hidden: 96 -> {hidden}" in words for words in deep.changes)
     assert deep.changes[-1].endswith(f"{goal:,} in the reference")
     assert deep.seeded(3).fusion.options["hidden"] == hidden
-    assert matched.arms[:2] == given.arms[:2]
+    assert matched.arms[:2] == loaded.arms[:2]
     assert study(text=STUDY.replace("match_parameters: {deep: KEY}\n", "")) == match_parameters(
         study(text=STUDY.replace("match_parameters: {deep: KEY}\n", ""))
     )
@@ -90,7 +90,7 @@ def test_what_cannot_be_matched_is_told_with_both_numbers(study):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ("deep: KEY", "depe: KEY", r"match_parameters.depe \(.*study.yaml:9\): no trained arm .* Did you mean 'deep'"),
         (
@@ -102,6 +102,6 @@ def test_what_cannot_be_matched_is_told_with_both_numbers(study):
         ("deep: KEY", "reference: KEY", "no trained arm other than the reference is called 'reference'"),
     ],
 )
-def test_a_wrong_arm_or_key_is_told_with_its_line(study, old, new, told):
-    with pytest.raises(RecipeError, match=told):
+def test_a_wrong_arm_or_key_is_told_with_its_line(study, old, new, message):
+    with pytest.raises(RecipeError, match=message):
         study("fusion.hidden", STUDY.replace(old, new))

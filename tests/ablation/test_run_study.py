@@ -59,15 +59,12 @@ class Trained:
                 continue
             value = 1 + len(run.arm.name) / 100 + run.seed / 10
             scores = {"amount": {"rmse": value, "mae": value / 2}, "kind": {"accuracy": 0.5}}
-            less = {"mmbert without cells": {**scores, "amount": {"rmse": value + 1, "mae": value}}}
-            beside = {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}} if run.recipe.evaluate.baselines else {}
+            hidden = {"mmbert without cells": {**scores, "amount": {"rmse": value + 1, "mae": value}}}
+            baselines = {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}} if run.recipe.evaluate.baselines else {}
             (folder / "data.json").write_text(json.dumps({"fingerprint": run.data}))
             (folder / "env.json").write_text(json.dumps({"commit": "0ldc0de"}))
-            (folder / "result.json").write_text(
-                json.dumps(
-                    {"recipe": run.identity, "epoch": CODE_EPOCH, "test": scores, "hidden": less, "baselines": beside}
-                )
-            )
+            result = {"recipe": run.identity, "epoch": CODE_EPOCH, "test": scores, "hidden": hidden}
+            (folder / "result.json").write_text(json.dumps(result | {"baselines": baselines}))
         return [job.name for job in gone]
 
     def stop(self):
@@ -98,8 +95,8 @@ def study(tmp_path, monkeypatch):
     return run
 
 
-def values(found):
-    return {arm.name: arm.values("amount", "rmse") for arm in found.arms}
+def values(outcome):
+    return {arm.name: arm.values("amount", "rmse") for arm in outcome.arms}
 
 
 EXPECTED = {
@@ -111,17 +108,17 @@ EXPECTED = {
 
 
 def test_all_arms_are_run_and_a_masked_one_is_read_off_the_reference(study, tmp_path):
-    pool, found = study()
+    pool, outcome = study()
     assert pool.started == [
         f"{arm}, seed {seed}" for seed in (0, 1) for arm in ("reference", "narrow", "without cells")
     ]
-    assert values(found) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
-    assert found.baselines == {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}}
+    assert values(outcome) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
+    assert outcome.baselines == {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}}
     folder = tmp_path / "runs" / "study"
     rows = list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
-    told = {(row["arm"], row["seed"]): float(row["value"]) for row in rows if row["metric"] == "rmse"}
-    assert told["cells masked at test", "1"] == pytest.approx(2.19)
-    assert told["constant", ""] == 3
+    by_arm = {(row["arm"], row["seed"]): float(row["value"]) for row in rows if row["metric"] == "rmse"}
+    assert by_arm["cells masked at test", "1"] == pytest.approx(2.19)
+    assert by_arm["constant", ""] == 3
     comparisons = list(csv.DictReader((folder / "comparisons.csv").read_text().splitlines()))
     assert (comparisons[0]["arm"], comparisons[0]["planned"]) == ("narrow", "yes")
     assert float(comparisons[0]["difference"]) == pytest.approx(-0.03)
@@ -130,9 +127,9 @@ def test_all_arms_are_run_and_a_masked_one_is_read_off_the_reference(study, tmp_
 def test_what_is_finished_is_not_run_again_also_for_another_study(study, tmp_path):
     study()
     before = {path.name: path.read_bytes() for path in (tmp_path / "runs" / "study").iterdir() if path.is_file()}
-    pool, found = study()
+    pool, outcome = study()
     assert pool.started == []
-    assert values(found) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
+    assert values(outcome) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
     assert before == {
         path.name: path.read_bytes() for path in (tmp_path / "runs" / "study").iterdir() if path.is_file()
     }
@@ -146,10 +143,10 @@ def test_rows_of_a_ledger_count_as_finished_and_are_written_once(study, tmp_path
     study(ledger=ledger)
     first = ledger.read_bytes()
     assert {row["commit"] for row in csv.DictReader(first.decode().splitlines())} == {"0ldc0de"}  # of the runs
-    pool, found = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")  # the run folders are not there
+    pool, outcome = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")  # the run folders are not there
     assert pool.started == []
-    assert values(found) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
-    assert found.baselines == {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}}
+    assert values(outcome) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
+    assert outcome.baselines == {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}}
     study(ledger=ledger)
     assert ledger.read_bytes() == first
     changed = STUDY.replace("seeds: 2", "seeds: 3")
@@ -168,9 +165,9 @@ def test_with_other_data_nothing_counts_as_finished(study, tmp_path):
     (tmp_path / "base.yaml").write_text(BASE.replace("{generated: {type: generated, rows: 24}}", source))
     for content in (text, text.replace("word", "term")):
         rows.write_text(content)
-        pool, found = study(ledger=ledger)
+        pool, outcome = study(ledger=ledger)
         assert len(pool.started) == 6
-        assert len(values(found)["reference"]) == 2
+        assert len(values(outcome)["reference"]) == 2
         pool, _ = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")
         assert pool.started == []
 
@@ -183,9 +180,9 @@ def test_what_is_masked_at_test_is_read_off_a_run_although_the_ledger_has_the_re
     cut = [line for line in lines if ",reference without cells,1," not in line]
     assert len(lines) - len(cut) == 3
     ledger.write_text("".join(cut))
-    pool, found = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")
+    pool, outcome = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")
     assert pool.started == ["reference, seed 1"]
-    assert values(found)["cells masked at test"] == pytest.approx(EXPECTED["cells masked at test"])
+    assert values(outcome)["cells masked at test"] == pytest.approx(EXPECTED["cells masked at test"])
     assert sorted(ledger.read_text().splitlines()) == sorted(complete.read_text().splitlines())
 
 
@@ -194,25 +191,25 @@ def test_a_table_of_folders_equals_one_of_the_ledger_byte_for_byte(study, tmp_pa
     study(ledger=ledger)
     study(ledger=ledger, out=tmp_path / "elsewhere" / "study")
     for name in ("table.csv", "table.md", "comparisons.csv"):
-        one, other = ((tmp_path / place / "study" / name).read_bytes() for place in ("runs", "elsewhere"))
-        assert one == other
+        of_folders, of_ledger = ((tmp_path / place / "study" / name).read_bytes() for place in ("runs", "elsewhere"))
+        assert of_folders == of_ledger
 
 
 def test_baselines_are_computed_where_the_runs_have_none(study, tmp_path, monkeypatch):
-    made = [Result("constant", {"amount": {"rmse": 7.0, "mae": 5.0}}, {})]
-    monkeypatch.setattr(module, "score_baselines", lambda experiment, console: made)
+    results = [Result("constant", {"amount": {"rmse": 7.0, "mae": 5.0}}, {})]
+    monkeypatch.setattr(module, "score_baselines", lambda experiment, console: results)
     # the wide arm of the first is trained without baselines, and is the reference of the second
     head, wide = "base: base.yaml\nmetric: amount/rmse\nseeds: 2\n", "{inputs: {cells: {width: 24}}}"
     (tmp_path / "first.yaml").write_text(f"name: first\n{head}arms: {{wide: {wide}}}\ncomparisons: [wide]\n")
     deep = "arms: {deep: {trunk: {layers: 2}}}\ncomparisons: [deep]\n"
     (tmp_path / "second.yaml").write_text(f"name: second\n{head}set: {wide}\n{deep}")
     study("first.yaml", out=tmp_path / "runs" / "first")
-    pool, found = study("second.yaml", out=tmp_path / "runs" / "second")
+    pool, outcome = study("second.yaml", out=tmp_path / "runs" / "second")
     assert pool.started == ["deep, seed 0", "deep, seed 1"]
-    assert found.baselines == {"constant": {"amount": {"rmse": 7.0, "mae": 5.0}}}
+    assert outcome.baselines == {"constant": {"amount": {"rmse": 7.0, "mae": 5.0}}}
     assert "constant" in (tmp_path / "runs" / "second" / "table.md").read_text()
-    pool, found = study("second.yaml", out=tmp_path / "runs" / "third", overrides=["evaluate.baselines=false"])
-    assert found.baselines == {}
+    pool, outcome = study("second.yaml", out=tmp_path / "runs" / "third", overrides=["evaluate.baselines=false"])
+    assert outcome.baselines == {}
 
 
 def test_a_run_that_fails_is_marked_and_its_code_is_the_studys(study, tmp_path):
@@ -224,15 +221,15 @@ def test_a_run_that_fails_is_marked_and_its_code_is_the_studys(study, tmp_path):
     with pytest.raises(MMBertError, match="--retry-failed") as caught:
         study()
     assert caught.value.pool.started == []
-    pool, found = study(retry_failed=True)
+    pool, outcome = study(retry_failed=True)
     assert pool.started == ["narrow, seed 0"]
-    assert values(found)["narrow"] == pytest.approx(EXPECTED["narrow"])
+    assert values(outcome)["narrow"] == pytest.approx(EXPECTED["narrow"])
 
 
 def test_only_some_arms_are_run_on_request(study):
-    pool, found = study(only=["narrow"])
+    pool, outcome = study(only=["narrow"])
     assert pool.started == ["narrow, seed 0", "narrow, seed 1"]
-    assert values(found)["reference"] == {}
+    assert values(outcome)["reference"] == {}
     with pytest.raises(RecipeError, match="Did you mean 'narrow'"):
         study(only=["narow"])
 
@@ -269,21 +266,21 @@ def test_plan_and_status_say_what_there_is_to_do_and_run_nothing(study, tmp_path
     monkeypatch.setenv("COLUMNS", "200")
     options = [str(tmp_path / "study.yaml"), "--out", str(tmp_path / "runs" / "study")]
     assert main(["ablate", *options, "--plan", "--slots", "2"]) == 0
-    told = capsys.readouterr().out
-    assert "inputs.cells.width: 16 -> 8" in told
-    assert "6 runs" in told
-    assert "4 more seeds are enough" in told
+    output = capsys.readouterr().out
+    assert "inputs.cells.width: 16 -> 8" in output
+    assert "6 runs" in output
+    assert "4 more seeds are enough" in output
     assert not (tmp_path / "runs").exists()
     study(only=["narrow"])
     capsys.readouterr()
     assert main(["ablate", *options, "--status"]) == 0
-    told = capsys.readouterr().out
-    assert "1.06" in told
-    assert told.count("waiting") == 4
+    output = capsys.readouterr().out
+    assert "1.06" in output
+    assert output.count("waiting") == 4
 
 
 @pytest.mark.parametrize(
-    ("seeds", "planned", "told"),
+    ("seeds", "planned", "text"),
     [
         (6, 1, "0.0312, enough to decide it"),
         (5, 1, "0.0625, too large to decide anything; 1 more seed is enough"),
@@ -292,5 +289,5 @@ def test_plan_and_status_say_what_there_is_to_do_and_run_nothing(study, tmp_path
         (1, 1, "the smallest possible p is 1,"),
     ],
 )
-def test_what_a_design_can_reach(seeds, planned, told):
-    assert told in describe_design(seeds, planned)
+def test_what_a_design_can_reach(seeds, planned, text):
+    assert text in describe_design(seeds, planned)

@@ -84,18 +84,18 @@ class Scripted:
 
 
 def go(tmp_path, runs, launcher, **options):
-    told = []
-    ended = lambda run, reason: told.append((run.label, reason))  # noqa: E731
+    reasons = []
+    ended = lambda run, reason: reasons.append((run.label, reason))  # noqa: E731
     Runner(tmp_path / "study", launcher, [], ended, options.pop("say", print)).run(runs, **options)
-    return told
+    return reasons
 
 
 def test_all_are_run_the_first_seed_first_in_the_slots_that_there_are(tmp_path, runs):
     launcher = Scripted(runs)
-    told = go(tmp_path, runs, launcher)
+    reasons = go(tmp_path, runs, launcher)
     assert launcher.started == [run.label for run in runs]
     assert launcher.most == 2
-    assert sorted(told) == sorted((run.label, "") for run in runs)
+    assert sorted(reasons) == sorted((run.label, "") for run in runs)
     recipe = (tmp_path / "study" / "recipes" / f"{runs[4].folder.name}.yaml").read_text()
     assert "seed: 1" in recipe
     assert launcher.stopped
@@ -116,21 +116,21 @@ def test_finished_runs_are_passed_over_but_not_those_of_another_recipe_data_or_e
 
 def test_one_that_always_fails_is_told_and_the_others_go_on(tmp_path, runs):
     launcher = Scripted(runs, script={runs[1].label: fail})
-    told = dict(go(tmp_path, runs, launcher))
+    reasons = dict(go(tmp_path, runs, launcher))
     assert launcher.started == [run.label for run in runs]
-    assert told.pop(runs[1].label) == "no memory"
-    assert {*told.values()} == {""}
-    again = Scripted(runs)
-    assert go(tmp_path, runs, again) == []  # it is not tried again
-    assert go(tmp_path, runs, again, retry_failed=True) == [(runs[1].label, "")]
-    assert again.started == [runs[1].label]
+    assert reasons.pop(runs[1].label) == "no memory"
+    assert {*reasons.values()} == {""}
+    second = Scripted(runs)
+    assert go(tmp_path, runs, second) == []  # it is not tried again
+    assert go(tmp_path, runs, second, retry_failed=True) == [(runs[1].label, "")]
+    assert second.started == [runs[1].label]
 
 
 def test_one_that_fails_again_is_not_tried_for_ever(tmp_path, runs):
     fail(runs[0])
     launcher = Scripted(runs, script={runs[0].label: fail})
-    told = go(tmp_path, runs[:1], launcher, retry_failed=True)
-    assert told == [(runs[0].label, "no memory")]
+    reasons = go(tmp_path, runs[:1], launcher, retry_failed=True)
+    assert reasons == [(runs[0].label, "no memory")]
     assert launcher.started == [runs[0].label]
 
 
@@ -155,9 +155,9 @@ def test_a_run_that_another_study_has_is_left_to_it_and_taken_when_it_is_done(tm
         claim.release()
 
     launcher.script[runs[1].label] = give_back
-    told = go(tmp_path, runs[:2], launcher)
+    reasons = go(tmp_path, runs[:2], launcher)
     assert launcher.started == [runs[1].label]
-    assert sorted(told) == sorted([(runs[0].label, ""), (runs[1].label, "")])
+    assert sorted(reasons) == sorted([(runs[0].label, ""), (runs[1].label, "")])
 
 
 def test_a_run_whose_folder_is_held_is_waited_for(tmp_path, runs):
@@ -165,30 +165,39 @@ def test_a_run_whose_folder_is_held_is_waited_for(tmp_path, runs):
     lock = FileLock(runs[0].folder / "lock")
     lock.acquire()
     assert runs[0].state() == "running"
-    launcher, said = Scripted(runs), []
+    launcher, messages = Scripted(runs), []
 
     def end(run):
         finish(run)
         assert launcher.started == [runs[1].label]
 
     def say(text):
-        said.append(text)
+        messages.append(text)
         lock.release()
 
     launcher.script[runs[1].label] = end
     go(tmp_path, runs[:2], launcher, say=say)
     assert launcher.started == [runs[1].label, runs[0].label]
-    assert len(said) == 1
-    assert f"{runs[0].label}: process 7 on elsewhere, started today" in said[0]
+    assert len(messages) == 1
+    assert f"{runs[0].label}: process 7 on elsewhere, started today" in messages[0]
 
 
 def test_the_folder_of_a_run_tells_recipe_data_and_code_epoch(runs, monkeypatch):
-    one = folder_name(runs[0].recipe, "data")
-    assert one == folder_name(runs[0].recipe, "data")
-    assert one.startswith("debug-")
+    name = folder_name(runs[0].recipe, "data")
+    assert name == folder_name(runs[0].recipe, "data")
+    assert name.startswith("debug-")
     monkeypatch.setattr("mmbert.ablation.runs.CODE_EPOCH", CODE_EPOCH + 1)
-    assert len({one, folder_name(runs[1].recipe, "data"), folder_name(runs[0].recipe, "other"),
-                folder_name(runs[0].recipe, "data")}) == 4  # fmt: skip
+    assert (
+        len(
+            {
+                name,
+                folder_name(runs[1].recipe, "data"),
+                folder_name(runs[0].recipe, "other"),
+                folder_name(runs[0].recipe, "data"),
+            }
+        )
+        == 4
+    )
 
 
 def test_a_signal_stops_all_and_frees_the_claims(tmp_path, runs):

@@ -20,13 +20,13 @@ def arms(n, shift=0.5, seed=0):
 @pytest.mark.parametrize("n", [2, 3, 7, 12, 40])
 def test_the_interval_and_the_effect_are_those_of_the_paired_t_test(n):
     a, b = arms(n)
-    found, expected = compare_paired(a, b), scipy.stats.ttest_rel(a, b)
+    result, expected = compare_paired(a, b), scipy.stats.ttest_rel(a, b)
     interval = expected.confidence_interval(0.95)
-    assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
-    assert found.difference == pytest.approx((a - b).mean())
-    assert found.sd == pytest.approx((a - b).std(ddof=1))
-    assert found.effect * n**0.5 == pytest.approx(expected.statistic)  # t = d_z sqrt(n)
-    assert found.n == n
+    assert (result.low, result.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert result.difference == pytest.approx((a - b).mean())
+    assert result.sd == pytest.approx((a - b).std(ddof=1))
+    assert result.effect * n**0.5 == pytest.approx(expected.statistic)  # t = d_z sqrt(n)
+    assert result.n == n
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 10])
@@ -70,55 +70,55 @@ def test_many_pairs_are_sampled_close_to_the_exact_p(monkeypatch):
 @pytest.mark.parametrize("n", [1, 2, 7, 20, 30])
 def test_equal_arms_do_not_differ(n):
     a, _ = arms(n)
-    found = compare_paired(a, a)
-    assert (found.difference, found.p) == (0.0, 1.0)
-    assert math.isnan(found.effect)
+    result = compare_paired(a, a)
+    assert (result.difference, result.p) == (0.0, 1.0)
+    assert math.isnan(result.effect)
     if n > 1:
-        assert (found.sd, found.low, found.high) == (0.0, 0.0, 0.0)
+        assert (result.sd, result.low, result.high) == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize("n", [2, 6, 11, 25])
 def test_swapping_the_arms_swaps_the_signs(n):
     a, b = arms(n)
-    there, back = compare_paired(a, b), compare_paired(b, a)
-    assert (there.difference, there.low, there.effect) == (-back.difference, -back.high, -back.effect)
-    assert there.sd == back.sd
-    assert there.p == pytest.approx(back.p, abs=0.01 if n > 20 else 0)
+    forward, backward = compare_paired(a, b), compare_paired(b, a)
+    assert (forward.difference, forward.low, forward.effect) == (-backward.difference, -backward.high, -backward.effect)
+    assert forward.sd == backward.sd
+    assert forward.p == pytest.approx(backward.p, abs=0.01 if n > 20 else 0)
 
 
 def test_order_of_seeds_and_unit_change_nothing():
     a, b = arms(9)
-    found = compare_paired(a, b)
+    result = compare_paired(a, b)
     order = np.random.default_rng(3).permutation(9)
-    assert compare_paired(a[order], b[order]).p == found.p
+    assert compare_paired(a[order], b[order]).p == result.p
     scaled = compare_paired(1000 * a, 1000 * b)
-    assert (scaled.p, scaled.effect) == (found.p, pytest.approx(found.effect))
-    assert scaled.high == pytest.approx(1000 * found.high)
+    assert (scaled.p, scaled.effect) == (result.p, pytest.approx(result.effect))
+    assert scaled.high == pytest.approx(1000 * result.high)
 
 
 def test_one_seed_has_a_difference_and_nothing_more():
-    found = compare_paired([0.9], [0.5])
-    assert (found.n, found.difference, found.p) == (1, pytest.approx(0.4), 1.0)
-    assert all(map(math.isnan, (found.sd, found.low, found.high, found.effect)))
+    result = compare_paired([0.9], [0.5])
+    assert (result.n, result.difference, result.p) == (1, pytest.approx(0.4), 1.0)
+    assert all(map(math.isnan, (result.sd, result.low, result.high, result.effect)))
 
 
 def test_no_seed_has_nothing():
-    found = compare_paired([], [])
-    assert (found.n, found.p) == (0, 1.0)
-    assert math.isnan(found.difference)
+    result = compare_paired([], [])
+    assert (result.n, result.p) == (0, 1.0)
+    assert math.isnan(result.difference)
 
 
 def test_a_constant_difference_has_no_effect_size():
-    found = compare_paired([0.3, 0.4, 0.9], [0.2, 0.3, 0.8])  # 0.1 each, up to rounding
-    assert found.sd == 0.0
-    assert math.isnan(found.effect)
-    assert found.low == found.high == found.difference
-    assert found.p == 0.25
+    result = compare_paired([0.3, 0.4, 0.9], [0.2, 0.3, 0.8])  # 0.1 each, up to rounding
+    assert result.sd == 0.0
+    assert math.isnan(result.effect)
+    assert result.low == result.high == result.difference
+    assert result.p == 0.25
 
 
 def test_rounding_is_no_difference():
-    found = compare_paired([0.1 + 0.2, 0.5], [0.3, 0.5])
-    assert (found.difference, found.low, found.high, found.p) == (0.0, 0.0, 0.0, 1.0)
+    result = compare_paired([0.1 + 0.2, 0.5], [0.3, 0.5])
+    assert (result.difference, result.low, result.high, result.p) == (0.0, 0.0, 0.0, 1.0)
     assert compare_paired([1e-9], [0.0]).difference == 1e-9
 
 
@@ -140,13 +140,13 @@ def test_other_shapes_are_refused():
 def test_the_interval_covers_the_truth_95_times_in_100(n):
     rng = np.random.default_rng(n)
     a, b = rng.normal(0.3, 1, size=(3000, n)), rng.normal(0, 1, size=(3000, n))
-    found = [compare_paired(*pair) for pair in zip(a, b, strict=True)]
-    assert np.mean([one.low <= 0.3 <= one.high for one in found]) == pytest.approx(0.95, abs=0.02)
+    results = [compare_paired(*pair) for pair in zip(a, b, strict=True)]
+    assert np.mean([result.low <= 0.3 <= result.high for result in results]) == pytest.approx(0.95, abs=0.02)
 
 
 def test_equal_arms_are_told_apart_as_rarely_as_the_level_says():
     differences = np.random.default_rng(5).normal(size=(3000, 7))
-    p = np.array([sign_flip(one) for one in differences])
+    p = np.array([sign_flip(sample) for sample in differences])
     for level in (0.05, 0.25, 0.5):
         step = math.floor(level * 64) / 64  # p is a multiple of 2 / 2^7
         assert (p <= level).mean() == pytest.approx(step, abs=0.03)
@@ -164,7 +164,9 @@ def test_holm_is_the_closed_test_of_bonferronis(seed):
     p = np.random.default_rng(seed).uniform(size=6) ** 3
     p[3] = p[1]
     sets = [members for size in range(1, 7) for members in itertools.combinations(range(6), size)]
-    expected = [max(min(len(one) * p[list(one)].min(), 1) for one in sets if place in one) for place in range(6)]
+    expected = [
+        max(min(len(members) * p[list(members)].min(), 1) for members in sets if place in members) for place in range(6)
+    ]
     assert holm(p.tolist()) == pytest.approx(expected, rel=1e-12)
 
 

@@ -84,7 +84,7 @@ def test_each_input_is_left_out(load, how, names):
     study = load(f"leave_one_out: {{how: {how}}}\ncomparisons: ['{names[0]}']\n")
     assert list(arms(study)) == ["reference", *names]
     for arm in study.arms[1:]:
-        name = next(one for one in ("cells", "text") if one in arm.name)
+        name = next(candidate for candidate in ("cells", "text") if candidate in arm.name)
         assert (name in arm.recipe.inputs) == bool(arm.masks)
     assert [arm.name for arm in study.trained] == ["reference", *(name for name in names if "masked" not in name)]
 
@@ -108,7 +108,7 @@ ONE = "arms: {one: {trunk: {layers: 1}}}\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             "arms:\n  one: {trunk: {layers: 1}}\n  two: {train: {steps: 5}}\n"
@@ -130,28 +130,28 @@ ONE = "arms: {one: {trunk: {layers: 1}}}\n"
         (ONE + "leave_one_out: {keep: [txt]}\ncomparisons: [one]\n", r"no 'txt' among its inputs. Did you mean 'text'"),
     ],
 )
-def test_what_is_wrong_is_reported_with_its_place(load, text, told):
+def test_what_is_wrong_is_reported_with_its_place(load, text, message):
     with pytest.raises(RecipeError) as caught:
         load(text)
-    assert re.search(told, str(caught.value)), str(caught.value)
+    assert re.search(message, str(caught.value)), str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("metric", "told"), [("knd/accuracy", "Did you mean 'kind'"), ("accuracy", "expected task/metric")]
+    ("metric", "message"), [("knd/accuracy", "Did you mean 'kind'"), ("accuracy", "expected task/metric")]
 )
-def test_a_metric_of_no_task_is_told(tmp_path, metric, told):
+def test_a_metric_of_no_task_is_told(tmp_path, metric, message):
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "study.yaml").write_text(HEAD.replace("kind/accuracy", metric) + ONE + "comparisons: [one]\n")
-    with pytest.raises(RecipeError, match=told):
+    with pytest.raises(RecipeError, match=message):
         load_study(tmp_path / "study.yaml")
 
 
 def test_errors_are_for_people_where_there_is_no_study(tmp_path):
     with pytest.raises(RecipeError, match="cannot read"):
         load_study(tmp_path / "none.yaml")
-    for content, told in ((b"- 1\n", "a mapping"), (b"\xff", "UTF-8"), (b"a: [", "not valid YAML")):
+    for content, message in ((b"- 1\n", "a mapping"), (b"\xff", "UTF-8"), (b"a: [", "not valid YAML")):
         (tmp_path / "bad.yaml").write_bytes(content)
-        with pytest.raises(RecipeError, match=told):
+        with pytest.raises(RecipeError, match=message):
             load_study(tmp_path / "bad.yaml")
 
 

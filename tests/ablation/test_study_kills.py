@@ -37,21 +37,21 @@ def start(folder):
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
     command = [sys.executable, "-m", "mmbert", "ablate", str(folder / "study.yaml"), "--out", str(folder / "study")]
-    with open(folder / "log.txt", "a") as said:
-        return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=said, stderr=said)
+    with open(folder / "log.txt", "a") as log:
+        return subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log)
 
 
 def processes(folder):
     """The processes of a study and its runs, data workers included."""
-    found = []
+    ids = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")
             if any(word.startswith(str(folder).encode()) for word in words):
-                found.append(int(path.name))
+                ids.append(int(path.name))
         except OSError:
             continue
-    return found
+    return ids
 
 
 def check(folder, process):
@@ -63,9 +63,9 @@ def results(folder):
 
 
 def test_a_study_that_is_killed_twice_gives_the_tables_of_one_left_alone(tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    check(whole, start(whole))
-    assert len(results(whole)) == 28
+    uninterrupted, killed = tmp_path / "whole", tmp_path / "killed"
+    check(uninterrupted, start(uninterrupted))
+    assert len(results(uninterrupted)) == 28
     chance = random.Random(0)
     for done in (chance.randint(3, 10), chance.randint(14, 22)):
         process = start(killed)
@@ -81,8 +81,8 @@ def test_a_study_that_is_killed_twice_gives_the_tables_of_one_left_alone(tmp_pat
     finished = {path: path.stat().st_mtime_ns for path in results(killed)}
     check(killed, start(killed))
     for name in TABLES:
-        assert (killed / "study" / name).read_bytes() == (whole / "study" / name).read_bytes()
+        assert (killed / "study" / name).read_bytes() == (uninterrupted / "study" / name).read_bytes()
     assert all(path.stat().st_mtime_ns == time_of for path, time_of in finished.items())  # none is trained again
-    again = {path: path.stat().st_mtime_ns for path in results(killed)}
+    times = {path: path.stat().st_mtime_ns for path in results(killed)}
     check(killed, start(killed))
-    assert again == {path: path.stat().st_mtime_ns for path in results(killed)}
+    assert times == {path: path.stat().st_mtime_ns for path in results(killed)}

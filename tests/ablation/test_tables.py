@@ -13,9 +13,21 @@ from mmbert.ablation.tables import COMPARED, LONG, comparisons_csv, table_csv, t
 from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 HOSTILE = (
-    "=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", 'a "quoted", one', "a|b", "`c` **d** <img src=x onerror=y>",
-    "two\nlines\r\n| x |", "50 % & $x_1$ #{y} ~^", r"\\input{/etc/passwd}", "[z]", "שלום", "\U0001f600", "\u202egpj",
-)  # fmt: skip
+    "=1+1",
+    "+cmd|' /C calc'!A0",
+    "-2",
+    "@SUM(A1)",
+    'a "quoted", one',
+    "a|b",
+    "`c` **d** <img src=x onerror=y>",
+    "two\nlines\r\n| x |",
+    "50 % & $x_1$ #{y} ~^",
+    r"\\input{/etc/passwd}",
+    "[z]",
+    "שלום",
+    "\U0001f600",
+    "\u202egpj",
+)
 
 
 def arm(name, shift=0.0, seeds=range(7), **options):
@@ -27,9 +39,9 @@ def arm(name, shift=0.0, seeds=range(7), **options):
 
 
 def study(*arms, seeds=range(7), name="s", **options):
-    planned = [(one.name, "reference") for one in arms[:2]]
-    given = {"planned": planned, "baselines": {"constant": {"label": {"accuracy": 0.5}}}, **options}
-    return StudyOutcome(name, "label", "accuracy", False, seeds, [arm("reference", seeds=seeds), *arms], **given)
+    planned = [(other.name, "reference") for other in arms[:2]]
+    fields = {"planned": planned, "baselines": {"constant": {"label": {"accuracy": 0.5}}}, **options}
+    return StudyOutcome(name, "label", "accuracy", False, seeds, [arm("reference", seeds=seeds), *arms], **fields)
 
 
 def rows(text):
@@ -39,13 +51,18 @@ def rows(text):
 def test_the_long_table_has_every_value_with_all_its_digits():
     text = table_csv(study(arm("wide", 0.1, seeds=[1, 0])))
     assert text.splitlines()[0] == ",".join(LONG)
-    found = rows(text)
-    assert len(found) == (7 + 2) * 3 + 1
-    assert [row["seed"] for row in found if row["arm"] == "wide"] == ["0"] * 3 + ["1"] * 3
-    assert {float(row["value"]) for row in found if row["metric"] == "log_loss"} == {1 / 3}
-    assert found[-1] == {
-        "study": "s", "arm": "constant", "seed": "", "task": "label", "metric": "accuracy", "value": "0.5",
-    }  # fmt: skip
+    lines = rows(text)
+    assert len(lines) == (7 + 2) * 3 + 1
+    assert [row["seed"] for row in lines if row["arm"] == "wide"] == ["0"] * 3 + ["1"] * 3
+    assert {float(row["value"]) for row in lines if row["metric"] == "log_loss"} == {1 / 3}
+    assert lines[-1] == {
+        "study": "s",
+        "arm": "constant",
+        "seed": "",
+        "task": "label",
+        "metric": "accuracy",
+        "value": "0.5",
+    }
 
 
 def test_the_long_table_shows_what_is_not_finite():
@@ -55,16 +72,16 @@ def test_the_long_table_shows_what_is_not_finite():
 
 def test_comparisons_have_an_adjusted_p_only_where_planned():
     outcome = study(arm("wide", 0.1), arm("deep", -0.1), arm("other", 0.2, seeds=[0]))
-    wide, deep, other = rows(comparisons_csv(outcome))
+    wide, deep, lucky = rows(comparisons_csv(outcome))
     assert tuple(wide) == COMPARED
-    assert [row["planned"] for row in (wide, deep, other)] == ["yes", "yes", "no"]
+    assert [row["planned"] for row in (wide, deep, lucky)] == ["yes", "yes", "no"]
     assert (float(wide["p"]), float(wide["holm"])) == (2 / 128, 4 / 128)
     assert (wide["better"], deep["better"]) == ("better", "worse")
     assert float(deep["difference"]) == pytest.approx(-0.1)
     assert wide["in_words"].endswith(": significant")
     assert wide["effect_size"] == ""  # the differences do not vary
-    assert (other["seeds"], other["low"], other["holm"]) == ("1", "", "")
-    assert other["missing"] == "seeds 1-6 of other (not run)"
+    assert (lucky["seeds"], lucky["low"], lucky["holm"]) == ("1", "", "")
+    assert lucky["missing"] == "seeds 1-6 of other (not run)"
 
 
 def test_a_design_that_cannot_decide_never_says_the_word():
@@ -163,7 +180,7 @@ def test_hostile_names_in_latex(name):
     lines = table_tex(outcome).splitlines()
     rules = (r"\begin{tabular}{lrrrl}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}")
     body = [line for line in lines if line not in rules and not line.startswith("%")]
-    assert len(lines) - len(body) == 8 + any(ord(one) > 0x17F for one in name)  # the last for lualatex
+    assert len(lines) - len(body) == 8 + any(ord(letter) > 0x17F for letter in name)  # the last for lualatex
     assert len(body) == 1 + 2 + 1
     for line in body:
         assert line.endswith(r" \\")
@@ -196,9 +213,9 @@ def test_all_are_written_as_a_whole(tmp_path, monkeypatch):
 
 
 def test_the_order_in_which_runs_ended_changes_no_byte(tmp_path):
-    there = study(arm("wide", 0.1), arm("deep", failed={8: "b", 9: "a"}))
-    back = study(
+    first = study(arm("wide", 0.1), arm("deep", failed={8: "b", 9: "a"}))
+    second = study(
         arm("wide", 0.1, seeds=reversed(range(7))), arm("deep", seeds=[3, 1, 0, 2, 6, 5, 4], failed={9: "a", 8: "b"})
     )
-    one, other = write_tables(there, tmp_path / "one"), write_tables(back, tmp_path / "other")
-    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in other]
+    first_paths, second_paths = write_tables(first, tmp_path / "one"), write_tables(second, tmp_path / "other")
+    assert [path.read_bytes() for path in first_paths] == [path.read_bytes() for path in second_paths]

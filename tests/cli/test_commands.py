@@ -143,8 +143,10 @@ def test_a_plugin_adds_a_part_and_a_recipe_cannot(tmp_path):
         "ENCODERS.register('eeg', EEG)\n"
     )
     with_plugin = run("list", "encoders", "--plugin", "my_lab", cwd=tmp_path)
-    assert any(line.split(maxsplit=1) == ["eeg", "Encodes an electroencephalogram."]
-               for line in with_plugin.stdout.splitlines())  # fmt: skip
+    assert any(
+        line.split(maxsplit=1) == ["eeg", "Encodes an electroencephalogram."]
+        for line in with_plugin.stdout.splitlines()
+    )
     assert "leads  int  default 8" in run("show", "encoder", "eeg", "--plugin", "my_lab", cwd=tmp_path).stdout
     assert "eeg" not in run("list", "encoders", cwd=tmp_path).stdout
     missing = run("list", "encoders", "--plugin", "my_lap", cwd=tmp_path)

@@ -26,27 +26,43 @@ def curve(*values, **areas):
 def measured(text="text", photo="photo"):
     subsets = [([], 0.5), ([photo], 0.6), ([text], 0.7), ([photo, text], 0.9)]
     return {
-        "split": "test", "rows": 100, "of": 120, "seed": 7, "inputs": [photo, text],
+        "split": "test",
+        "rows": 100,
+        "of": 120,
+        "seed": 7,
+        "inputs": [photo, text],
         "tasks": {"kind": {"metric": "accuracy", "rows": 100}, "price": {"metric": "rmse", "rows": 99}},
-        "constant": scores(0.5), "rates": RATES,
+        "constant": scores(0.5),
+        "rates": RATES,
         "subsets": [{"inputs": inputs, "scores": scores(value)} for inputs, value in subsets],
         "contributions": {
-            "kind": {"accuracy": {photo: 0.15, text: 0.25}}, "price": {"rmse": {photo: -0.125, text: 0.5}},
+            "kind": {"accuracy": {photo: 0.15, text: 0.25}},
+            "price": {"rmse": {photo: -0.125, text: 0.5}},
         },
         "curves": {
             "absent at random": curve(0.9, 0.8, 0.65, kind=0.625, price=0.5),
             f"{text} corrupted": curve(0.9, 0.7, 0.6, kind=0.375),
         },
-        "additive": {"rows": 64, "tasks": {"kind": {
-            "rows": 64, "model": {"accuracy": 0.875}, "additive": {"accuracy": 0.75},
-            "difference": {"difference": 0.125, "low": 0.0625, "high": 0.1875, "p": 0.01},
-        }}},
-        "calibration": {"kind": {
-            "before": {"ece": 0.123, "brier": 0.5, "nll": 1.5}, "temperature": 1.75,
-            "after": {"ece": 0.0625, "brier": 0.25, "nll": 1.25},
-        }},
+        "additive": {
+            "rows": 64,
+            "tasks": {
+                "kind": {
+                    "rows": 64,
+                    "model": {"accuracy": 0.875},
+                    "additive": {"accuracy": 0.75},
+                    "difference": {"difference": 0.125, "low": 0.0625, "high": 0.1875, "p": 0.01},
+                }
+            },
+        },
+        "calibration": {
+            "kind": {
+                "before": {"ece": 0.123, "brier": 0.5, "nll": 1.5},
+                "temperature": 1.75,
+                "after": {"ece": 0.0625, "brier": 0.25, "nll": 1.25},
+            }
+        },
         "notes": ["price: rmse is no better than chance"],
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture
@@ -74,10 +90,14 @@ def test_the_section_shows_everything_that_was_measured(run):
     assert "<h2>What each input contributes</h2>" in text
     assert "Measured on 100 of 120 rows of the test split." in parsed.text
     for row in (
-        "absent at random 0.625 0.5", "text corrupted 0.375 \N{EN DASH}", "none: the constant 0.5 1.5",
-        "photo, text 0.9 1.1", "kind accuracy 64 0.875 0.75 +0.125 +0.0625 to +0.1875",
-        "kind 0.123 0.5 1.5 1.75 0.0625 0.25 1.25", "price: rmse is no better than chance",
-    ):  # fmt: skip
+        "absent at random 0.625 0.5",
+        "text corrupted 0.375 \N{EN DASH}",
+        "none: the constant 0.5 1.5",
+        "photo, text 0.9 1.1",
+        "kind accuracy 64 0.875 0.75 +0.125 +0.0625 to +0.1875",
+        "kind 0.123 0.5 1.5 1.75 0.0625 0.25 1.25",
+        "price: rmse is no better than chance",
+    ):
         assert row in parsed.text, row
     labels = [value for tag, name, value in parsed.attributes if tag == "svg" and name == "aria-label"]
     assert labels[0].startswith("Contribution of each input to each task. kind photo: +0.15; kind text: +0.25;")

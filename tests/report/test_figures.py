@@ -19,16 +19,22 @@ def texts(svg: str) -> list[str]:
 
 def at(svg: str, text: str) -> tuple[float, float]:
     """Where a text stands."""
-    found = re.search(rf"<text([^>]*)>{re.escape(text)}</text>", svg)
-    assert found, text
-    place = dict(re.findall(r' ([xy])="([^"]*)"', found[1]))
-    return float(place["x"]), float(place["y"])
+    match = re.search(rf"<text([^>]*)>{re.escape(text)}</text>", svg)
+    assert match, text
+    position = dict(re.findall(r' ([xy])="([^"]*)"', match[1]))
+    return float(position["x"]), float(position["y"])
 
 
 def marks(svg: str, colour: str) -> list[tuple[float, float]]:
     """Where the marks of a colour stand."""
-    found = [dict(re.findall(r'(href|x|y|style)="([^"]*)"', one)) for one in re.findall("<use([^>]*)>", svg)]
-    return [(float(one["x"]), float(one["y"])) for one in found if f"fill: {colour}" in one.get("style", "").lower()]
+    uses = [
+        dict(re.findall(r'(href|x|y|style)="([^"]*)"', attributes)) for attributes in re.findall("<use([^>]*)>", svg)
+    ]
+    return [
+        (float(attributes["x"]), float(attributes["y"]))
+        for attributes in uses
+        if f"fill: {colour}" in attributes.get("style", "").lower()
+    ]
 
 
 BLUE = "#0072b2"
@@ -44,10 +50,10 @@ def test_each_seed_is_a_dot_at_its_value():
 
 
 def test_baselines_are_named_and_one_far_away_stands_at_the_edge():
-    given = [("a", {0: 0.8}), ("b", {0: 0.9})]
-    shown = texts(str(draw_dots("d", "accuracy", given, {"near": 0.85, "far": 0.1, "beyond": 9.0, "none": math.nan})))
+    arms = [("a", {0: 0.8}), ("b", {0: 0.9})]
+    shown = texts(str(draw_dots("d", "accuracy", arms, {"near": 0.85, "far": 0.1, "beyond": 9.0, "none": math.nan})))
     assert {"near 0.85", "← far 0.1", "beyond 9 →"} <= set(shown)
-    assert not any("none" in one for one in shown)
+    assert not any("none" in text for text in shown)
 
 
 def test_an_arm_without_result_says_so():
@@ -59,36 +65,38 @@ def test_the_interval_is_that_of_student():
     from scipy.stats import ttest_1samp
 
     values = [0.81, 0.84, 0.79, 0.83]
-    found = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert t_interval([*values, math.nan]) == pytest.approx((found.low, found.high))
+    expected = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert t_interval([*values, math.nan]) == pytest.approx((expected.low, expected.high))
 
 
-@pytest.mark.parametrize(("lower", "told"), [(True, "← better"), (False, "← worse"), (None, "")])
-def test_differences_lie_around_zero_and_name_the_better_side(lower, told):
-    one = ArmDifference("b", "a", "kind", "accuracy", -0.2, -0.3, -0.1, by_seed={0: -0.25}, lower_is_better=lower)
-    svg = str(draw_differences("d", [one]))
-    assert any(text.startswith("← ") for text in texts(svg)) == bool(told)
-    assert any(text.startswith(told) for text in texts(svg))
+@pytest.mark.parametrize(("lower", "direction"), [(True, "← better"), (False, "← worse"), (None, "")])
+def test_differences_lie_around_zero_and_name_the_better_side(lower, direction):
+    difference = ArmDifference(
+        "b", "a", "kind", "accuracy", -0.2, -0.3, -0.1, by_seed={0: -0.25}, lower_is_better=lower
+    )
+    svg = str(draw_differences("d", [difference]))
+    assert any(text.startswith("← ") for text in texts(svg)) == bool(direction)
+    assert any(text.startswith(direction) for text in texts(svg))
     assert max(x for x, _ in marks(svg, BLUE)) < at(svg, "0.0")[0]
 
 
 def test_metrics_that_differ_have_axes_of_their_own():
-    found = [ArmDifference("b", "a", task, "accuracy", 0.1, 0.0, 0.2) for task in ("one", "two", "one")]
-    svg = str(draw_differences("d", found))
+    differences = [ArmDifference("b", "a", task, "accuracy", 0.1, 0.0, 0.2) for task in ("one", "two", "one")]
+    svg = str(draw_differences("d", differences))
     assert texts(svg).count("one accuracy") == texts(svg).count("two accuracy") == 1
 
 
 def test_curves_join_what_all_seeds_have_and_keep_their_ends():
-    made = average_seeds("a", [[(2, 1.0), (4, 2.0), (6, 3.0)], [(2, 3.0), (4, 0.0)], [(2, 2.0)]])
-    assert (made.steps, made.middle) == ([2, 4, 6], [2.0, 1.0, 3.0])
-    assert (made.low, made.high) == ([1.0, 0.0, 3.0], [3.0, 2.0, 3.0])
+    curve = average_seeds("a", [[(2, 1.0), (4, 2.0), (6, 3.0)], [(2, 3.0), (4, 0.0)], [(2, 2.0)]])
+    assert (curve.steps, curve.middle) == ([2, 4, 6], [2.0, 1.0, 3.0])
+    assert (curve.low, curve.high) == ([1.0, 0.0, 3.0], [3.0, 2.0, 3.0])
     long = thin(average_seeds("a", [[(step, 0.5) for step in range(1000)]]), 50)
     assert (len(long.steps), long.steps[0], long.steps[-1]) == (50, 0, 999)
 
 
 def test_arms_differ_in_colour_and_dashes():
-    found = [average_seeds(name, [[(1, 0.0), (2, 1.0)], [(1, 0.2), (2, 1.2)]]) for name in "abc"]
-    svg = str(draw_curves("c", "accuracy", found, best_step=2))
+    curves = [average_seeds(name, [[(1, 0.0), (2, 1.0)], [(1, 0.2), (2, 1.2)]]) for name in "abc"]
+    svg = str(draw_curves("c", "accuracy", curves, best_step=2))
     strokes = set(re.findall(r"stroke: (#0072b2|#d55e00|currentColor)", svg))
     assert strokes == {"#0072b2", "#d55e00", "currentColor"}
     assert len(set(re.findall("stroke-dasharray: [^;]*", svg))) > 2
@@ -96,8 +104,8 @@ def test_arms_differ_in_colour_and_dashes():
 
 
 def test_curves_may_run_over_shares():
-    found = [average_seeds("a", [[(0, 0.5), (1, 1.0)]])]
-    assert "share of rows" in texts(svg := str(draw_curves("c", "accuracy", found, axis="share of rows")))
+    curves = [average_seeds("a", [[(0, 0.5), (1, 1.0)]])]
+    assert "share of rows" in texts(svg := str(draw_curves("c", "accuracy", curves, axis="share of rows")))
     assert "0.2" in texts(svg)
     assert "accuracy by share of rows of a" in svg
     assert not {"0.2", "0.5"} & {*texts(str(draw_curves("c", "", [average_seeds("a", [[(0, 7.0), (1, 9.0)]])])))}
@@ -109,16 +117,19 @@ def row(true, label):
 
 def test_confusions_are_counted_and_rare_classes_joined():
     rows = [row("a", "a"), row("a", "b"), row("a", "b"), row("b", "a"), row("c", "d"), row("b", "b"), row("a", "a")]
-    found = count_confusions(rows, "kind", max_classes=4)
-    assert found is not None
-    assert (list(found.classes), found.merged) == (["a", "b", "c", "d"], 0)
-    assert [list(one) for one in found.counts] == [[2, 2, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
-    assert [(true, guess, len(behind)) for true, guess, behind in found.mistakes] == [
-        ("a", "b", 2), ("b", "a", 1), ("c", "d", 1)]  # fmt: skip
+    confusions = count_confusions(rows, "kind", max_classes=4)
+    assert confusions is not None
+    assert (list(confusions.classes), confusions.merged) == (["a", "b", "c", "d"], 0)
+    assert [list(counts) for counts in confusions.counts] == [[2, 2, 0, 0], [1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    assert [(true, guess, len(behind)) for true, guess, behind in confusions.mistakes] == [
+        ("a", "b", 2),
+        ("b", "a", 1),
+        ("c", "d", 1),
+    ]
     joined = count_confusions(rows, "kind", max_classes=3)
     assert joined is not None
     assert list(joined.classes) == ["a", "b", OTHER]
-    assert [list(one) for one in joined.counts] == [[2, 2, 0], [1, 1, 0], [0, 0, 1]]
+    assert [list(counts) for counts in joined.counts] == [[2, 2, 0], [1, 1, 0], [0, 0, 1]]
     assert count_confusions(rows, "price", max_classes=3) is None
     assert number_pairs([*rows, {"true": {"kind": 1}, "predicted": {"kind": None}}, {}], "kind") == []
     assert count_confusions([{"true": {"kind": ["a"]}, "predicted": {"kind": ["a"]}}], "kind", max_classes=3) is None
@@ -132,12 +143,12 @@ def test_cells_of_a_confusion_hold_their_counts():
 
 
 def test_the_heat_map_marks_what_gets_worse():
-    given = {("text", "kind"): (-0.2, True), ("text", "price"): (0.1, False), ("photo", "kind"): (0.05, None)}
-    svg = str(draw_heat_map("h", ["text", "photo"], [("kind", "accuracy"), ("price", "rmse")], given))
+    changes = {("text", "kind"): (-0.2, True), ("text", "price"): (0.1, False), ("photo", "kind"): (0.05, None)}
+    svg = str(draw_heat_map("h", ["text", "photo"], [("kind", "accuracy"), ("price", "rmse")], changes))
     assert {"\u22120.2", "+0.1", "+0.05"} <= set(texts(svg))
     assert (svg.count("fill: #d55e00"), svg.count("fill: #0072b2")) == (1, 1)
     assert {"text hidden", "photo hidden"} <= set(texts(svg))
-    named = str(draw_heat_map("h", ["text"], [("kind", "accuracy")], given, title="Gain", suffix=" added"))
+    named = str(draw_heat_map("h", ["text"], [("kind", "accuracy")], changes, title="Gain", suffix=" added"))
     assert "text added" in texts(named)
     assert "Gain. kind text added: \u22120.2" in named
 
@@ -167,12 +178,12 @@ def test_names_are_never_markup(recwarn):
 def test_ids_are_those_of_the_figure_and_settings_are_left_alone():
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):
-        one = str(draw_dots("one", "m", [("a", {0: 1.0})], {"c": 1.0}))
-    assert one == str(draw_dots("one", "m", [("a", {0: 1.0})], {"c": 1.0}))
-    other = str(draw_dots("two", "m", [("a", {0: 1.0})], {"c": 1.0}))
-    ids = [set(re.findall(r' id="([^"]*)"', svg)) for svg in (one, other)]
+        first = str(draw_dots("one", "m", [("a", {0: 1.0})], {"c": 1.0}))
+    assert first == str(draw_dots("one", "m", [("a", {0: 1.0})], {"c": 1.0}))
+    second = str(draw_dots("two", "m", [("a", {0: 1.0})], {"c": 1.0}))
+    ids = [set(re.findall(r' id="([^"]*)"', svg)) for svg in (first, second)]
     assert not ids[0] & ids[1]
-    assert set(re.findall(r"url\(#([^)]*)\)", one)) <= ids[0]
+    assert set(re.findall(r"url\(#([^)]*)\)", first)) <= ids[0]
     assert dict(matplotlib.rcParams) == before
 
 

@@ -16,17 +16,20 @@ from mmbert.report.page import MAX_BYTES, run_report, study_report
 from mmbert.report.reproducibility import data_section, environment_section, recipe_section
 from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
-HTML = {
-    "html", "head", "meta", "title", "style", "body", "header", "h1", "p", "nav", "a", "main", "section", "h2",
-    "ul", "li", "div", "table", "thead", "tbody", "tr", "th", "td", "strong", "figure", "figcaption", "details",
-    "summary", "pre", "footer",
-}  # fmt: skip
+
+def words(text: str) -> set[str]:
+    return set(text.split())
+
+
+HTML = words(
+    "html head meta title style body header h1 p nav a main section h2 ul li div table thead tbody tr th "
+    "td strong figure figcaption details summary pre footer"
+)
 SVG = {"svg", "g", "path", "defs", "use", "text", "tspan", "clippath", "rect"}
-ATTRIBUTES = {
-    "lang", "charset", "name", "content", "http-equiv", "id", "class", "href", "scope", "dir", "tabindex",
-    "role", "aria-label", "open", "d", "style", "viewbox", "x", "y", "width", "height", "clip-path",
-    "transform", "stroke-linejoin", "font-family", "fill",
-}  # fmt: skip
+ATTRIBUTES = words(
+    "lang charset name content http-equiv id class href scope dir tabindex role aria-label open d style "
+    "viewbox x y width height clip-path transform stroke-linejoin font-family fill"
+)
 EVIL = (
     "$\\frac{1}{0}$ & </title><script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",
@@ -83,8 +86,19 @@ def headings(text: str) -> list[str]:
 def test_a_study_has_all_sections_and_says_what_was_found(study):
     outcome, _, text = study
     parsed = check(text)
-    assert headings(text) == ["Summary", "Arms", "Comparisons", "Tasks", "Predictions", "Inputs and tasks",
-                              "Learning curves", "Cost", "Data", "Environment", "Recipe"]  # fmt: skip
+    assert headings(text) == [
+        "Summary",
+        "Arms",
+        "Comparisons",
+        "Tasks",
+        "Predictions",
+        "Inputs and tasks",
+        "Learning curves",
+        "Cost",
+        "Data",
+        "Environment",
+        "Recipe",
+    ]
     mean = sum(outcome.reference.values("kind", "accuracy").values()) / 3
     assert f"The reference has a mean of {mean:.4f} ±" in parsed.text
     assert "No arm has a better mean than the reference." in parsed.text
@@ -98,10 +112,18 @@ def test_a_study_has_all_sections_and_says_what_was_found(study):
 
 def test_foreign_names_and_texts_are_text(evil):
     parsed = check(evil)
-    for one in ("$\\frac{1}{0}$ & </title><script>alert(1)</script>", "<script>alert(2)</script>", "<b>bold</b>",
-                "</title><b>study</b>", "a -> <i>b</i>", "<svg onload=alert(3)>", "<u>out</u>\ufffd\ufffd\ufffd",
-                "{{ 7 * 7 }} {% raw %} \U0001f34e", "long" * 40):  # fmt: skip
-        assert one in parsed.text, one
+    for name in (
+        "$\\frac{1}{0}$ & </title><script>alert(1)</script>",
+        "<script>alert(2)</script>",
+        "<b>bold</b>",
+        "</title><b>study</b>",
+        "a -> <i>b</i>",
+        "<svg onload=alert(3)>",
+        "<u>out</u>\ufffd\ufffd\ufffd",
+        "{{ 7 * 7 }} {% raw %} \U0001f34e",
+        "long" * 40,
+    ):
+        assert name in parsed.text, name
     assert "\x00" not in evil
     assert "\u202e" not in evil
 
@@ -126,8 +148,18 @@ def test_the_same_input_gives_the_same_bytes(run):
 
 def test_a_run_has_the_sections_of_a_study_but_arms(run):
     parsed = check(run[1])
-    assert headings(run[1]) == ["Summary", "Comparisons", "Tasks", "Predictions", "Inputs and tasks", "Learning curves",
-                                "Cost", "Data", "Environment", "Recipe"]  # fmt: skip
+    assert headings(run[1]) == [
+        "Summary",
+        "Comparisons",
+        "Tasks",
+        "Predictions",
+        "Inputs and tasks",
+        "Learning curves",
+        "Cost",
+        "Data",
+        "Environment",
+        "Recipe",
+    ]
     assert "Trained with seed 7. The weights after step 10 were the best; scored on 120 rows" in parsed.text
     assert "kind: accuracy 0.8. The best baseline, linear (text), has 0.7; the difference is +0.1" in parsed.text
     assert "): better." in parsed.text
@@ -179,11 +211,13 @@ def test_the_better_arm_of_an_error_is_the_lower(tmp_path):
 
 
 def test_a_huge_study_stays_small_and_says_what_is_cut(tmp_path):
-    runs = {0: write_run(tmp_path / "run", rows=3000, steps=700, classes=[f"class {one}" for one in range(300)])}
+    runs = {0: write_run(tmp_path / "run", rows=3000, steps=700, classes=[f"class {number}" for number in range(300)])}
     with open(runs[0] / "recipe.yaml", "a") as file:
         file.write("# a remark\n" * 10_000)
-    names = [f"arm {one} {'n' * 3000}" for one in range(400)]
-    arms = [ArmOutcome(name, scores={0: scores(0.5)}, runs={} if at else runs) for at, name in enumerate(names)]
+    names = [f"arm {number} {'n' * 3000}" for number in range(400)]
+    arms = [
+        ArmOutcome(name, scores={0: scores(0.5)}, runs={} if position else runs) for position, name in enumerate(names)
+    ]
     parsed = check(study_report(StudyOutcome("huge", "kind", "accuracy", False, [0], arms)))
     assert "200 more rows not shown" in parsed.text
     assert "370 more arms are not shown here." in parsed.text
@@ -196,24 +230,24 @@ def test_a_page_that_is_too_large_is_cut_further(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "run", full=False)
     (folder / "recipe.yaml").write_text("# a remark\n" * 10_000)
     monkeypatch.setattr(page, "SECTIONS", (recipe_section,))
-    whole = run_report(folder)
-    assert whole.count("# a remark") > LADDER[1].block / 11
-    monkeypatch.setattr(page, "MAX_BYTES", len(whole))
-    assert len(run_report(folder)) < len(whole) / 2
+    full = run_report(folder)
+    assert full.count("# a remark") > LADDER[1].block / 11
+    monkeypatch.setattr(page, "MAX_BYTES", len(full))
+    assert len(run_report(folder)) < len(full) / 2
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [
         ({}, "it holds no run"),
         ({"status.json": '{"state": "preempted"}'}, "it holds a run that is preempted"),
         ({"result.json": "[1]"}, "must hold the scores of a run"),
     ],
 )
-def test_what_is_no_finished_run_is_told(tmp_path, files, told):
+def test_what_is_no_finished_run_is_told(tmp_path, files, message):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    with pytest.raises(IntegrityError, match=told):
+    with pytest.raises(IntegrityError, match=message):
         run_report(tmp_path)
     with pytest.raises(IntegrityError, match="found no folder"):
         run_report(tmp_path / "nowhere")
@@ -223,8 +257,8 @@ def test_other_runs_that_differ_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "SECTIONS", (data_section, environment_section))
     outcome, _ = write_study(tmp_path, ("a", "b"), seeds=(0,), classes=KINDS)
     path = outcome.arms[1].runs[0]
-    told = json.loads((path / "env.json").read_text())
-    (path / "env.json").write_text(json.dumps({**told, "machine": "another", "commit": "f" * 9}))
+    facts = json.loads((path / "env.json").read_text())
+    (path / "env.json").write_text(json.dumps({**facts, "machine": "another", "commit": "f" * 9}))
     (path / "data.json").write_text('{"fingerprint": "beef", "rows": {}}')
     text = Parsed(study_report(outcome)).text
     assert "Other runs differ in machine and commit" in text

@@ -38,4 +38,4 @@ class Parsed(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
     def values(self, name: str) -> list[str]:
-        return [value for _, one, value in self.attributes if one == name]
+        return [value for _, attribute, value in self.attributes if attribute == name]

@@ -34,7 +34,7 @@ ENVIRONMENT = {
 
 
 def lines(*objects) -> str:
-    return "".join(json.dumps(one) + "\n" for one in objects)
+    return "".join(json.dumps(content) + "\n" for content in objects)
 
 
 def scores(skill: float) -> dict:
@@ -77,11 +77,16 @@ def write_run(
         true = classes[int(len(classes) * rng.random() ** 2)]
         guess = true if rng.random() < skill else rng.choice(classes)
         written = text if text is not None else " ".join(rng.choices(WORDS, k=9))
-        examples.append({
-            "id": row, "row": f"shop (prices.csv row {row})", "text": written, "group": None,
-            "true": {"kind": true, "price": rng.random()},
-            "predicted": {"kind": {"label": guess, "probability": rng.random()}, "price": rng.random()},
-        })  # fmt: skip
+        examples.append(
+            {
+                "id": row,
+                "row": f"shop (prices.csv row {row})",
+                "text": written,
+                "group": None,
+                "true": {"kind": true, "price": rng.random()},
+                "predicted": {"kind": {"label": guess, "probability": rng.random()}, "price": rng.random()},
+            }
+        )
     counts = {"train": {"rows": 900, "text": 880, "photo": 500, "kind": 900, "price": 850}}
     counts["test"] = {"rows": rows, "text": rows, "photo": rows // 2, "kind": rows, "price": rows - 1}
     cost = {
@@ -124,8 +129,21 @@ def write_study(
             by_seed = {seed: skills[name][seed] - skills[names[0]][seed] for seed in seeds}
             middle = sum(by_seed.values()) / len(by_seed)
             low, high = (middle - 0.02, middle + 0.02) if len(seeds) > 1 else (float("nan"), float("nan"))
-            differences.append(ArmDifference(name, names[0], "kind", "accuracy", middle, low, high, 0.06, by_seed,
-                                             planned=place < 3, lower_is_better=False))  # fmt: skip
+            differences.append(
+                ArmDifference(
+                    name,
+                    names[0],
+                    "kind",
+                    "accuracy",
+                    middle,
+                    low,
+                    high,
+                    0.06,
+                    by_seed,
+                    planned=place < 3,
+                    lower_is_better=False,
+                )
+            )
     baselines = {"constant": scores(0.34), "linear (text)": scores(0.7), "boosting (photo)": scores(0.5)}
     planned = [(name, names[0]) for name in names[1:]]
     return StudyOutcome("shop study", "kind", "accuracy", False, list(seeds), arms, planned, baselines), differences
