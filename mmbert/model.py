@@ -50,6 +50,9 @@ class MMBert(nn.Module):
         """The sum of each task's loss over its labelled units; zero for a task without one.
 
         The sums that ``Unimodal.losses`` gives stand beside them.
+
+        Args:
+            batch: the inputs and the targets of some rows.
         """
         fused = self.fuse(batch)
         sums = {}
@@ -73,7 +76,11 @@ class MMBert(nn.Module):
         return weights
 
     def count_labelled(self, batch: Batch) -> dict[str, int]:
-        """The number of labelled units that each of these losses is summed over."""
+        """The number of labelled units that each of these losses is summed over.
+
+        Args:
+            batch: the batch that ``forward`` was called with.
+        """
         terms = {name: (name, None) for name in self.tasks} | (self.unimodal.loss_terms() if self.unimodal else {})
         present, counts = self.present(batch), {}
         for name, (task, stream) in terms.items():
@@ -84,7 +91,11 @@ class MMBert(nn.Module):
         return counts
 
     def fuse(self, batch: Batch) -> Fused:
-        """The fused vectors of all rows."""
+        """The fused vectors of all rows.
+
+        Args:
+            batch: the inputs of some rows; its targets are not read.
+        """
         texts = {name: present for name, present in batch.inputs.items() if name not in self.encoders}
         streams = {}
         for name, encoder in self.encoders.items():
@@ -100,12 +111,21 @@ class MMBert(nn.Module):
         return Fused(fused.summary, {**fused.streams, **self.trunk.split(fused.streams["text"])}, alone)
 
     def output(self, name: str, fused: Fused) -> Tensor:
-        """A task's output for the rows of ``fused``."""
+        """A task's output for the rows of ``fused``.
+
+        Args:
+            name: of the task.
+            fused: what ``fuse`` gives, or some rows of it.
+        """
         output = self.tasks[name](fused)
         return output if self.unimodal is None else self.unimodal.add_streams(name, output, fused)
 
     def present(self, batch: Batch) -> dict[str, Tensor]:
-        """Which rows have each stream, the text being one: [batch] bool. A text without a token is absent."""
+        """Which rows have each stream, the text being one: [batch] bool. A text without a token is absent.
+
+        Args:
+            batch: the inputs of some rows; its targets are not read.
+        """
         found = {name: torch.zeros_like(batch.ids, dtype=torch.bool) for name in ("text", *self.encoders)}
         for name, one in batch.inputs.items():
             rows = one.rows if name in self.encoders else one.rows[one.tensors["mask"].any(1)]
@@ -113,7 +133,11 @@ class MMBert(nn.Module):
         return found
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; what is frozen stays in evaluation mode."""
+        """Training or evaluation mode; what is frozen stays in evaluation mode.
+
+        Args:
+            mode: True for training, False for evaluation.
+        """
         super().train(mode)
         for encoder in self.encoders.values():
             part = encoder.pretrained()
@@ -122,7 +146,11 @@ class MMBert(nn.Module):
         return self
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Each task's prediction for every row, as ``Task.predict`` gives it."""
+        """Each task's prediction for every row, as ``Task.predict`` gives it.
+
+        Args:
+            batch: the inputs of some rows; its targets are not read.
+        """
         fused = self.fuse(batch)
         return {name: task.predict(self.output(name, fused)) for name, task in self.tasks.items()}
 

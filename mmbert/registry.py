@@ -26,6 +26,11 @@ class Registry:
     >>> fruits.get("conter")
     Traceback (most recent call last):
     mmbert.errors.RecipeError: no fruit is called 'conter'. Did you mean 'counter'? Valid: counter
+
+    Args:
+        kind: what the parts are, for messages.
+        table: where each part is, as "module:Class", by name.
+        group: the entry points under which installed packages offer parts of this kind; None for no such group.
     """
 
     def __init__(self, kind: str, table: Mapping[str, str], group: str | None = None):
@@ -34,20 +39,36 @@ class Registry:
         self._table: dict[str, str | type] = dict(table)
 
     def register(self, name: str, part: type) -> None:
-        """Add a part under a new name. Raises ``RecipeError`` where the name is taken or the options clash."""
+        """Add a part under a new name.
+
+        Args:
+            name: what recipes call the part.
+            part: its class.
+
+        Raises:
+            RecipeError: where the name is taken by another part, or the options clash.
+        """
         if self._entries().get(name, part) is not part:
             raise RecipeError(f"the {self.kind} name '{name}' is taken by {self._entries()[name]}: choose another")
         recipe_options(part)
         self._table[name] = part
 
     def names(self) -> list[str]:
+        """The names of all parts, sorted."""
         return sorted(self._entries())
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries()
 
     def get(self, name: str) -> type:
-        """The class of that name, imported now if it was not. Raises ``RecipeError`` on an unknown name."""
+        """The class of that name, imported now if it was not.
+
+        Args:
+            name: what recipes call the part.
+
+        Raises:
+            RecipeError: where no part has that name.
+        """
         entries = self._entries()
         if name not in entries:
             raise RecipeError(f"no {self.kind} is called '{name}'. {nearest(name, entries)}")
@@ -59,7 +80,11 @@ class Registry:
         return part
 
     def describe(self, name: str) -> str:
-        """The first line of the part's docstring, read from its source without importing it."""
+        """The first line of the part's docstring, read from its source without importing it.
+
+        Args:
+            name: of a part that is there.
+        """
         part = self._entries()[name]
         if not isinstance(part, str):
             return (inspect.getdoc(part) or "").partition("\n")[0]
@@ -84,7 +109,11 @@ def _installed(group: str) -> dict[str, str]:
 
 
 def keyword_only_parameters(function: Callable) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters of a constructor or function: its recipe options."""
+    """The keyword-only parameters of a constructor or function: its recipe options.
+
+    Args:
+        function: a function, or a class for its constructor.
+    """
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
@@ -92,7 +121,11 @@ def keyword_only_parameters(function: Callable) -> dict[str, inspect.Parameter]:
 def recipe_options(part: type) -> dict[str, inspect.Parameter]:
     """A part's recipe options: its own and those of its ``processor``.
 
-    Raises ``RecipeError`` where an option carries a reserved name or stands in both signatures.
+    Args:
+        part: the class of the part.
+
+    Raises:
+        RecipeError: where an option carries a reserved name or stands in both signatures.
     """
     own = keyword_only_parameters(part)
     processor = getattr(part, "processor", None)

@@ -23,7 +23,11 @@ class Tokens(NamedTuple):
     unit: Tensor  # [batch, length] int64, the word, node, step or cell that the token belongs to; -1 for none
 
     def at(self, rows: Tensor) -> "Tokens":
-        """The tokens of some rows; ``rows`` is [any] int64."""
+        """The tokens of some rows.
+
+        Args:
+            rows: [any] int64, the positions of the rows in the batch.
+        """
         return Tokens(self.values[rows], self.mask[rows], self.unit[rows])
 
 
@@ -35,7 +39,11 @@ class Fused(NamedTuple):
     unimodal: Mapping[str, Tokens] = MappingProxyType({})  # before the fusion, each pooled to one token; see Fusion
 
     def at(self, rows: Tensor) -> "Fused":
-        """The fused vectors of some rows; ``rows`` is [any] int64. A stream is copied when it is asked for."""
+        """The fused vectors of some rows. A stream is copied when it is asked for.
+
+        Args:
+            rows: [any] int64, the positions of the rows in the batch.
+        """
         return Fused(self.summary[rows], _StreamsAt(self.streams, rows), _StreamsAt(self.unimodal, rows))
 
 
@@ -72,6 +80,10 @@ def sample_id(source: str, key: str) -> int:
 
     >>> sample_id("molecules", "64-17-5") == sample_id("molecules", "64-17-5")
     True
+
+    Args:
+        source: the name of the source.
+        key: what the row is known by in its source.
     """
     digest = hashlib.blake2b(f"{source}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -85,7 +97,11 @@ class Present:
     tensors: dict[str, Tensor]  # what the encoder's forward, or the task's loss, asks for by name
 
     def within(self, rows: Tensor) -> "Present":
-        """The items of some rows alone; ``rows`` is [batch] bool. There may be none."""
+        """The items of some rows alone. There may be none.
+
+        Args:
+            rows: [batch] bool, True for the rows whose items are kept.
+        """
         places = rows[self.rows].nonzero().squeeze(1)
         return Present(self.rows[places], {name: tensor[places] for name, tensor in self.tensors.items()})
 
@@ -103,7 +119,13 @@ class Batch:
         return len(self.ids)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None, non_blocking: bool = False) -> Self:
-        """Move all tensors; ``dtype`` is for those of floating point."""
+        """Move all tensors.
+
+        Args:
+            device: where to.
+            dtype: what tensors of floating point become; None leaves them as they are.
+            non_blocking: whether the copy may go on while the program does, as in ``torch.Tensor.to``.
+        """
 
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None, non_blocking=non_blocking)
@@ -111,6 +133,7 @@ class Batch:
         return _map(self, move)
 
     def pin_memory(self) -> Self:
+        """The batch in pinned memory, from which copies to a GPU are fast."""
         return _map(self, Tensor.pin_memory)
 
 

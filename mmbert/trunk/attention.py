@@ -13,7 +13,11 @@ NAME = "mmbert"
 
 
 def use_packed_attention(model: Any) -> None:
-    """Let a library model attend by ``attend``; it gives what the model gave before, but for dropout's masks."""
+    """Let a library model attend by ``attend``; it gives what the model gave before, but for dropout's masks.
+
+    Args:
+        model: a model of the transformers library; it is changed in place.
+    """
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -35,10 +39,24 @@ def attend(
     reach: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """[batch, heads, length, size] thrice -> [batch, length, heads, size], as the library's layers call attention.
+    """Attention as the library's layers call it, over a padded batch or over packed tokens.
 
     With ``packing`` the batch is one row of packed tokens, each of which reads its own sequence only, and of that what
     is at most ``reach`` places away.
+
+    Args:
+        module: the layer that calls; it is not read.
+        query: what asks.
+        key: what it is compared with.
+        value: what is read.
+        attention_mask: bool, True where a key may be read; None where all may. It is not read with ``packing``.
+        dropout: the probability that a weight of the attention is dropped.
+        scaling: the factor of the scores; None for one over the root of ``size``.
+        packing: where each packed token belongs; None for a padded batch.
+        reach: how many places away a token may read, only with ``packing``; None for any number.
+
+    Shape:
+        ``query``, ``key`` and ``value`` [batch, heads, length, size]; the result [batch, length, heads, size].
     """
     if packing is None:
         return _read(query, key, value, attention_mask, dropout, scaling).transpose(1, 2).contiguous(), None

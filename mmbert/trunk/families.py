@@ -14,73 +14,131 @@ class Family(Protocol):
     """What the trunk needs to know of a family whose layers it calls itself."""
 
     def stack(self, model: Any) -> Sequence[nn.Module]:
-        """The layers as modules, the lowest first."""
+        """The layers as modules, the lowest first.
+
+        Args:
+            model: a library model of this family.
+        """
         ...
 
     def head(self, model: Any) -> nn.Module | None:
-        """The module behind the last layer, which learns with it."""
+        """The module behind the last layer, which learns with it; None where there is none.
+
+        Args:
+            model: a library model of this family.
+        """
         ...
 
     def layers(self, model: Any) -> Sequence[Layer]:
-        """The layers as ``(values, mask) -> values``; the last one includes ``head``."""
+        """The layers as ``(values, mask) -> values``; the last one includes ``head``.
+
+        Args:
+            model: a library model of this family.
+        """
         ...
 
     def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
-        """A part of the layers over packed tokens: [tokens, dim] -> [tokens, dim]."""
+        """A part of the layers over packed tokens: [tokens, dim] -> [tokens, dim].
+
+        Args:
+            model: a library model of this family.
+            values: the packed tokens that the lowest layer of the part reads.
+            packing: where each of them belongs.
+            part: which of the layers.
+        """
         ...
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
-        """From word embeddings [batch, length, dim] to what the lowest layer reads."""
+        """From word embeddings [batch, length, dim] to what the lowest layer reads.
+
+        Args:
+            model: a library model of this family.
+            values: the word embeddings.
+        """
         ...
 
     def first_position(self, model: Any) -> int:
-        """The position of the first token."""
+        """The position of the first token.
+
+        Args:
+            model: a library model of this family.
+        """
         ...
 
 
 class BertLike:
-    """BERT, RoBERTa, XLM-R, MiniLM: absolute positions in the embeddings, post-norm layers (Devlin et al. 2019)."""
+    """BERT, RoBERTa, XLM-R, MiniLM: absolute positions in the embeddings, post-norm layers.
+
+    Reference:
+        Devlin et al. 2019, BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding.
+    """
 
     def stack(self, model: Any) -> Sequence[nn.Module]:
+        """The layers of the encoder, the lowest first."""
         return list(model.encoder.layer)
 
     def head(self, model: Any) -> nn.Module | None:
+        """None: the last layer ends with its own norm."""
         return None
 
     def layers(self, model: Any) -> Sequence[Layer]:
+        """The layers as ``(values, mask) -> values``."""
+
         def call(layer: Any) -> Layer:
             return lambda values, mask: layer(values, attention_mask=_attention_mask(mask))
 
         return [call(layer) for layer in self.stack(model)]
 
     def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
+        """A part of the layers over packed tokens: [tokens, dim] -> [tokens, dim].
+
+        Args:
+            model: a library model of this family.
+            values: the packed tokens that the lowest layer of the part reads.
+            packing: where each of them belongs.
+            part: which of the layers.
+        """
         values = values[None]
         for layer in self.stack(model)[part]:
             values = layer(values, packing=packing)
         return values[0]
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
+        """Word embeddings [batch, length, dim] with those of positions and of token type 0 added, and normed.
+
+        Args:
+            model: a library model of this family.
+            values: the word embeddings.
+        """
         first = self.first_position(model)
         positions = torch.arange(first, first + values.shape[1], device=values.device)[None]
         types = torch.zeros_like(positions).expand(values.shape[:2])
         return model.embeddings(inputs_embeds=values, position_ids=positions, token_type_ids=types)
 
     def first_position(self, model: Any) -> int:
+        """0, or in the RoBERTa family the position behind the one for padding."""
         # the RoBERTa family keeps position padding_idx for padding and starts behind it
         padding = getattr(model.embeddings.position_embeddings, "padding_idx", None)
         return 0 if padding is None else padding + 1
 
 
 class ModernBert:
-    """ModernBERT: rotary positions, local and global layers (Warner et al. 2024)."""
+    """ModernBERT: rotary positions, local and global layers.
+
+    Reference:
+        Warner et al. 2024, Smarter, Better, Faster, Longer (ModernBERT).
+    """
 
     def stack(self, model: Any) -> Sequence[nn.Module]:
+        """The layers, the lowest first."""
         return list(model.layers)
 
     def head(self, model: Any) -> nn.Module | None:
+        """The norm behind the last layer."""
         return model.final_norm
 
     def layers(self, model: Any) -> Sequence[Layer]:
+        """The layers as ``(values, mask) -> values``; the last one includes the final norm."""
         stack = self.stack(model)
 
         def call(layer: Any, last: bool) -> Layer:
@@ -97,6 +155,14 @@ class ModernBert:
         return [call(layer, layer is stack[-1]) for layer in stack]
 
     def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
+        """A part of the layers over packed tokens: [tokens, dim] -> [tokens, dim].
+
+        Args:
+            model: a library model of this family.
+            values: the packed tokens that the lowest layer of the part reads.
+            packing: where each of them belongs.
+            part: which of the layers.
+        """
         values, positions, stack = values[None], packing.position[None], self.stack(model)
         for layer in stack[part]:
             rotary = model.rotary_emb(values, positions, layer.attention_type)
@@ -106,14 +172,25 @@ class ModernBert:
         return values[0]
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
+        """Word embeddings [batch, length, dim], normed; positions enter in the layers.
+
+        Args:
+            model: a library model of this family.
+            values: the word embeddings.
+        """
         return model.embeddings(inputs_embeds=values)
 
     def first_position(self, model: Any) -> int:
+        """0: rotary positions have none for padding."""
         return 0
 
 
 def find_family(model: Any) -> Family | None:
-    """The family of a library model; None where only its ``forward`` can be called."""
+    """The family of a library model; None where only its ``forward`` can be called.
+
+    Args:
+        model: a model of the transformers library.
+    """
     kind = model.config.model_type
     if kind == "modernbert":
         return ModernBert()

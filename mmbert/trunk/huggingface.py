@@ -29,6 +29,9 @@ class HuggingFaceTrunk(Trunk):
     BERT-like encoders (BERT, RoBERTa, XLM-R, MiniLM) and ModernBERT offer ``layers`` and are packed; any other encoder
     offers ``forward`` only. With text alone the result equals the library model's.
 
+    ``cut`` is how many layers lie below the lowest one that learns (None: the embeddings learn). Where ``store`` is
+    set, ``embed`` gives the tokens at the cut, out of it or computed, and ``forward`` runs the layers above the cut.
+
     Args:
         model: an encoder as ``AutoModel`` makes it.
         vocabulary: gives the ids of the special tokens.
@@ -36,8 +39,8 @@ class HuggingFaceTrunk(Trunk):
         tune: what learns: ``full``, ``frozen``, or ``top<k>`` for the last k layers. Frozen parts run in eval mode.
         packing: whether rows are packed; the result is the same.
 
-    ``cut`` is how many layers lie below the lowest one that learns (None: the embeddings learn). Where ``store`` is
-    set, ``embed`` gives the tokens at the cut, out of it or computed, and ``forward`` runs the layers above the cut.
+    Raises:
+        RecipeError: where the model shows fewer layers than ``tune`` asks for.
     """
 
     def __init__(
@@ -104,7 +107,12 @@ class HuggingFaceTrunk(Trunk):
 
     @torch.no_grad()
     def run_frozen_layers(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The tokens at the cut [rows, length, dim] of sequences of ids [rows, length]; zero where masked."""
+        """The tokens at the cut [rows, length, dim]; zero where masked.
+
+        Args:
+            ids: [rows, length] int64, the sequences with their special tokens.
+            mask: [rows, length] bool, True where a token is real.
+        """
         with torch.autocast(ids.device.type, enabled=False):  # the store holds full precision
             unit = torch.full_like(ids, -1)
             return self._through(slice(self.cut), Tokens(self._embedded(ids, unit), mask, unit)).values
@@ -115,7 +123,11 @@ class HuggingFaceTrunk(Trunk):
         return {name: one for name, one in self.model.state_dict(keep_vars=True).items() if id(one) not in learning}
 
     def split(self, tokens: Tokens) -> dict[str, Tokens]:
-        """The stream of each text out of the joined sequence [batch, length, dim], with units of its own."""
+        """The stream of each text out of the joined sequence, with units of its own.
+
+        Args:
+            tokens: the joined sequence [batch, length, dim].
+        """
         streams = {}
         for index, name in enumerate(self.names):
             own = (tokens.unit // STRIDE == index) & tokens.mask
@@ -123,6 +135,11 @@ class HuggingFaceTrunk(Trunk):
         return streams
 
     def train(self, mode: bool = True) -> "HuggingFaceTrunk":
+        """Training or evaluation mode; frozen parts stay in evaluation mode.
+
+        Args:
+            mode: True for training, False for evaluation.
+        """
         super().train(mode)
         self.model.eval()
         for module in self._learning:
@@ -131,7 +148,14 @@ class HuggingFaceTrunk(Trunk):
 
     @contextmanager
     def tuning(self, mode: str) -> Iterator[None]:
-        """Within, what learns is as ``tune: mode`` says; afterwards it is exactly what it was."""
+        """Within, what learns is as ``tune: mode`` says; afterwards it is exactly what it was.
+
+        Args:
+            mode: ``full``, ``frozen`` or ``top<k>``, as ``tune`` in the constructor.
+
+        Raises:
+            RecipeError: where the model shows fewer layers than ``mode`` asks for.
+        """
         learned = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
         learning, training = self._learning, self.training
         self._tune(mode)
@@ -180,7 +204,12 @@ class HuggingFaceTrunk(Trunk):
         return values
 
     def build_sequences(self, texts: Mapping[str, Present], size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, units and mask [size, length] of [CLS] first [SEP] second [SEP] for each row."""
+        """Ids, units and mask [size, length] of [CLS] first [SEP] second [SEP] for each row.
+
+        Args:
+            texts: the token ids of each text input, by its name.
+            size: the number of rows of the batch.
+        """
         cls, sep, pad = self.special
         device = self.model.get_input_embeddings().weight.device
         texts = {name: texts[name] for name in self.names if name in texts}

@@ -22,14 +22,22 @@ class Group(NamedTuple):
     place: Tensor | None  # [tokens] int64, the place of each token in the flattened rows; None where all are real
 
     def pad(self, values: Tensor) -> Tensor:
-        """[tokens, ...] -> [rows, width, ...]; masked places hold zeros."""
+        """[tokens, ...] -> [rows, width, ...]; masked places hold zeros.
+
+        Args:
+            values: the group's tokens, one sequence behind the other.
+        """
         if self.place is not None:
             padded = values.new_zeros(self.shape[0] * self.shape[1], *values.shape[1:])
             values = padded.index_copy(0, self.place, values)
         return values.unflatten(0, self.shape)
 
     def unpad(self, values: Tensor) -> Tensor:
-        """[rows, width, ...] -> [tokens, ...]."""
+        """[rows, width, ...] -> [tokens, ...].
+
+        Args:
+            values: padded as ``pad`` gives them; what masked places hold is not read.
+        """
         values = values.flatten(0, 1)
         return values if self.place is None else values.index_select(0, self.place)
 
@@ -44,23 +52,35 @@ class Packing(NamedTuple):
     groups: Sequence[Group]
 
     def pack(self, values: Tensor) -> Tensor:
-        """[batch, length, dim] -> [tokens, dim]; what masked places hold is not read."""
+        """[batch, length, dim] -> [tokens, dim]; what masked places hold is not read.
+
+        Args:
+            values: of the padded batch.
+        """
         return values.flatten(0, 1).index_select(0, self.source)
 
     def unpack(self, packed: Tensor, shape: torch.Size) -> Tensor:
-        """[tokens, dim] -> [batch, length, dim] of the given shape; masked places hold zeros."""
+        """[tokens, dim] -> [batch, length, dim]; masked places hold zeros.
+
+        Args:
+            packed: the values of the packed tokens.
+            shape: that of the padded batch: batch, length and dim.
+        """
         values = packed.new_zeros(shape[0] * shape[1], shape[2])
         return values.index_copy(0, self.source, packed).unflatten(0, shape[:2])
 
 
 def plan_packing(mask: Tensor) -> Packing:
-    """How to pack a batch; ``mask`` is [batch, length] bool. Rows may be masked anywhere, or as a whole.
+    """How to pack a batch. Rows may be masked anywhere, or as a whole.
 
     On an accelerator, where many small kernels cost more than padding does, there is one group.
 
     >>> packing = plan_packing(torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [1, 0, 0]]).bool())
     >>> packing.source.tolist(), packing.position.tolist(), [group.shape for group in packing.groups]
     ([6, 7, 8, 0, 2, 9], [0, 1, 2, 0, 1, 0], [(1, 3), (1, 2), (1, 1)])
+
+    Args:
+        mask: [batch, length] bool, True where a token is real.
     """
     lengths, order = mask.sum(1).sort(descending=True, stable=True)
     row, place = mask[order].nonzero(as_tuple=True)

@@ -29,7 +29,11 @@ class Sequences(NamedTuple):
 
     @classmethod
     def collect(cls, batches: Iterable[tuple[Tensor, Tensor]]) -> Self:
-        """The distinct rows of some batches, each ids and mask [rows, length]; the mask is True before each end."""
+        """The distinct rows of some batches.
+
+        Args:
+            batches: ids and mask of each, [rows, length]; the mask is True before the end of each row.
+        """
         digests, lengths, ids = [], [], []
         for batch, mask in batches:
             digests.append(_digests(batch, mask))
@@ -72,7 +76,11 @@ class TokenStore:
     >>> values.squeeze(2).tolist(), found.tolist()
     ([[18.0, 0.0], [0.0, 0.0]], [True, False])
 
-    Raises ``IntegrityError`` where a file of it is missing or has not the size that it was written with.
+    Args:
+        folder: that ``write`` has filled.
+
+    Raises:
+        IntegrityError: where a file of it is missing or has not the size that it was written with.
     """
 
     def __init__(self, folder: Path):
@@ -94,9 +102,18 @@ class TokenStore:
     def write(
         folder: Path, sequences: Sequences, compute: Compute, dim: int, dtype: np.dtype, tell: Callable[[float], None]
     ) -> None:
-        """Compute all sequences, [tokens, dim], in batches of like lengths; ``tell`` takes the fraction done.
+        """Compute all sequences in batches of like lengths and keep them in a folder.
 
-        Raises ``OSError`` where the disk is full.
+        Args:
+            folder: an empty folder, to be filled.
+            sequences: what to compute.
+            compute: the frozen layers: from ids and mask [rows, length] to values [rows, length, dim].
+            dim: the width of the values.
+            dtype: what the values are kept in.
+            tell: called after each batch with the fraction done.
+
+        Raises:
+            OSError: where the disk is full.
         """
         starts = np.zeros(len(sequences.digests), dtype=np.int64)
         done = 0
@@ -114,9 +131,13 @@ class TokenStore:
         (folder / "store.json").write_text(json.dumps(facts))
 
     def read(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The values [rows, length, dim] of the rows of ``ids`` [rows, length], and which rows are there [rows].
+        """The values [rows, length, dim] of some sequences, and which of them are there [rows].
 
         Masked places, and the rows that are not there, hold zeros.
+
+        Args:
+            ids: [rows, length] int64, the sequences.
+            mask: [rows, length] bool, True before the end of each.
         """
         wanted = _digests(ids, mask)
         at = np.searchsorted(self._digests, wanted).clip(max=len(self._digests) - 1)

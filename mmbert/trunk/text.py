@@ -26,9 +26,11 @@ class TextProcessor(Processor):
         max_length: tokens kept, without special tokens.
         truncation: which end of a longer text is kept: ``head`` or ``tail``.
 
-    Raises ``SampleError`` on anything but a str or a list of str.
+    Raises:
+        SampleError: when called on anything but a str or a list of str.
 
-    Shapes: ``tokens`` and ``unit`` [length] an item; with ``mask`` [present, length] together.
+    Shape:
+        ``tokens`` and ``unit`` [length] an item; with ``mask`` [present, length] together.
     """
 
     example_with_bit = staticmethod(sentence)

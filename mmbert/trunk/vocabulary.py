@@ -25,7 +25,14 @@ class Vocabulary:
 
 
 def load_vocabulary(folder: str | Path) -> Vocabulary:
-    """The vocabulary of a checkpoint: a folder or a hub name. Raises ``RecipeError`` where it has no fast tokenizer."""
+    """The vocabulary of a checkpoint.
+
+    Args:
+        folder: a folder or a hub name.
+
+    Raises:
+        RecipeError: where it has no fast tokenizer, or that has no special tokens to begin and end a text with.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -44,10 +51,19 @@ def load_vocabulary(folder: str | Path) -> Vocabulary:
 
 
 def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
-    """Learn a lower-case WordPiece vocabulary of at most ``size`` entries from training texts (Wu et al. 2016).
+    """Learn a lower-case WordPiece vocabulary from training texts.
 
     The result depends on the words and their counts alone: not on the order of the texts, the run or the process.
-    ``texts`` are iterated twice, and not kept unless they can be iterated only once.
+
+    Args:
+        texts: texts or lists of words. They are iterated twice, and not kept unless they can be iterated only once.
+        size: the most entries that the vocabulary may have.
+
+    Raises:
+        SampleError: where one of the texts is neither a text nor a list of words.
+
+    Reference:
+        Wu et al. 2016, Google's Neural Machine Translation System.
     """
     texts = list(texts) if iter(texts) is texts else texts
     learner = _word_pieces(models.WordPiece(unk_token="[UNK]"))
@@ -62,7 +78,14 @@ def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
 
 
 def check_text(value: Any) -> str | list[str]:
-    """A raw value that is a text or a list of words. Raises ``SampleError`` on any other."""
+    """A raw value that is a text or a list of words.
+
+    Args:
+        value: anything that a source gives.
+
+    Raises:
+        SampleError: where it is neither.
+    """
     if isinstance(value, str):
         return value
     listed = isinstance(value, list | tuple | np.ndarray)  # an array is what a data frame of lists holds

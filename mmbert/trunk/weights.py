@@ -39,7 +39,14 @@ OWN_CODE: dict[str, Any] = {"trust_remote_code": False}  # left out, the library
 
 
 def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
-    """The encoder and the vocabulary of ``minilm``, of a folder, or of a hub name."""
+    """The encoder and the vocabulary of a checkpoint.
+
+    Args:
+        checkpoint: ``minilm`` (its weights come in a package), a folder, or a name on the model hub.
+
+    Raises:
+        RecipeError: where it cannot be loaded, or has no fast tokenizer.
+    """
     where = _unpacked(PACKAGED[checkpoint]) if checkpoint in PACKAGED else checkpoint
     if not Path(where).exists() and (str(where).count("/") > 1 or str(where).startswith((".", "/"))):
         raise RecipeError(f"trunk.checkpoint: no folder '{where}'. Packaged weights: {', '.join(PACKAGED)}")
@@ -68,7 +75,17 @@ def fresh_config(
     vocabulary: Vocabulary,
     initializer_range: float = 0.02,
 ) -> dict[str, Any]:
-    """The configuration of a small trunk with random weights, as ``build_from_config`` takes it."""
+    """The configuration of a small trunk with random weights, as ``build_from_config`` takes it.
+
+    Args:
+        family: the library's name of the architecture: ``modernbert``, ``bert`` and so on.
+        layers: the number of layers.
+        hidden_size: the width of a token.
+        heads: the number of attention heads of a layer.
+        max_positions: the number of positions, as the library counts them for the family.
+        vocabulary: gives the number of tokens and the ids of the special ones.
+        initializer_range: the standard deviation of the random weights.
+    """
     sizes = {
         "model_type": family,
         "num_hidden_layers": layers,
@@ -87,7 +104,11 @@ def fresh_config(
 
 
 def build_from_config(config: dict[str, Any]) -> nn.Module:
-    """An encoder with random weights from a configuration as ``model.config.to_dict()`` gives it."""
+    """An encoder with random weights.
+
+    Args:
+        config: as ``fresh_config`` or ``model.config.to_dict()`` gives it.
+    """
     from transformers import AutoConfig, AutoModel
 
     parsed = AutoConfig.for_model(**config)
@@ -100,7 +121,11 @@ def _options(config: Any) -> dict[str, bool]:
 
 
 def remove_pooler(model: Any) -> nn.Module:
-    """The model without its pooler, which would never learn: nothing reads it."""
+    """The model without its pooler, which would never learn: nothing reads it.
+
+    Args:
+        model: a model of the transformers library; it is changed in place.
+    """
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model
