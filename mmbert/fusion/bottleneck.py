@@ -17,7 +17,7 @@ from mmbert.types import Fused, Tokens
 class Bottleneck(Fusion):
     """Each stream reads and writes a few bottleneck tokens beside its own, in each of ``layers`` fused layers.
 
-    MBT (Nagrani et al. 2021): [X_m, B_m] <- T_m([X_m, B]) for each stream m, then B <- the mean of B_m over what the
+    MBT: [X_m, B_m] <- T_m([X_m, B]) for each stream m, then B <- the mean of B_m over what the
     row has. The text goes through the trunk's own last layers, every other stream through layers of this fusion. What a
     stream wrote is read from the next fused layer on: a single one lets nothing across. The summary is the mean over
     the streams of a row, the text among them, of one vector each. A row without text is one without this stream.
@@ -28,11 +28,14 @@ class Bottleneck(Fusion):
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        tokens: of the bottleneck.
-        layers: how many are fused.
-        heads: of the streams' attention.
-        dropout: inside the streams' layers.
+        tokens: how many the bottleneck has.
+        layers: how many of the trunk's last ones are fused.
+        heads: how many the streams' attention has.
+        dropout: rate inside the streams' layers.
         pooling: how the tokens of a stream become one vector.
+
+    Reference:
+        Nagrani et al. 2021, "Attention bottlenecks for multimodal fusion".
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class Concat(Fusion):
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
         hidden: width of the hidden layer; 0 for that of the trunk.
-        dropout: before and behind the hidden layer.
+        dropout: rate before and behind the hidden layer.
         pooling: how each stream becomes one vector.
     """
 

@@ -17,18 +17,22 @@ from mmbert.types import Fused, Tokens
 class CrossAttention(Fusion):
     """Text tokens attend to each stream, then to each other, ``layers`` times, behind the trunk.
 
-    Directional attention as in MulT (Tsai et al. 2019); every addition is scaled by tanh of a gate that starts at zero
-    (Flamingo, Alayrac et al. 2022), so that the plain trunk is where training starts. A label to which neither text nor
+    Directional attention as in MulT; every addition is scaled by tanh of a gate that starts at zero
+    (as in Flamingo), so that the plain trunk is where training starts. A label to which neither text nor
     stream adds anything alone (an exclusive or) hardly pulls at gates that are zero: start them elsewhere.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
         layers: how many rounds.
-        heads: of each attention.
+        heads: how many each attention has.
         gate: what the gates start at, before tanh.
-        dropout: inside attention and feed-forward.
+        dropout: rate inside attention and feed-forward.
         pooling: how the text's tokens become one vector.
+
+    Reference:
+        Tsai et al. 2019, "Multimodal transformer for unaligned multimodal language sequences".
+        Alayrac et al. 2022, "Flamingo: a visual language model for few-shot learning".
     """
 
     reads_text_alone = True

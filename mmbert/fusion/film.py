@@ -13,7 +13,7 @@ from mmbert.types import Fused, Tokens
 
 
 class Film(Fusion):
-    """Every text token times (1 + gamma) plus beta, channel by channel (FiLM, Perez et al. 2018).
+    """Every text token times (1 + gamma) plus beta, channel by channel (FiLM).
 
     gamma and beta [batch, dim] are the same for all tokens of a row: a linear map of GELU(c), where c is the mean, over
     the streams that are present, of a linear map of each, pooled and normed. Without the GELU two streams could each
@@ -24,6 +24,9 @@ class Film(Fusion):
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
         pooling: how each stream, and the modulated text, becomes one vector.
+
+    Reference:
+        Perez et al. 2018, "FiLM: visual reasoning with a general conditioning layer".
     """
 
     reads_text_alone = True

@@ -12,7 +12,7 @@ from mmbert.types import Fused, Tokens
 
 
 class Gated(Fusion):
-    """The gated multimodal unit (GMU, Arevalo et al. 2017), in its form for any number of inputs.
+    """The gated multimodal unit (GMU), in its form for any number of inputs.
 
     sum p_m sigmoid(G_m[z]) * tanh(W_m z_m), where z_m is the pooled and normed stream, p_m its presence and [z] all
     streams side by side, the text among them, zeros where absent. What two inputs mean together is in the product of a
@@ -23,6 +23,9 @@ class Gated(Fusion):
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
         pooling: how each stream becomes one vector.
+
+    Reference:
+        Arevalo et al. 2017, "Gated multimodal units for information fusion".
     """
 
     reads_text_alone = True

@@ -18,15 +18,19 @@ from mmbert.types import Fused, Tokens
 class Joint(Fusion):
     """Puts the tokens of every stream into the trunk's own sequence, told apart by an input facet.
 
-    MMBT (Kiela et al. 2019) and UniT (Hu & Singh 2021). A row's stream of more than ``tokens`` tokens is
+    As in MMBT and UniT. A row's stream of more than ``tokens`` tokens is
     resampled to as many, unless a task reads its units; streams that no task tags are handed on as encoded.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        tokens: of each stream enter the trunk at most.
-        heads: of the resampler's attention.
+        tokens: how many of each stream enter the trunk at most.
+        heads: how many the resampler's attention has.
         pooling: how the tokens of a row, of all streams, become one vector.
+
+    Reference:
+        Kiela et al. 2019, "Supervised multimodal bitransformers for classifying images and text".
+        Hu and Singh 2021, "UniT: multimodal multitask learning with a unified transformer".
     """
 
     needs_layers = 1  # another trunk counts padding between text and streams as positions

@@ -44,9 +44,14 @@ class LateFusion(nn.Module):
 
 
 def encode_text(trunk: Callable[[Tokens], Tokens], text: Tokens, some: Tensor) -> Tokens:
-    """The trunk's tokens of the embedded ``text`` [batch, length, dim]; ``some`` [batch] tells who has another stream.
+    """The trunk's tokens of the text, read alone.
 
     Rows without text but with a stream skip the trunk and are all masked.
+
+    Args:
+        trunk: from embedded tokens to read ones.
+        text: embedded, [batch, length, dim].
+        some: bool [batch], which rows have a stream besides the text.
     """
     reads = (text.unit >= 0).any(1) | ~some
     passed = reads.clone()

@@ -16,7 +16,7 @@ from mmbert.types import Fused, Tokens
 
 
 class LMF(Fusion):
-    """Low-rank multimodal fusion (Liu et al. 2018) of the tensor fusion network (Zadeh et al. 2017).
+    """Low-rank multimodal fusion, of the tensor fusion network.
 
     sum_r w_r * prod_m F_m^(r) [1; z_m], where z_m is the pooled and normed stream, the text among them: a sum of
     ``rank`` elementwise products. It is a linear map of the outer product of all [1; z_m], which holds the products of
@@ -31,6 +31,10 @@ class LMF(Fusion):
         streams: the streams besides the text (see ``Fusion``).
         rank: how many products are summed.
         pooling: how each stream becomes one vector.
+
+    Reference:
+        Liu et al. 2018, "Efficient low-rank multimodal fusion with modality-specific factors".
+        Zadeh et al. 2017, "Tensor fusion network for multimodal sentiment analysis".
     """
 
     reads_text_alone = True
@@ -58,6 +62,11 @@ class LowRank(nn.Module):
     (1 + 1 / names)^names, below e for any number of names. With the usual biases near zero it would shrink as
     3^-names, the product of all inputs would be nearly all there is at the start, and an absent input would multiply
     the others by noise.
+
+    Args:
+        dim: width of the vectors, and of the result.
+        names: of all streams, the text first.
+        rank: how many products are summed.
     """
 
     def __init__(self, dim: int, names: Sequence[str], *, rank: int):
@@ -74,7 +83,11 @@ class LowRank(nn.Module):
         return self.norm(self.contract(vectors))
 
     def contract(self, vectors: Tensor) -> Tensor:
-        """The sum of products, as in the papers."""
+        """The sum of products, as in the papers.
+
+        Args:
+            vectors: [batch, names, dim], in the order of the names, zero where absent.
+        """
         rank = len(self.weights)
         pairs = zip(self.factors.values(), vectors.unbind(1), strict=True)
         products = reduce(mul, (factor(vector) for factor, vector in pairs))  # torch.prod would wait for a GPU

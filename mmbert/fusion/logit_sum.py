@@ -12,7 +12,7 @@ from mmbert.types import Fused, Tokens
 class LogitSum(Fusion):
     """The tasks read the text as the trunk reads it alone; every other input adds the logits of a head of its own.
 
-    The sum of I2M2 (Madaan et al. 2024) without its joint term: an additive baseline, which cannot learn what two
+    The sum of I2M2 without its joint term: an additive baseline, which cannot learn what two
     inputs mean only together (XOR). Under any other fusion ``fusion.logit_sum: true`` adds the same heads, one for the
     text included. A row without text that has a stream gives the tasks zeros to read.
 
@@ -20,6 +20,9 @@ class LogitSum(Fusion):
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
         pooling: how the text's tokens become one vector.
+
+    Reference:
+        Madaan et al. 2024, "Jointly modeling inter- & intra-modality dependencies for multi-modal learning".
     """
 
     reads_text_alone = True

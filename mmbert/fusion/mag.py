@@ -17,7 +17,7 @@ from mmbert.types import Fused, Tokens
 class Mag(Fusion):
     """Moves each token e of the text to LN(e + alpha h) behind one of the trunk's layers; those above read the result.
 
-    The multimodal adaptation gate (Rahman et al. 2020): h is the bias plus the sum over present streams of
+    The multimodal adaptation gate: h is the bias plus the sum over present streams of
     relu(G [e; z] + g) * (W z), and alpha = min(beta norm(e) / norm(h), 1), so that a token moves by at most ``beta`` of
     its own length. The paper has a vector z for each word; here z is the mean over the stream's tokens, the same for
     all tokens of the text. The trunk's layers are called one by one, on padded rows.
@@ -27,8 +27,11 @@ class Mag(Fusion):
         streams: the streams besides the text (see ``Fusion``); they are handed on as encoded.
         after: how many of the trunk's layers lie below; one at least must lie above.
         beta: the longest shift, in lengths of the token.
-        dropout: of the moved tokens.
+        dropout: rate on the moved tokens.
         pooling: how the text's tokens become one vector.
+
+    Reference:
+        Rahman et al. 2020, "Integrating multimodal information in large pretrained transformers".
     """
 
     def __init__(

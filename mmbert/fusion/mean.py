@@ -13,7 +13,7 @@ from mmbert.types import Fused, Tokens
 
 
 class Mean(Fusion):
-    """The mean of a linear map of each stream that is present (Deep Sets, Zaheer et al. 2017), the text among them.
+    """The mean of a linear map of each stream that is present (Deep Sets), the text among them.
 
     sum p_m W_m z_m / sum p_m, where z_m is the pooled and normed stream and p_m its presence. With a linear head the
     output is a sum of what each input says alone: what two inputs mean together (XOR) cannot be learnt, which makes it
@@ -24,6 +24,9 @@ class Mean(Fusion):
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
         pooling: how each stream becomes one vector.
+
+    Reference:
+        Zaheer et al. 2017, "Deep sets".
     """
 
     reads_text_alone = True

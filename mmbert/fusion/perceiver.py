@@ -18,18 +18,21 @@ from mmbert.types import Fused, Tokens
 class Perceiver(Fusion):
     """Latents attend to the text's tokens behind the trunk and to those of every stream, then to each other.
 
-    Perceiver IO (Jaegle et al. 2021), whose output is read off the latents by ``pooling``. Each stream, the text among
+    Perceiver IO, whose output is read off the latents by ``pooling``. Each stream, the text among
     them, is told apart by a facet. What follows the first reading costs the same for any number of tokens. Text and
     streams keep their own tokens.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        latents: how many.
-        layers: of self-attention over the latents.
-        heads: of each attention.
-        dropout: inside those layers.
+        latents: how many there are.
+        layers: how many of self-attention over the latents.
+        heads: how many each attention has.
+        dropout: rate inside those layers.
         pooling: how the latents become one vector; and the text's tokens, in a row that has nothing else.
+
+    Reference:
+        Jaegle et al. 2021, "Perceiver IO: a general architecture for structured inputs & outputs".
     """
 
     reads_text_alone = True

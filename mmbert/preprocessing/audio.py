@@ -18,11 +18,14 @@ LOUDEST = 1e6  # amplitudes are about -1 to 1; far beyond, the power spectrum ov
 def read_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     """The first seconds of a sound as float32 [samples, channels], and their rate in hertz.
 
-    ``value`` is a path, the bytes of a file, a pair ``(array, rate)``, or a dict with ``array`` and ``sampling_rate``
-    or with ``bytes`` and ``path``. An array is [samples] or [samples, channels], int16 or floats of about -1 to 1.
+    Args:
+        value: a path, the bytes of a file, a pair ``(array, rate)``, or a dict with ``array`` and ``sampling_rate`` or
+            with ``bytes`` and ``path``. An array is [samples] or [samples, channels], int16 or floats of about -1 to 1.
+        max_seconds: how much of the sound is read at most, from its start.
 
-    Raises ``SampleError``, naming the file, on what is not sound, has no samples or no finite ones, or where the header
-    promises more than the file holds.
+    Raises:
+        SampleError: naming the file, on what is not sound, has no samples or no finite ones, or where the header
+            promises more than the file holds.
     """
     name = "audio"
     if isinstance(value, dict):

@@ -14,9 +14,13 @@ from mmbert.errors import SampleError
 def read_image(value: Any, max_pixels: int) -> Image.Image:
     """A raw image as RGB.
 
-    ``value`` is a path, the bytes of a file, a dict with ``bytes`` and ``path``, a PIL image, or an array of uint8
-    [height, width] or [height, width, channel]. What has more than ``max_pixels`` is refused by its header, before it
-    is decoded. Raises ``SampleError``, naming the file and what was found in it.
+    Args:
+        value: a path, the bytes of a file, a dict with ``bytes`` and ``path``, a PIL image, or an array of uint8
+            [height, width] or [height, width, channel].
+        max_pixels: width times height at most; what has more is refused by its header, before it is decoded.
+
+    Raises:
+        SampleError: naming the file and what was found in it, where it is no image or too large a one.
     """
     name = "image"
     if isinstance(value, dict):
@@ -44,7 +48,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
     The EXIF orientation is applied. 16-bit channels keep their high byte. Grey repeats in the three channels; palettes
     are looked up; CMYK is converted without a colour profile. What is transparent is laid on white. Of an animation
-    the first frame is taken. Raises ``SampleError`` on floats and on integers beyond 16 bits.
+    the first frame is taken.
+
+    Args:
+        image: of any mode.
+
+    Raises:
+        SampleError: on floats and on integers beyond 16 bits.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -97,7 +107,13 @@ def _found(value: Any) -> str:
 
 
 def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A part of the image (left, top, right, bottom): half to all of its area, 3:4 to 4:3 of its shape."""
+    """A part of the image (left, top, right, bottom): half to all of its area, 3:4 to 4:3 of its shape.
+
+    Args:
+        width: of the image.
+        height: of the image.
+        rng: draws area, shape and place of the part.
+    """
     area, ratio = rng.uniform(0.5, 1.0), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     wide, high = min(1.0, (area * ratio) ** 0.5) * width, min(1.0, (area / ratio) ** 0.5) * height
     left, top = rng.random() * (width - wide), rng.random() * (height - high)

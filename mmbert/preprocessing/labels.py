@@ -16,7 +16,11 @@ MAX_CLASSES_SHOWN = 20  # classes that an error message lists at most
 def to_plain_label(label: Any) -> Label:
     """A label as a value of JSON: a string, an integer or a truth value; whole floats count as integers.
 
-    Raises ``SampleError`` on anything else.
+    Args:
+        label: as the source gives it, a NumPy scalar included.
+
+    Raises:
+        SampleError: on anything else.
     """
     label = label.item() if isinstance(label, np.generic) else label
     if isinstance(label, float) and label.is_integer():  # what a column of integers with gaps becomes
@@ -29,10 +33,16 @@ def to_plain_label(label: Any) -> Label:
 def count_classes(labels: Iterable[Any]) -> tuple[list[Label], list[int]]:
     """The sorted classes among ``labels`` and how often each occurs.
 
-    Raises ``DataError`` where there are fewer than two: nothing can be learned then.
+    Args:
+        labels: those of the training split, one a row.
 
-    >>> count_classes(["pear", "apple", "pear"])
-    (['apple', 'pear'], [1, 2])
+    Raises:
+        DataError: where there are fewer than two classes: nothing can be learned then.
+        SampleError: on what is no label.
+
+    Example:
+        >>> count_classes(["pear", "apple", "pear"])
+        (['apple', 'pear'], [1, 2])
     """
     counts = Counter(to_plain_label(label) for label in labels)
     classes = sorted(counts, key=lambda label: (isinstance(label, str), label))
@@ -42,10 +52,18 @@ def count_classes(labels: Iterable[Any]) -> tuple[list[Label], list[int]]:
 
 
 def class_index(label: Any, classes: Sequence[Label]) -> int:
-    """The index of a label among the sorted classes. Raises ``SampleError``, naming the nearest class.
+    """The index of a label among the sorted classes.
 
-    >>> class_index("plum", ["apple", "plum"])
-    1
+    Args:
+        label: as the source gives it.
+        classes: those of the training split, sorted, as ``count_classes`` gives them.
+
+    Raises:
+        SampleError: where the label is not among the classes, naming the nearest one, or is no label.
+
+    Example:
+        >>> class_index("plum", ["apple", "plum"])
+        1
     """
     label = to_plain_label(label)
     if label in classes:

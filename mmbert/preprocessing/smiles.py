@@ -17,9 +17,17 @@ BOND_FIELD_SIZES = (5, 2, 2, 6)
 def parse_smiles(smiles: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Atoms [nodes, 8], bonds [edges, 2] in both directions and their features [edges, 4], all int32.
 
-    The fields, whose sizes are ATOM and BOND, are those of the Open Graph Benchmark (Hu et al. 2020). An atom is
-    numbered by its place in the string. The arrays are shared, to be read only. Raises SampleError, with the
-    string, where it is no valid SMILES.
+    The fields, whose sizes are ``ATOM_FIELD_SIZES`` and ``BOND_FIELD_SIZES``, are those of the Open Graph Benchmark. An
+    atom is numbered by its place in the string. The arrays are shared, to be read only.
+
+    Args:
+        smiles: the string of one molecule.
+
+    Raises:
+        SampleError: with the string, where it is no valid SMILES.
+
+    Reference:
+        Hu et al. 2020, "Open Graph Benchmark: datasets for machine learning on graphs".
     """
     from rdkit import Chem, rdBase  # takes a second: at first use
 

@@ -16,15 +16,25 @@ PLACES = ("in the harbour", "at the station", "on the hill", "by the river", "at
 def sentence(bit: int, rng: np.random.Generator) -> str:
     """A sentence on bad (0) or good weather (1).
 
-    >>> sentence(1, np.random.default_rng(0))
-    'in March it was sunny at school'
+    Args:
+        bit: 0 for bad weather, 1 for good.
+        rng: draws time, weather word and place.
+
+    Example:
+        >>> sentence(1, np.random.default_rng(0))
+        'in March it was sunny at school'
     """
     when, what, where = (str(rng.choice(words)) for words in (TIMES, WORDS[bit], PLACES))
     return f"{when} it was {what} {where}"
 
 
 def bar(bit: int, rng: np.random.Generator) -> np.ndarray:
-    """An image [32, 32, 3] uint8 of a blue (0) or red (1) bar, lying or standing on a dark ground, with noise."""
+    """An image [32, 32, 3] uint8 of a blue (0) or red (1) bar, lying or standing on a dark ground, with noise.
+
+    Args:
+        bit: 0 for a blue bar, 1 for a red one.
+        rng: draws colours, place, width, direction and noise.
+    """
     image = np.empty((32, 32, 3), dtype=int)
     image[:] = rng.integers(0, 80, 3)
     first, width = rng.integers(4, 16), rng.integers(6, 12)
@@ -35,7 +45,12 @@ def bar(bit: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def tone(bit: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """A low (0: 200 to 400 Hz) or high tone (1: 800 to 1600 Hz) of 0.2 to 0.4 s, with noise, and its rate in hertz."""
+    """A low (0: 200 to 400 Hz) or high tone (1: 800 to 1600 Hz) of 0.2 to 0.4 s, with noise, and its rate in hertz.
+
+    Args:
+        bit: 0 for a low tone, 1 for a high one.
+        rng: draws length, pitch, phase, loudness and noise.
+    """
     rate = 8_000
     seconds = np.arange(int(rng.integers(1_600, 3_200))) / rate
     pitch, phase, loudness = rng.uniform(200, 400) * 4**bit, rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.5)
@@ -44,14 +59,24 @@ def tone(bit: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
 
 
 def slope(bit: int, rng: np.random.Generator) -> list[float]:
-    """A series that falls (0) or rises (1) by 2 to 6 on its 16 to 40 steps, from any level, with noise."""
+    """A series that falls (0) or rises (1) by 2 to 6 on its 16 to 40 steps, from any level, with noise.
+
+    Args:
+        bit: 0 for a series that falls, 1 for one that rises.
+        rng: draws length, level, slope and noise.
+    """
     steps = int(rng.integers(16, 41))
     curve = (2 * bit - 1) * rng.uniform(1, 3) * np.linspace(-1, 1, steps)
     return (rng.normal(0, 1) + curve + rng.uniform(-0.5, 0.5, steps)).tolist()
 
 
 def tree(bit: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A graph of 4 to 8 labelled nodes in any order: a chain (0) or a star (1)."""
+    """A graph of 4 to 8 labelled nodes in any order: a chain (0) or a star (1).
+
+    Args:
+        bit: 0 for a chain, 1 for a star.
+        rng: draws size, order and labels of the nodes.
+    """
     size = int(rng.integers(4, 9))
     order = rng.permutation(size).tolist()
     edges = [[order[0 if bit else node - 1], order[node]] for node in range(1, size)]
@@ -59,6 +84,11 @@ def tree(bit: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def record(bit: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A row of a table whose ``balance`` is below (0) or above zero (1), by 0.5 to 2."""
+    """A row of a table whose ``balance`` is below (0) or above zero (1), by 0.5 to 2.
+
+    Args:
+        bit: 0 for a balance below zero, 1 for one above.
+        rng: draws the balance's size and the other cells.
+    """
     balance = (2 * bit - 1) * rng.uniform(0.5, 2)
     return {"balance": float(balance), "age": float(rng.normal()), "kind": str(rng.choice(["a", "b", "c"]))}

@@ -18,7 +18,13 @@ UNKNOWN = 0
 def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[FieldStatistics]:
     """What there is to know of each field: categorical where it holds strings, ints or bools, numeric with a float.
 
-    ``kind`` ("node") is what errors call a row. Raises DataError where rows differ in length or mix labels and floats.
+    Args:
+        kind: what errors call a row ("node").
+        rows: those of the training split, each a sequence of cells.
+
+    Raises:
+        DataError: where rows differ in length.
+        SampleError: where a field mixes strings and floats, or holds a bad number.
     """
     if len({len(row) for row in rows}) > 1:
         raise DataError(f"expected as many fields for every {kind}, found {sorted({len(row) for row in rows})}")
@@ -40,8 +46,14 @@ def apply_fields(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices [rows, categorical fields] int64, 0 for a new label, and standardised numbers [rows, numeric fields].
 
-    Raises SampleError on a row of another length, on what is no number in a numeric field, on NaN, and on numbers
-    beyond 1e30.
+    Args:
+        kind: what errors call a row ("node").
+        fields: what ``fit_fields`` learned of each field.
+        rows: each a sequence of cells, one a field.
+
+    Raises:
+        SampleError: on a row of another length, on what is no number in a numeric field, on NaN, and on numbers beyond
+            1e30.
     """
     for row in rows:
         if len(row) != len(fields):
@@ -74,7 +86,12 @@ def _numbers(kind: str, column: Sequence) -> np.ndarray:
 
 
 def get_cell(row: Mapping[str, Any], column: str) -> Any:
-    """A cell, None where it is missing: None, NaN or, as sources give it, an absent key."""
+    """A cell, None where it is missing: None, NaN or, as sources give it, an absent key.
+
+    Args:
+        row: cells by the name of their column.
+        column: the name of the one that is asked for.
+    """
     cell = row.get(column)
     if cell is pd.NA or cell is pd.NaT or (isinstance(cell, Real) and cell != cell):
         return None
@@ -82,10 +99,20 @@ def get_cell(row: Mapping[str, Any], column: str) -> Any:
 
 
 def is_number(cell: Any) -> bool:
+    """Whether a cell is a real number; a truth value is none."""
     return isinstance(cell, Real) and not isinstance(cell, bool)
 
 
 def parse_number(column: str, cell: Any) -> float:
+    """A cell of a numeric column as a float.
+
+    Args:
+        column: its name, for errors.
+        cell: the raw value, not a missing one.
+
+    Raises:
+        SampleError: on what is no number, on NaN, and on numbers beyond 1e30.
+    """
     if not is_number(cell):
         raise SampleError(f"the table column '{column}' holds numbers, found {cell!r}")
     if not abs(cell) <= MAX_NUMBER:
@@ -96,6 +123,15 @@ def parse_number(column: str, cell: Any) -> float:
 
 
 def parse_category(column: str, cell: Any) -> str:
+    """A cell of a categorical column as a string, the same for 1 and 1.0, and for True and "true".
+
+    Args:
+        column: its name, for errors.
+        cell: the raw value, not a missing one.
+
+    Raises:
+        SampleError: on what is neither string, truth value nor number, and on numbers that ``parse_number`` refuses.
+    """
     if isinstance(cell, bool | np.bool):
         return "true" if cell else "false"
     if is_number(cell):
