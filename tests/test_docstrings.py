@@ -7,7 +7,7 @@ from test_architecture import FILES, TREES
 
 from mmbert import contracts
 
-PENDING = ("mmbert.errors", "mmbert.fusion", "mmbert.layers", "mmbert.preprocessing")  # arguments not explained yet
+PENDING = ("mmbert.errors", "mmbert.layers")  # where arguments are not yet explained everywhere
 Definition = ast.FunctionDef | ast.ClassDef
 MOST_WITH_ARGS = 0.5  # the least share of public docstrings with parameters that has to have a section of them
 CONTRACTS = {  # methods whose parameters the contract explains once for all that implement it
