@@ -28,6 +28,11 @@ class DataError(MMBertError):
 class SampleError(DataError):
     """One raw value is bad: ``reason`` says why. The data layer adds the row, with its source and file, and the field.
 
+    Args:
+        reason: what was expected and what was found.
+        row: the row with its source and file; empty while it is not known.
+        field: the field of the row that holds the value; empty while it is not known.
+
     >>> str(SampleError("expected a number, found 'x'").at("shop (prices.csv row 3)", "task 'price'"))
     "shop (prices.csv row 3), task 'price': expected a number, found 'x'"
     """
@@ -40,7 +45,12 @@ class SampleError(DataError):
         return f"{self.row}, {self.field}: {self.reason}" if self.row else self.reason
 
     def at(self, row: str, field: str) -> "SampleError":
-        """The same error with its place."""
+        """The same error with its place.
+
+        Args:
+            row: the row with its source and file.
+            field: the field of the row that holds the value.
+        """
         return SampleError(self.reason, row, field)
 
 
@@ -69,7 +79,12 @@ class Preempted(MMBertError):
 
 
 class OtherProcessError(MMBertError):
-    """Another process of the run failed: its message, with its exit code."""
+    """Another process of the run failed: its message, with its exit code.
+
+    Args:
+        message: the message of the other process's error.
+        exit_code: that the other process's error leads to; this one's as well.
+    """
 
     def __init__(self, message: str, exit_code: int):
         super().__init__(message)
@@ -81,6 +96,9 @@ RAISED_ON_ALL_PROCESSES = (OtherProcessError, NumericalError, Preempted)  # rais
 
 def exit_code(error: BaseException) -> int:
     """The exit code of the command line that an error leads to.
+
+    Args:
+        error: any exception, of this module or not.
 
     >>> exit_code(DataError("no such column")), exit_code(OSError("disk full")), exit_code(KeyError("x"))
     (3, 5, 70)
@@ -94,6 +112,10 @@ def exit_code(error: BaseException) -> int:
 
 def nearest(word: str, valid: Iterable[str]) -> str:
     """The end of an error message about an unknown word: a guess where one is close, then all valid words.
+
+    Args:
+        word: the unknown word.
+        valid: the words that are known, in any order.
 
     >>> nearest("hiden_size", ["checkpoint", "hidden_size"])
     "Did you mean 'hidden_size'? Valid: checkpoint, hidden_size"

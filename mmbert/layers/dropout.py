@@ -11,7 +11,9 @@ LEVELS = 1 << 16  # a rate is rounded to a multiple of 1 / LEVELS
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout`` (Srivastava et al. 2014), with masks of its own in training on CPU: the library's cost five times.
+    """``nn.Dropout`` with masks of its own in training on CPU: the library's cost five times.
+
+    Reference: Srivastava et al. 2014.
 
     >>> generator = torch.manual_seed(0)
     >>> Dropout(0.5)(torch.ones(5))
@@ -19,6 +21,11 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """Drop values in training, else return them as they are.
+
+        Args:
+            input: values of any shape.
+        """
         if not self.training or not 0 < self.p < 1 or input.device.type != "cpu":
             return super().forward(input)
         mask, scale = draw_mask(input.shape, self.p)
@@ -29,6 +36,10 @@ def draw_mask(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:
     """A mask of ``shape`` on CPU, uint8, one where a value is kept; and the factor that keeps the expectation exact.
 
     The bits are 16 of PCG64 a value, whose seed is one draw from torch's generator: the same seed, the same mask.
+
+    Args:
+        shape: of the mask, any number of axes.
+        rate: the probability that a value is dropped, rounded to a multiple of 1 / ``LEVELS``.
     """
     kept = min(max(round((1 - rate) * LEVELS), 1), LEVELS)
     size = math.prod(shape)
@@ -39,7 +50,11 @@ def draw_mask(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:
 
 
 def replace_dropout(model: nn.Module) -> None:
-    """Put ``Dropout`` in place of every plain ``nn.Dropout`` of a model; no name, weight or mode changes."""
+    """Put ``Dropout`` in place of every plain ``nn.Dropout`` of a model; no name, weight or mode changes.
+
+    Args:
+        model: the model, changed in place.
+    """
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
@@ -47,7 +62,12 @@ def replace_dropout(model: nn.Module) -> None:
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:
-    """Give every dropout of a model, those inside attention included, the same rate."""
+    """Give every dropout of a model, those inside attention included, the same rate.
+
+    Args:
+        model: the model, changed in place.
+        rate: the probability that a value is dropped.
+    """
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = rate

@@ -8,11 +8,17 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """The exponential moving average of a model's trained parameters (Polyak and Juditsky 1992).
+    """The exponential moving average of a model's trained parameters.
 
     ``update`` after each step: average <- decay * average + (1 - decay) * weights, where decay is at most
     (1 + steps) / (10 + steps), so that the first, random weights are soon forgotten. Buffers stay as they are: running
     statistics are averages already. A ``decay`` of 0 is no average and costs nothing.
+
+    Reference: Polyak and Juditsky 1992.
+
+    Args:
+        model: the model whose parameters are averaged: those that require a gradient at this moment.
+        decay: the most that an update keeps of the average, at least 0 and below 1.
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> average = WeightAverage(layer, 0.5)
@@ -35,6 +41,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Take the present weights into the average; to be called after each step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, weight in self.weights.items():
@@ -59,7 +66,15 @@ class WeightAverage:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
-        """Go on from a ``state`` and its number of updates."""
+        """Go on from a ``state`` and its number of updates.
+
+        Args:
+            state: the average by the name of the parameter, as ``state`` returns it.
+            steps: how many updates it has had.
+
+        Raises:
+            KeyError: the state lacks a parameter.
+        """
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
         self.steps = steps

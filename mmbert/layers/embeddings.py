@@ -12,7 +12,11 @@ from torch.nn.functional import embedding_bag, pad
 class LinearEmbedding(nn.Module):
     """x * weight + bias, with a vector of each for every column: [..., columns] -> [..., columns, width].
 
-    The feature tokenizer of FT-Transformer (Gorishniy et al. 2021).
+    Reference: Gorishniy et al. 2021, the feature tokenizer of FT-Transformer.
+
+    Args:
+        columns: how many numbers a row has.
+        width: of the vector of each number.
     """
 
     def __init__(self, columns: int, width: int):
@@ -21,15 +25,26 @@ class LinearEmbedding(nn.Module):
         self.bias = nn.Parameter(torch.empty(columns, width).uniform_(-(width**-0.5), width**-0.5))
 
     def forward(self, numbers: Tensor) -> Tensor:
+        """Embed each number by the map of its column: [..., columns, width].
+
+        Args:
+            numbers: tensor [..., columns].
+        """
         return numbers[..., None] * self.weight + self.bias
 
 
 class PeriodicEmbedding(nn.Module):
     """ReLU(Linear([sin(2 pi f x), cos(2 pi f x)])), learned per column: [..., columns] -> [..., columns, width].
 
-    "PLR" of Gorishniy et al. 2022. The frequencies f start log-spaced from 1/32 to 8 cycles per unit (where the paper
-    draws them from a normal distribution whose scale must be tuned per data set), so that both slow and fast functions
-    of a standardised number are in reach.
+    The frequencies f start log-spaced from 1/32 to 8 cycles per unit (where the paper draws them from a normal
+    distribution whose scale must be tuned per data set), so that both slow and fast functions of a standardised number
+    are in reach.
+
+    Reference: Gorishniy et al. 2022, "PLR".
+
+    Args:
+        columns: how many numbers a row has.
+        width: of the vector of each number; half of it, rounded down, is the count of frequencies.
     """
 
     def __init__(self, columns: int, width: int):
@@ -39,6 +54,11 @@ class PeriodicEmbedding(nn.Module):
         self.mix = PerColumnLinear(columns, 2 * (width // 2), width)
 
     def forward(self, numbers: Tensor) -> Tensor:
+        """Embed each number by the map of its column: [..., columns, width].
+
+        Args:
+            numbers: tensor [..., columns].
+        """
         angles = 2 * math.pi * numbers[..., None] * self.frequencies
         return self.mix(torch.cat([angles.sin(), angles.cos()], -1)).relu()
 
@@ -47,7 +67,13 @@ class PiecewiseEmbedding(nn.Module):
     """A linear map of the piecewise linear encoding over quantile bins: [..., columns] -> [..., columns, width].
 
     ``edges`` [columns, bins + 1] are non-decreasing; bins without extent (ties) encode to a step at their edge. Outside
-    the edges the encoding stays at its ends. "PLE-Q" of Gorishniy et al. 2022.
+    the edges the encoding stays at its ends.
+
+    Reference: Gorishniy et al. 2022, "PLE-Q".
+
+    Args:
+        edges: of the bins of each column [columns, bins + 1], non-decreasing; kept as a buffer.
+        width: of the vector of each number.
     """
 
     edges: Tensor
@@ -58,6 +84,11 @@ class PiecewiseEmbedding(nn.Module):
         self.mix = PerColumnLinear(len(edges), edges.shape[1] - 1, width)
 
     def forward(self, numbers: Tensor) -> Tensor:
+        """Embed each number by the map of its column: [..., columns, width].
+
+        Args:
+            numbers: tensor [..., columns].
+        """
         low, high = self.edges[:, :-1], self.edges[:, 1:]
         extent = high - low
         inside = (numbers[..., None] - low) / torch.where(extent > 0, extent, 1.0)
@@ -65,7 +96,13 @@ class PiecewiseEmbedding(nn.Module):
 
 
 class PerColumnLinear(nn.Module):
-    """A linear layer for each column: [..., columns, before] -> [..., columns, after]."""
+    """A linear layer for each column: [..., columns, before] -> [..., columns, after].
+
+    Args:
+        columns: how many layers there are, one for each column.
+        before: width of the vectors that go in.
+        after: width of the vectors that come out.
+    """
 
     def __init__(self, columns: int, before: int, after: int):
         super().__init__()
@@ -74,6 +111,11 @@ class PerColumnLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(columns, after).uniform_(-bound, bound))
 
     def forward(self, values: Tensor) -> Tensor:
+        """Map the vector of each column by the layer of this column: [..., columns, after].
+
+        Args:
+            values: tensor [..., columns, before].
+        """
         return torch.einsum("...cb,cba->...ca", values, self.weight) + self.bias
 
 
@@ -83,7 +125,14 @@ class FieldEmbedding(nn.Module):
     Embeddings are multiplied by ``scale`` and start as much smaller (Vaswani et al. 2017 take sqrt(width)). Adam moves
     a label that is seen ten times by about ten learning rates; multiplied, that counts beside where it started.
 
-    **Shapes**: indices [rows, categorical fields] int64 and numbers [rows, numeric fields + values] -> [rows, width].
+    Shape:
+        indices [rows, categorical fields] int64 and numbers [rows, numeric fields + values] -> [rows, width].
+
+    Args:
+        fields: facts of each field; one that has a ``size`` is categorical with so many labels, any other is a number.
+        width: of the vector of a row.
+        values: how many numbers come beside those of the fields.
+        scale: the factor of the embeddings of categorical fields, above 0.
     """
 
     first: Tensor
@@ -101,5 +150,11 @@ class FieldEmbedding(nn.Module):
         self.numbers = nn.Parameter(torch.randn(numeric, width) * max(1, numeric) ** -0.5)
 
     def forward(self, indices: Tensor, numbers: Tensor) -> Tensor:
+        """The vector of each row: [rows, width].
+
+        Args:
+            indices: labels [rows, categorical fields], int64, each below the size of its field.
+            numbers: tensor [rows, numeric fields + values].
+        """
         places = pad(indices, (1, 0)) + self.first
         return self.scale * embedding_bag(places, self.table, mode="sum") + numbers.to(self.table.dtype) @ self.numbers

@@ -12,6 +12,12 @@ def build_head(dim: int, start: Tensor, *, hidden: int, dropout: float) -> nn.Se
     ``start`` (for vectors of norm sqrt(dim)), yet from the first step on a gradient reaches the trunk, without which
     gradient rules have nothing to compare.
 
+    Args:
+        dim: width of the vectors that the head reads.
+        start: the output of the constant predictor, tensor [outputs].
+        hidden: width of the GELU layer; 0 for none.
+        dropout: the probability that a value is dropped, before each linear layer.
+
     >>> build_head(8, torch.zeros(3), hidden=0, dropout=0.1)(torch.ones(2, 8)).shape
     torch.Size([2, 3])
     """

@@ -9,12 +9,21 @@ from mmbert.types import Tokens
 
 
 def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
-    """``values`` [..., length, dim] with zeros where ``mask`` [..., length] is False; no gradient passes there."""
+    """``values`` [..., length, dim] with zeros where ``mask`` [..., length] is False; no gradient passes there.
+
+    Args:
+        values: tensor [..., length, dim].
+        mask: bool tensor [..., length], True where a token is real.
+    """
     return torch.where(mask[..., None], values, 0.0)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean over real tokens: [batch, length, dim], [batch, length] -> [batch, dim]; zeros where none is real.
+
+    Args:
+        values: tensor [batch, length, dim].
+        mask: bool tensor [batch, length], True where a token is real.
 
     >>> masked_mean(torch.tensor([[[1.0], [float("nan")]]]), torch.tensor([[True, False]])).item()
     1.0
@@ -23,7 +32,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def rows_with_any_stream(streams: Iterable[Tokens], like: Tokens) -> Tensor:
-    """Which rows have a real token in one of the ``streams``: [batch] bool. ``like`` has as many rows."""
+    """Which rows have a real token in one of the ``streams``: [batch] bool. ``like`` has as many rows.
+
+    Args:
+        streams: tokens, each stream with the same rows; none gives False for every row.
+        like: any tokens of as many rows and on the same device.
+    """
     some = torch.zeros_like(like.mask[:, 0])
     for stream in streams:
         some = some | stream.mask.any(1)
@@ -31,13 +45,21 @@ def rows_with_any_stream(streams: Iterable[Tokens], like: Tokens) -> Tensor:
 
 
 def mean_token(tokens: Tokens) -> Tokens:
-    """Tokens [batch, length, dim] as one a row, their mean [batch, 1, dim]; masked where no token is real."""
+    """Tokens [batch, length, dim] as one a row, their mean [batch, 1, dim]; masked where no token is real.
+
+    Args:
+        tokens: the tokens of a stream, values [batch, length, dim].
+    """
     values, mask = masked_mean(tokens.values, tokens.mask)[:, None], tokens.mask.any(1, keepdim=True)
     return Tokens(values, mask, tokens.unit.new_full(mask.shape, -1))
 
 
 def zero_with_grad(values: Tensor) -> Tensor:
-    """Zero, whatever ``values`` hold; yet what made them takes part in the step, with a gradient of zero."""
+    """Zero, whatever ``values`` hold; yet what made them takes part in the step, with a gradient of zero.
+
+    Args:
+        values: tensor of any shape, NaN allowed.
+    """
     return torch.where(torch.zeros((), dtype=torch.bool, device=values.device), values, 0.0).sum()
 
 
@@ -45,6 +67,10 @@ def pad_and_stack(items: Sequence[Tensor], value: float | int | bool = 0) -> Ten
     """Stack tensors [length_i, ...] into [present, longest length, ...], filling with ``value``.
 
     Trailing axes may be ragged as well and are padded in the same way.
+
+    Args:
+        items: at least one tensor, all with as many axes.
+        value: what stands where an item is shorter than the longest.
 
     >>> pad_and_stack([torch.ones(1), torch.ones(3)]).tolist()
     [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
@@ -57,7 +83,12 @@ def pad_and_stack(items: Sequence[Tensor], value: float | int | bool = 0) -> Ten
 
 
 def mask_from_lengths(lengths: Tensor, longest: int) -> Tensor:
-    """[present] lengths as a mask [present, longest], True before each length."""
+    """[present] lengths as a mask [present, longest], True before each length.
+
+    Args:
+        lengths: int tensor [present], how many tokens each item has.
+        longest: the length of the mask, at least the largest of the lengths.
+    """
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
@@ -65,6 +96,11 @@ def scatter_to_rows(tokens: Tokens, rows: Tensor, size: int) -> Tokens:
     """Put items [present, length, dim] into their ``rows`` (non-decreasing): [size, most items * length, dim].
 
     The items of a list repeat their row and stand one behind the other. Rows without an item are all masked.
+
+    Args:
+        tokens: the items' tokens, values [present, length, dim].
+        rows: the row of each item, int64 tensor [present], non-decreasing and below ``size``.
+        size: how many rows the batch has.
 
     >>> one = Tokens(torch.ones(1, 2, 3), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.int64))
     >>> scatter_to_rows(one, torch.tensor([1]), size=2).mask.tolist()

@@ -17,6 +17,10 @@ class Readout(nn.Module):
 
     ``mean`` over real tokens, ``cls`` the first token, ``attention`` a softmax of a learned query over real tokens
     (a zero query, as at the start, is the mean).
+
+    Args:
+        dim: width of the tokens.
+        pooling: ``mean``, ``cls`` or ``attention``.
     """
 
     def __init__(self, dim: int, *, pooling: Pooling = "mean"):
@@ -25,6 +29,11 @@ class Readout(nn.Module):
         self.query = nn.Parameter(torch.zeros(dim)) if pooling == "attention" else None
 
     def forward(self, tokens: Tokens) -> Tensor:
+        """One vector a row: [batch, dim].
+
+        Args:
+            tokens: the tokens of a stream, values [batch, length, dim].
+        """
         values, mask = zero_masked(tokens.values, tokens.mask), tokens.mask
         if self.pooling == "cls":
             return values[:, 0]
@@ -36,9 +45,16 @@ class Readout(nn.Module):
 
 
 class StreamVectors(nn.Module):
-    """Pools each stream and norms the result (LayerNorm, Ba et al. 2016), so that all are of one size.
+    """Pools each stream and norms the result with a LayerNorm, so that all are of one size.
 
     Streams without a name in ``names`` are not read; ``readout`` is for all.
+
+    Reference: Ba et al. 2016 (LayerNorm).
+
+    Args:
+        dim: width of the tokens of every stream.
+        names: of the streams to read, in the order of the vectors.
+        pooling: ``mean``, ``cls`` or ``attention``, as of ``Readout``.
     """
 
     def __init__(self, dim: int, names: Iterable[str], *, pooling: Pooling = "mean"):
@@ -51,6 +67,10 @@ class StreamVectors(nn.Module):
         """The vectors [batch, names, dim], zero where absent, and which are there [batch, names].
 
         ``like`` is any [batch, dim]. A stream whose key is absent equals one whose mask is all False.
+
+        Args:
+            streams: tokens by the name of the stream, values [batch, length, dim].
+            like: any tensor [batch, dim] of the type and on the device that the vectors shall have.
         """
         values, present = [], []
         for name in self.names:

@@ -11,7 +11,14 @@ class Resampler(nn.Module):
     """Reads Tokens [batch, length, dim] into exactly ``tokens`` of them by cross-attention of learned queries.
 
     Rows without a real token stay without one. The units of resampled tokens are -1: never resample a stream that a
-    task tags. One layer of Perceiver's resampler (Jaegle et al. 2021; Flamingo, Alayrac et al. 2022).
+    task tags.
+
+    Reference: Jaegle et al. 2021 (Perceiver) and Alayrac et al. 2022 (Flamingo), of whose resampler this is one layer.
+
+    Args:
+        dim: width of the tokens, a multiple of ``heads``.
+        tokens: how many tokens a row has afterwards.
+        heads: of the attention.
     """
 
     def __init__(self, dim: int, tokens: int, heads: int):
@@ -23,6 +30,11 @@ class Resampler(nn.Module):
         self.out = nn.LayerNorm(dim)
 
     def forward(self, stream: Tokens) -> Tokens:
+        """The stream with ``tokens`` tokens a row, all of them masked where the row had none.
+
+        Args:
+            stream: tokens, values [batch, length, dim].
+        """
         present = stream.mask.any(1)
         values = self.norm(zero_masked(stream.values, stream.mask))
         queries = self.queries.expand(len(values), -1, -1)
@@ -36,6 +48,11 @@ class LongRowResampler(nn.Module):
     """Tokens [batch, length, dim] as at most ``tokens`` of them: only rows that have more are resampled.
 
     The other rows keep what they have, so that a row is the same in any batch.
+
+    Args:
+        dim: width of the tokens, a multiple of ``heads``.
+        tokens: the most tokens that a row has afterwards.
+        heads: of the attention.
     """
 
     def __init__(self, dim: int, tokens: int, heads: int):
@@ -43,6 +60,11 @@ class LongRowResampler(nn.Module):
         self.resample = Resampler(dim, tokens, heads)
 
     def forward(self, stream: Tokens) -> Tokens:
+        """The stream with at most ``tokens`` tokens a row.
+
+        Args:
+            stream: tokens, values [batch, length, dim].
+        """
         tokens = self.resample.tokens
         if stream.mask.shape[1] <= tokens:
             part = self.resample(stream.at(stream.unit.new_zeros(1)))  # every parameter takes part in every step
@@ -62,6 +84,9 @@ class LongRowResampler(nn.Module):
 class MissingToken(nn.Module):
     """Fills the rows of a stream that have no real token with one, the same for all of them, which no unit owns.
 
+    Args:
+        dim: width of the tokens.
+
     >>> absent = Tokens(torch.zeros(2, 3, 4), torch.tensor([[True] * 3, [False] * 3]), torch.arange(3).expand(2, 3))
     >>> MissingToken(4)(absent, 2).mask.tolist()
     [[True, True, True], [True, False, False]]
@@ -72,7 +97,12 @@ class MissingToken(nn.Module):
         self.token = nn.Parameter(0.02 * torch.randn(dim))  # as BERT's own tokens start
 
     def forward(self, stream: Tokens | None, size: int) -> Tokens:
-        """The stream with no row left empty; None stands for one that none of the ``size`` rows has."""
+        """The stream with no row left empty; None stands for one that none of the ``size`` rows has.
+
+        Args:
+            stream: tokens, values [size, length, dim], or None.
+            size: how many rows the batch has; only read where the stream is None.
+        """
         if stream is None:
             mask = torch.ones(size, 1, dtype=torch.bool, device=self.token.device)
             return Tokens(self.token.expand(size, 1, -1), mask, torch.full_like(mask, -1, dtype=torch.int64))

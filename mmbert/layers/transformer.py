@@ -11,10 +11,22 @@ from mmbert.layers.masked import zero_masked
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward part, each after a LayerNorm and around a residual (Xiong et al. 2020).
+    """Attention and a feed-forward part, each after a LayerNorm and around a residual. Dropout acts on both branches.
 
-    **Shapes**: values [batch, length, width], mask [batch, length] -> [batch, length, width]; masked places of the
-    result are zero and what they held is not read. Dropout acts on both branches.
+    Reference: Xiong et al. 2020.
+
+    Shape:
+        values [batch, length, width], mask [batch, length] -> [batch, length, width]; masked places of the result
+        are zero and what they held is not read.
+
+    Args:
+        width: of the tokens, a multiple of ``heads``.
+        heads: of the attention.
+        dropout: the probability that a value of a branch is dropped.
+        expansion: how many times wider the feed-forward part is inside.
+
+    Raises:
+        ValueError: the width is not a multiple of the heads.
     """
 
     def __init__(self, width: int, heads: int, *, dropout: float = 0.1, expansion: int = 4):
@@ -31,12 +43,24 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Both parts of the layer, one after the other: [batch, length, width].
+
+        Args:
+            values: tensor [batch, length, width].
+            mask: bool tensor [batch, length], True where a token is real.
+        """
         values = zero_masked(values, mask)
         values = values + self.dropout(self.attend(self.attention_norm(values), mask))
         values = values + self.dropout(self.contract(gelu(self.expand(self.forward_norm(values)))))
         return zero_masked(values, mask)
 
     def attend(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Attention of each token to the real tokens of its row: [batch, length, width].
+
+        Args:
+            values: tensor [batch, length, width].
+            mask: bool tensor [batch, length], True where a token is real.
+        """
         pattern = "batch length (part heads size) -> part batch heads length size"
         query, key, value = rearrange(self.read(values), pattern, part=3, heads=self.heads)
         readable = mask | ~mask.any(1, keepdim=True)  # a row with nothing to read would give NaN
@@ -45,16 +69,29 @@ class TransformerLayer(nn.Module):
 
 
 def check_heads(dim: int, heads: int) -> None:
-    """Raise ``RecipeError`` where a fusion's ``heads`` do not divide the trunk's width."""
+    """Raise ``RecipeError`` where a fusion's ``heads`` do not divide the trunk's width.
+
+    Args:
+        dim: the trunk's width.
+        heads: of the fusion's attention.
+
+    Raises:
+        RecipeError: the width is not a multiple of the heads.
+    """
     if dim % heads:
         raise RecipeError(f"fusion.heads must divide the trunk's width of {dim}, however: {heads=}")
 
 
 def init_xavier(module: nn.Module) -> None:
-    """For ``Module.apply``: linear layers start as in Glorot & Bengio 2010, square ones thus keep the variance.
+    """For ``Module.apply``: linear layers start as Xavier uniform, square ones thus keep the variance.
 
     As ``nn.Linear`` starts, they give a third of it, and a product of two inputs comes out of some layers too weak to
     be learned in reasonable time.
+
+    Reference: Glorot and Bengio 2010.
+
+    Args:
+        module: changed in place where it is a linear layer, which must have a bias; any other stays as it is.
     """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
@@ -62,7 +99,15 @@ def init_xavier(module: nn.Module) -> None:
 
 
 def sinusoidal_positions(length: int, width: int, device: torch.device | None = None) -> Tensor:
-    """The fixed position encodings of Vaswani et al. 2017: [length, width], sines in the first half."""
+    """Fixed position encodings: [length, width], sines in the first half.
+
+    Reference: Vaswani et al. 2017.
+
+    Args:
+        length: how many positions.
+        width: of the encoding of a position.
+        device: where the encodings are made; None for the default device.
+    """
     position = torch.arange(length, device=device, dtype=torch.float32)[:, None]
     rate = 10_000.0 ** -torch.linspace(0, 1, (width + 1) // 2, device=device)
     return torch.cat([(position * rate).sin(), (position * rate).cos()], 1)[:, :width]

@@ -45,7 +45,13 @@ class UnimodalHeads(nn.Module):
         return {f"{task}/{stream}": (task, stream) for task in self.heads for stream in self.streams}
 
     def add_streams(self, task: str, output: Tensor, fused: Fused) -> Tensor:
-        """A task's ``output`` for the rows of ``fused`` and, where this is asked for, what each stream adds to it."""
+        """A task's ``output`` for the rows of ``fused`` and, where this is asked for, what each stream adds to it.
+
+        Args:
+            task: name of the task; one without heads of streams keeps its output.
+            output: what the task's own head says, tensor [batch, outputs] or [batch].
+            fused: result of the fusion for the same rows, with the mean token of each stream.
+        """
         for stream, head in self.heads[task].items() if self.adds and task in self.heads else ():
             if stream in fused.unimodal:
                 read = self._read(stream, fused)
@@ -59,6 +65,12 @@ class UnimodalHeads(nn.Module):
         """For each of ``loss_terms`` the sum of the loss over the labelled units of the rows that have the stream.
 
         Where the task can tell, ``task/stream/likelihood`` is the sum of the probability given to what is true.
+
+        Args:
+            tasks: the tasks of the model by name.
+            fused: result of the fusion for the whole batch.
+            targets: by task, the targets of its labelled rows; a task without any may be left out.
+            present: by stream, which rows have it, as ``Present.within`` takes it.
         """
         sums, first = {}, fused.summary.new_zeros(1, dtype=torch.int64)
         for name, (task, stream) in self.loss_terms().items():
