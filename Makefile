@@ -7,7 +7,7 @@ check:  ## what continuous integration runs besides the tests
 	pyright
 
 test:  ## the suite, under six minutes on two cores
-	python -m pytest -n auto --dist worksteal
+	python -m pytest -n auto --dist loadfile
 
 slow:  ## the slow proofs
 	python -m pytest -m slow

@@ -38,7 +38,7 @@ def test_the_readme_is_short():
 def test_the_two_commands_stand_in_it():
     commands = code_blocks(README, "")
     assert 'pip install -e ".[demo]" && accelerate launch -m mmbert train recipes/quickstart.yaml\n' in commands
-    assert 'pip install -e ".[dev]" && pytest -n auto --dist worksteal\n' in commands
+    assert 'pip install -e ".[dev]" && pytest -n auto --dist loadfile\n' in commands
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/recipes.md"])

@@ -64,8 +64,8 @@ class Runner:
                     for name in self.launcher.ended():
                         self._end(name)
                         checked = 0.0
-                    if signals.asked:
-                        raise Preempted(f"{signals.asked}; the same command continues the study from here")
+                    if signals.reason:
+                        raise Preempted(f"{signals.reason}; the same command continues the study from here")
                     time.sleep(POLL)
             finally:
                 self.launcher.stop()

@@ -205,8 +205,10 @@ def schema(arguments: argparse.Namespace) -> None:
 
 def list_names(arguments: argparse.Namespace) -> None:
     """Print the names of one kind with their descriptions."""
-    if arguments.what == "recipes":
-        rows = _recipes()
+    if arguments.what in ("recipes", "studies"):
+        from mmbert.recipe.shipped import described_files
+
+        rows = described_files("recipe" if arguments.what == "recipes" else "study")
     else:
         table = _table(arguments.what.removesuffix("s"))
         rows = [(name, table.describe(name)) for name in table.names()]
@@ -262,25 +264,6 @@ def _api() -> Any:
 def _table(kind: str) -> Any:
     module, _, name = TABLES[kind].partition(":")
     return getattr(importlib.import_module(module), name)
-
-
-def _recipes() -> list[tuple[str, str]]:
-    """The recipes in the folder ``recipes`` of the current folder by path, then the shipped ones by name.
-
-    The end of a file's first line describes it.
-    """
-    from mmbert.recipe.shipped import shipped_folder
-
-    local, shipped = Path("recipes"), shipped_folder()
-    files = {str(file): file for file in sorted(local.glob("*.yaml"))}
-    if not local.is_dir() or local.resolve() != shipped.resolve():
-        files |= {file.stem: file for file in sorted(shipped.glob("*.yaml"))}
-    rows = []
-    for name, file in files.items():
-        with file.open(encoding="utf-8") as stream:
-            _, _, description = stream.readline().rstrip("\n").partition(" - ")
-        rows.append((name, description))
-    return rows
 
 
 COMMANDS = {

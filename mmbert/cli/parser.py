@@ -101,7 +101,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     command.add_argument("--ledger", type=Path, metavar="CSV", help="append the scores to this file")
 
     command = add("ablate", "run an ablation study and compare its arms", change)
-    text = "a study file, or the name of a shipped study, such as fusion"
+    text = "a study file, or the name of a shipped study (`mmbert list studies`)"
     command.add_argument("study", metavar="STUDY", help=text)
     command.add_argument("--out", type=Path, metavar="DIR", help="the folder of the study (default: runs/<name>)")
     text = "append the scores to this file; runs whose scores it holds already are not run again"
@@ -132,8 +132,8 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
     add("schema", "print the JSON schema of recipes, for editors")
 
-    command = add("list", "list recipes or parts, one on each line with its description")
-    command.add_argument("what", choices=[*(f"{kind}s" for kind in TABLES), "recipes"], help="what to list")
+    command = add("list", "list recipes, studies or parts, one on each line with its description")
+    command.add_argument("what", choices=[*(f"{kind}s" for kind in TABLES), "recipes", "studies"], help="what to list")
 
     command = add("prepare", "download and build a data set", change)
     command.add_argument("dataset", metavar="DATASET", help="its name (`mmbert list datasets`)")

@@ -179,7 +179,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     without: Collection[str] = (),
-    asked: Callable[[], str] = str,
+    stop_reason: Callable[[], str] = str,
 ) -> Evaluation:
     """Evaluate a model on a split; each process reads its share and returns the result of the whole split.
 
@@ -188,7 +188,7 @@ def evaluate(
         batches: the share of this process; no row may be in two shares.
         device: of the model.
         without: inputs that are removed from every row, as if they were absent.
-        asked: returns the reason why this process has to stop; empty where it does not.
+        stop_reason: returns why this process has to stop; the empty string where it does not have to.
 
     Raises:
         Preempted: on all processes, where one has to stop.
@@ -200,7 +200,7 @@ def evaluate(
     dtype = next(model.parameters()).dtype
     parts: list[_TaskPart | Moments] = []
     try:
-        for batch in _in_step(iter(batches), asked):
+        for batch in _in_step(iter(batches), stop_reason):
             batch = batch.to(device, dtype)
             inputs = {name: present for name, present in batch.inputs.items() if name not in without}
             batch = Batch(batch.ids, inputs, batch.targets, batch.attributes)
@@ -212,7 +212,7 @@ def evaluate(
     return _summarise(model, gather_object(parts))
 
 
-def _in_step(batches: Iterator[Batch], asked: Callable[[], str]) -> Iterator[Batch]:
+def _in_step(batches: Iterator[Batch], stop_reason: Callable[[], str]) -> Iterator[Batch]:
     """The batches of this process, one a round of all of them; they may be fewer than another's."""
     working = True
     while working:
@@ -221,7 +221,7 @@ def _in_step(batches: Iterator[Batch], asked: Callable[[], str]) -> Iterator[Bat
             batch = next(batches, None)
         except Exception as caught:
             error = caught
-        working = all_reduce_or_raise(error=error, stop=asked(), working=batch is not None).working
+        working = all_reduce_or_raise(error=error, stop=stop_reason(), working=batch is not None).working
         if batch is not None:
             yield batch
 

@@ -58,5 +58,27 @@ def find_shipped(path: str | os.PathLike[str], kind: str = "recipe") -> str:
     )
 
 
-def _folder(kind: str) -> Path:
-    return shipped_folder() / STUDIES if kind == "study" else shipped_folder()
+def described_files(kind: str = "recipe") -> list[tuple[str, str]]:
+    """List the recipes or studies below the folder ``recipes`` of the current folder, then the shipped ones.
+
+    Args:
+        kind: ``"recipe"`` or ``"study"``.
+
+    Returns:
+        Pairs of a path (of a shipped file its bare name) and its description, the end of the file's first line.
+    """
+    local, shipped = _folder(kind, Path("recipes")), _folder(kind)
+    paths = {str(path): path for path in sorted(local.glob("*.yaml"))}
+    if local.resolve() != shipped.resolve():
+        paths |= {path.stem: path for path in sorted(shipped.glob("*.yaml"))}
+    return [(name, _first_line(path).partition(" - ")[2]) for name, path in paths.items()]
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8") as stream:
+        return stream.readline().rstrip("\n")
+
+
+def _folder(kind: str, recipes: Path | None = None) -> Path:
+    recipes = recipes or shipped_folder()
+    return recipes / STUDIES if kind == "study" else recipes

@@ -66,7 +66,7 @@ def call_or_raise_everywhere(function: Callable[[], T], interruption: Interrupti
         pass  # raised below, on all processes
     except Exception as caught:
         error = caught
-    all_reduce_or_raise(error=error, stop=interruption.asked)
+    all_reduce_or_raise(error=error, stop=interruption.reason)
     return cast(T, result)
 
 

@@ -19,13 +19,13 @@ class _StopRequest(BaseException):
 
 
 class Interruption:
-    """Context in which SIGTERM, SIGUSR1 and SIGINT set ``asked`` instead of ending the process.
+    """Context in which SIGTERM, SIGUSR1 and SIGINT set ``reason`` instead of ending the process.
 
     A second SIGINT ends the process.
 
-    The run checks ``asked`` where it can stop safely: between steps and between batches of an evaluation. Where nothing
-    would be lost, inside ``breakable``, the signal raises ``Preempted`` at once. A process whose launcher has ended
-    sends itself SIGTERM, so that no orphan continues to train.
+    The run checks ``reason`` where it can stop safely: between steps and between batches of an evaluation. Inside
+    ``breakable``, where nothing would be lost, the signal raises ``Preempted`` at once. A process whose launcher has
+    ended sends itself SIGTERM, so that no orphan continues to train.
 
     Signals reach the main thread only: in another thread this does nothing.
 
@@ -34,7 +34,7 @@ class Interruption:
     """
 
     def __init__(self, *, launched: bool = False):
-        self.asked = ""  # the reason
+        self.reason = ""  # of the request to stop; empty where there is none
         self._launched = launched
         self._breakable = False
         self._interrupts = 0
@@ -66,12 +66,12 @@ class Interruption:
             self._break()
             yield
         except _StopRequest:
-            raise Preempted(self.asked) from None
+            raise Preempted(self.reason) from None
         finally:
             self._breakable = False
 
     def _break(self) -> None:
-        if self.asked and self._breakable:
+        if self.reason and self._breakable:
             self._breakable = False  # once: the cleanup must not be interrupted again
             raise _StopRequest
 
@@ -81,7 +81,7 @@ class Interruption:
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             raise KeyboardInterrupt
-        self.asked = self.asked or f"stopped by {signal.Signals(number).name}"
+        self.reason = self.reason or f"stopped by {signal.Signals(number).name}"
         self._break()
 
     def _watch(self, launcher: int) -> None:

@@ -178,10 +178,10 @@ class Trainer:
                     self._evaluate_and_save()
                 elif self._checkpoint_is_due():
                     self._save_checkpoint()
-        except Preempted:
-            if progress.step:
-                self._save_checkpoint()
-            raise
+        except Preempted as request:
+            saved = progress.step > 0 and self._save_checkpoint()
+            state = "checkpoint saved; the same command resumes from here" if saved else "no checkpoint saved"
+            raise Preempted(f"{request} at step {progress.step}: {state}") from None
 
     def _train_step(self, training_batches: Iterator[Sequence[Batch]]) -> None:
         """One optimiser step on all processes."""
@@ -189,7 +189,7 @@ class Trainer:
         step, total, seed = self.state.progress.step + 1, self.experiment.total_steps, self.recipe.train.seed
         micro_batches, error = next_or_error(training_batches, self.interruption)
         units = count_units(model, micro_batches, self.accelerator.device)
-        units = all_reduce_or_raise(units, error=error, stop=self.interruption.asked).sums
+        units = all_reduce_or_raise(units, error=error, stop=self.interruption.reason).sums
         factor = learning_rate_factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -288,9 +288,9 @@ class Trainer:
             self._datasets[split] = self.experiment.dataset(split)
         size = self.recipe.evaluate.batch_size
         rows = evaluation_batches(self._datasets[split], size, shard=self._shard, loading=self._loading)
-        model, device = self.experiment.model, self.accelerator.device
+        model, device, interruption = self.experiment.model, self.accelerator.device, self.interruption
         with in_words(f"evaluation of {split}"):
-            evaluation = evaluate(model, rows, device=device, without=without, asked=lambda: self.interruption.asked)
+            evaluation = evaluate(model, rows, device=device, without=without, stop_reason=lambda: interruption.reason)
         self.experiment.bad_samples.share()
         return evaluation
 

@@ -116,7 +116,7 @@ from mmbert.training.signals import Interruption
 import os
 with Interruption(launched="ACCELERATE_MIXED_PRECISION" in os.environ) as signals:
     print(os.getpid(), flush=True)
-    while not signals.asked:
+    while not signals.reason:
         time.sleep(0.02)
 """
     study = f"""

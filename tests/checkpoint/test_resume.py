@@ -98,6 +98,7 @@ def test_stopped_twice_and_resumed_it_equals_the_uninterrupted_run(whole, monkey
             with pytest.raises(Preempted, match="SIGTERM"):
                 train()
         assert (status()["state"], status()["code"], status()["step"]) == ("preempted", 75, step)
+        assert f"at step {step}: checkpoint saved; the same command resumes from here" in status()["reason"]
         assert not Path("run", "result.json").exists()
     train()
     assert status()["state"] == "done"

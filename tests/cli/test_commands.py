@@ -102,15 +102,23 @@ def test_a_dotted_type_is_refused_with_the_types_and_the_flag(tmp_path):
     assert "--plugin" in done.stderr
 
 
-@pytest.mark.parametrize("what", ["encoders", "fusions", "tasks", "sources", "datasets", "recipes"])
+@pytest.mark.parametrize("what", ["encoders", "fusions", "tasks", "sources", "datasets", "recipes", "studies"])
 def test_list_gives_one_name_a_line_without_torch(tmp_path, what):
     done = run_without_torch("list", what, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert names == sorted(names)
     assert len(set(names)) == len(names)
-    some = {"encoders": "text", "fusions": "concat", "tasks": "regression", "sources": "files", "datasets": "molecules"}
-    assert what == "recipes" or some[what] in names
+    some = {
+        "encoders": "text",
+        "fusions": "concat",
+        "tasks": "regression",
+        "sources": "files",
+        "datasets": "molecules",
+        "recipes": "quickstart",
+        "studies": "fusion",
+    }
+    assert some[what] in names
 
 
 def test_list_recipes_describes_those_of_the_current_folder(tmp_path, monkeypatch, capsys):

@@ -79,7 +79,7 @@ def trained(
 
     def given_steps() -> Iterator[Sequence[Batch]]:
         yield from steps or ()
-        interruption.asked = "no more steps"
+        interruption.reason = "no more steps"
         yield ()
 
     def save_checkpoint() -> bool:

@@ -23,9 +23,9 @@ def kill_and_wait(number):
 def test_a_signal_is_remembered_and_handlers_are_put_back(number):
     before = [signal.getsignal(one) for one in SIGNALS]
     with Interruption() as interruption:
-        assert interruption.asked == ""
+        assert interruption.reason == ""
         os.kill(os.getpid(), number)
-        assert interruption.asked == f"stopped by {number.name}"
+        assert interruption.reason == f"stopped by {number.name}"
         os.kill(os.getpid(), signal.SIGTERM)  # impatient, but not a second SIGINT
     assert [signal.getsignal(one) for one in SIGNALS] == before
 
@@ -38,7 +38,7 @@ def test_it_breaks_a_wait_at_once_and_only_there():
             raise AssertionError
     with Interruption() as interruption, interruption.breakable():
         pass
-    assert not interruption.asked
+    assert not interruption.reason
 
 
 def test_a_second_interrupt_from_the_keyboard_ends_it():
@@ -53,9 +53,9 @@ def test_a_forked_worker_keeps_out_of_it():
         child = os.fork()
         if not child:
             os.kill(os.getpid(), signal.SIGTERM)
-            os._exit(bool(interruption.asked))
+            os._exit(bool(interruption.reason))
         assert os.waitpid(child, 0)[1] == 0
-        assert not interruption.asked
+        assert not interruption.reason
 
 
 ORPHAN = """
@@ -65,9 +65,9 @@ signals.POLL = 0.05
 with signals.Interruption(launched=True) as interruption:
     print(os.getpid(), flush=True)
     until = time.monotonic() + 1200
-    while not interruption.asked and time.monotonic() < until:
+    while not interruption.reason and time.monotonic() < until:
         time.sleep(0.01)
-open(sys.argv[1], "w").write(interruption.asked)
+open(sys.argv[1], "w").write(interruption.reason)
 """
 
 
