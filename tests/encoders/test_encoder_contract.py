@@ -6,7 +6,7 @@ import socket
 import numpy as np
 import pytest
 import torch
-from encoder_parts import DIM, every_encoder, joined, made, make_encoder, same
+from encoder_parts import DIM, every_encoder, joined, make_encoder, make_parts, same
 
 from encoders import ENCODERS
 from mmbert.registry import recipe_options
@@ -31,7 +31,7 @@ def with_nan_padding(batch, singles):
 
 @every_encoder
 def test_tokens_have_the_shapes_of_the_contract(name):
-    processor, encoder, items = made(name)
+    processor, encoder, items = make_parts(name)
     values, mask, unit = encoder(**joined(processor, items))
     assert values.shape == (len(items), mask.shape[1], DIM)
     assert values.dtype == torch.float64
@@ -48,7 +48,7 @@ def test_tokens_have_the_shapes_of_the_contract(name):
 
 @every_encoder
 def test_padding_of_any_content_changes_nothing(name):
-    processor, encoder, items = made(name)
+    processor, encoder, items = make_parts(name)
     batch, singles = joined(processor, items), [joined(processor, [item]) for item in items]
     expected, filled = encoder(**batch), encoder(**with_nan_padding(batch, singles))
     assert filled.values.equal(expected.values)
@@ -67,7 +67,7 @@ def test_padding_of_any_content_changes_nothing(name):
 
 @every_encoder
 def test_items_do_not_influence_each_other_in_training_mode(name):
-    processor, encoder, items = made(name)
+    processor, encoder, items = make_parts(name)
     batch = joined(processor, items)
     floats = [tensor.requires_grad_() for tensor in batch.values() if tensor.is_floating_point()]
     expected = encoder(**batch)
@@ -85,7 +85,7 @@ def test_items_do_not_influence_each_other_in_training_mode(name):
 
 @every_encoder
 def test_the_order_of_items_permutes_the_tokens(name):
-    processor, encoder, items = made(name)
+    processor, encoder, items = make_parts(name)
     order = torch.tensor([3, 0, 4, 2, 1])
     tokens = encoder(**joined(processor, items)).at(order)
     turned = encoder(**joined(processor, [items[place] for place in order.tolist()]))
@@ -97,7 +97,7 @@ def test_the_order_of_items_permutes_the_tokens(name):
 
 @every_encoder
 def test_every_parameter_learns(name):
-    processor, encoder, items = made(name, count=12)
+    processor, encoder, items = make_parts(name, count=12)
     tokens = encoder(**joined(processor, items))
     (tokens.values * torch.randn_like(tokens.values)).sum().backward()
     parameters = {key: parameter for key, parameter in encoder.named_parameters() if parameter.numel()}
@@ -108,7 +108,7 @@ def test_every_parameter_learns(name):
 
 @every_encoder
 def test_the_state_holds_all_that_influences_the_tokens(name):
-    processor, encoder, items = made(name)
+    processor, encoder, items = make_parts(name)
     fresh = make_encoder(name, pickle.loads(pickle.dumps(processor)), seed=1)
     batch = joined(processor, items)
     assert not fresh(**batch).values.equal(encoder(**batch).values)
@@ -118,7 +118,7 @@ def test_the_state_holds_all_that_influences_the_tokens(name):
 
 @every_encoder
 def test_without_dropout_training_equals_evaluation(name):
-    processor, encoder, items = made(name)
+    processor, encoder, items = make_parts(name)
     batch = joined(processor, items)
     before = {key: tensor.clone() for key, tensor in encoder.state_dict().items()}
     trained = encoder(**batch).values
@@ -128,7 +128,7 @@ def test_without_dropout_training_equals_evaluation(name):
 
 @every_encoder
 def test_pretrained_is_a_part_of_the_encoder_or_none(name):
-    _, encoder, _ = made(name)
+    _, encoder, _ = make_parts(name)
     assert encoder.pretrained() is None or encoder.pretrained() in list(encoder.modules())[1:]
 
 
@@ -144,7 +144,7 @@ def test_options_have_defaults_that_work(name):
 
 @every_encoder
 def test_an_item_may_be_a_row_of_an_earlier_result(name):
-    processor, encoder, items = made(name)
+    processor, encoder, items = make_parts(name)
     batch = processor.collate(items)
     rows = [{key: tensor[row] for key, tensor in batch.items()} for row in range(len(items))]
     assert same(processor.collate(rows), batch)

@@ -4,7 +4,7 @@ import pickle
 import warnings
 
 import numpy as np
-from encoder_parts import every_encoder, made, make_processor, same
+from encoder_parts import every_encoder, make_parts, make_processor, same
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -65,7 +65,7 @@ def test_chance_comes_from_the_generator_alone(name):
 
 @every_encoder
 def test_features_are_finite_and_of_one_length(name):
-    processor, _, items = made(name)
+    processor, _, items = make_parts(name)
     batch = processor.collate(items)
     vectors = [processor.features(item) for item in items]
     if vectors[0] is not None:

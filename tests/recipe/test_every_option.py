@@ -1,4 +1,4 @@
-"""Every option of a recipe has a reader: another value of it is seen in the weights, the data, a loss, a file."""
+"""Every option of a recipe has an effect: another value changes the weights, the data, a loss or a file."""
 
 import shutil
 import sys
@@ -24,7 +24,7 @@ from mmbert.tracking import trackers
 from mmbert.trunk.store import TokenStore
 from tasks import TASKS
 
-# What is observed -> option -> two of its values. Options of parts stand behind the part's name.
+# observation -> option -> two of its values; options of parts are written after the part's name
 CHANGES = {
     seen.shapes: {
         "trunk.checkpoint": ("null", "checkpoint"),
@@ -166,7 +166,7 @@ CHANGES = {
         "train.mixing.weights": ("{made: 1, more: 1}", "{made: 9, more: 1}"),
         "train.mixing.alpha": (0, "[0.2, 1]"),
     },
-    seen.kept: {"train.ema": (0, 0.5)},
+    seen.best_weights: {"train.ema": (0, 0.5)},
     seen.saved: {"train.save_every": ("null", 2)},
     seen.survived: {"train.max_bad_steps": (0, 3)},
     seen.precision: {"train.precision": ("fp32", "fp64")},
@@ -230,7 +230,7 @@ CHANGES_NOTHING = {
     "train.trackers": {"[]": ("trackers", {False}), "[wandb, mlflow]": ("trackers", {"wandb", "mlflow"})},
     "evaluate.batch_size": {64: ("rows of an evaluation batch", {4, 3}), 2: ("rows of an evaluation batch", {2, 1})},
 }
-CASES = {option: (observe, values) for observe, found in CHANGES.items() for option, values in found.items()}
+CASES = {option: (observe, values) for observe, options in CHANGES.items() for option, values in options.items()}
 
 
 @pytest.fixture(scope="module")
@@ -242,12 +242,14 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _fake_parts(tmp_path, monkeypatch, checkpoint):
-    """In place of the folder's fake parts: the real ones, in a folder with small files, without a download."""
+    """Replaces the fake parts of conftest.py by the real ones, in a folder with small files, without downloads."""
     seen.write_files(tmp_path)
     (tmp_path / "checkpoint").symlink_to(checkpoint)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(DATASETS, "_table", {**DATASETS._table, "one": seen.One, "other": seen.Other})
+    monkeypatch.setattr(
+        DATASETS, "_table", {**DATASETS._table, "one": seen.RowsBuilder, "other": seen.ReversedRowsBuilder}
+    )
     for name in ("addresses", "hanzi", "molecules", "programs", "stamps", "ucr"):
         DATASETS.get(name)
         monkeypatch.setattr(sys.modules[f"mmbert.datasets.{name}"], "fetch", archive)
@@ -258,11 +260,11 @@ def _fake_parts(tmp_path, monkeypatch, checkpoint):
 
 
 def fields_of(model: type[BaseModel], path: str = "") -> set[str]:
-    """The dotted names of a section's own keys; the entries of a map share theirs."""
+    """The dotted names of all keys of a section; entries of a map share theirs."""
     names = set()
     for name, field in model.model_fields.items():
         kinds = [kind for kind in get_args(field.annotation) or [field.annotation] if kind is not type(None)]
-        kind = kinds[-1]  # the value's of a map
+        kind = kinds[-1]  # of a map, the type of its values
         nested = isinstance(kind, type) and issubclass(kind, BaseModel)
         names |= fields_of(kind, f"{path}{name}.") if nested else {f"{path}{name}"}
     return names
@@ -278,7 +280,7 @@ def options_of_parts() -> set[str]:
     }
 
 
-def test_every_option_is_tried(monkeypatch):
+def test_every_option_is_tested(monkeypatch):
     monkeypatch.delitem(DATASETS._table, "one")
     monkeypatch.delitem(DATASETS._table, "other")
     assert {*CASES, *CHANGES_NOTHING} == fields_of(Recipe) | options_of_parts()
@@ -286,15 +288,15 @@ def test_every_option_is_tried(monkeypatch):
 
 
 @pytest.mark.parametrize("option", CASES)
-def test_another_value_is_seen(option):
+def test_another_value_has_an_effect(option):
     observe, (value, other_value) = CASES[option]
     first = observe(seen.settings_of(option, value))
     assert first != observe(seen.settings_of(option, other_value))
 
 
 @pytest.mark.parametrize("observe", CHANGES, ids=lambda observe: observe.__name__)
-def test_the_same_value_is_seen_again(observe):
-    """Otherwise the test above would see chance."""
+def test_the_same_value_has_the_same_effect(observe):
+    """Otherwise the test above could pass by chance."""
     option, (value, _) = next(iter(CHANGES[observe].items()))
     first = observe(seen.settings_of(option, value))
     shutil.rmtree("built", ignore_errors=True)
@@ -303,7 +305,7 @@ def test_the_same_value_is_seen_again(observe):
 
 
 @pytest.mark.parametrize("option", CHANGES_NOTHING)
-def test_it_is_read_and_changes_nothing(option, monkeypatch):
+def test_a_performance_option_is_used_and_changes_no_result(option, monkeypatch):
     counted = {}
 
     def spy(place, name, what, read):
@@ -322,7 +324,7 @@ def test_it_is_read_and_changes_nothing(option, monkeypatch):
     spy(mmbert.trunk.huggingface, "plan_packing", "packed", lambda mask: True)
     spy(trackers, "Mirror", "trackers", lambda name, *_: name)
     for name in ("mlflow", "wandb"):
-        monkeypatch.setitem(trackers.LOGGER_TYPE_TO_CLASS, name, None)  # nothing leaves this machine
+        monkeypatch.setitem(trackers.LOGGER_TYPE_TO_CLASS, name, None)  # sends nothing over the network
     spy(TokenStore, "read", "texts of the cache", lambda store, ids, mask: True)
     exact = ["train.precision=fp64", "train.dropout=0", "train.steps=2", "evaluate.every=1", seen.WITH_TABLE]
     exact += seen.NEEDS.get(option, ())
@@ -335,7 +337,7 @@ def test_it_is_read_and_changes_nothing(option, monkeypatch):
 
 
 def numbers(written):
-    """All that a run wrote in numbers: of the log, the scores and the weights."""
+    """All numbers that a run wrote: the log, the scores and the weights."""
     log = [line["value"] for line in written["log"]]
     scores = [written["result"]["test"], *written["result"]["hidden"].values()]
     weights = [np.frombuffer(content, kind) for kind, _, content in written["weights"].values()]

@@ -15,7 +15,7 @@ IDENTITY = {"recipe": "0123", "data": "4567", "epoch": str(CODE_EPOCH)}
 
 
 class Net(nn.Module):
-    """Has what a model may have: weights, one without a gradient, one that is frozen, a buffer, dropout."""
+    """A model with a weight, one without a gradient, a frozen one, a buffer and dropout."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class Net(nn.Module):
 
 
 class Learned(Processor):
-    """A processor that has learned whatever a test says."""
+    """A processor whose state a test sets."""
 
     def __call__(self, value, rng=None):
         return {}
@@ -41,7 +41,7 @@ class Learned(Processor):
 
 
 class Run:
-    """Model, optimizer, average and the number of the step: all that a checkpoint must bring back."""
+    """Model, optimizer, average and step number: all that a checkpoint must restore."""
 
     def __init__(self, ema: float = 0.5, seed: int = 0, dtype: torch.dtype = torch.float32):
         torch.manual_seed(seed)
@@ -54,7 +54,7 @@ class Run:
     def train(self, steps: int) -> "Run":
         for _ in range(steps):
             self.step += 1
-            torch.manual_seed(self.step)  # the key of all its chance
+            torch.manual_seed(self.step)  # the only source of randomness
             for group in self.optimizer.param_groups:
                 group["lr"] = group["base_lr"] / self.step
             self.model(torch.randn(4, 5, dtype=self.model.weight.dtype)).square().sum().backward()
@@ -64,7 +64,7 @@ class Run:
         return self
 
     def mark(self, step: int) -> "Run":
-        """Let every tensor be the number of the step, so that a mix of two checkpoints is seen."""
+        """Fill every tensor with the step number, so that a mix of two checkpoints is detected."""
         self.step = step
         moments = [tensor for state in self.optimizer.state.values() for tensor in state.values()]
         with torch.no_grad():
@@ -77,15 +77,21 @@ class Run:
         processor.mark = torch.tensor(float(self.step))
         trainer = {"best_step": best, "mark": self.step}
         return Content(
-            self.model, self.optimizer, self.average, {"inputs.x": processor}, {"mark": self.step}, trainer,
-            f"mark: {self.step}\n", IDENTITY,
-        )  # fmt: skip
+            self.model,
+            self.optimizer,
+            self.average,
+            {"inputs.x": processor},
+            {"mark": self.step},
+            trainer,
+            f"mark: {self.step}\n",
+            IDENTITY,
+        )
 
     def save(self, folder: Path, *, best: int = 0, keep: Collection[int] = ()) -> Path:
         return save(folder, self.step, self.content(best), keep=keep)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """A copy of every tensor there is."""
+        """A copy of every tensor of the run."""
         names = {parameter: name for name, parameter in self.model.named_parameters()}
         moments = {
             f"{names[parameter]}.{key}": tensor
@@ -98,9 +104,9 @@ class Run:
         return {name: tensor.detach().clone() for name, tensor in whole.items()}
 
 
-def same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
-    """Bit for bit."""
-    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in found)
+def same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> bool:
+    """Whether two states are equal bit for bit."""
+    return actual.keys() == expected.keys() and all(torch.equal(actual[name], expected[name]) for name in actual)
 
 
 def names(folder: Path) -> set[str]:

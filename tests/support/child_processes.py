@@ -1,4 +1,4 @@
-"""Child processes of tests: always reaped with all that they started, and never failed by a slow machine."""
+"""Child processes of tests: always ended with all processes they started; timeouts that suit a slow machine."""
 
 import os
 import signal
@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-PATIENCE = 1200  # seconds; only a child that hangs takes so long, on a machine however busy
+PATIENCE = 1200  # seconds; long enough for a busy machine, so that only a child that hangs reaches it
 
 
 def start_child(command: Sequence[str], *, cwd: Path, env: dict[str, str] | None = None) -> subprocess.Popen:
-    """A child in a session of its own, so that all that it starts can be ended; its errors are part of its output."""
+    """Start a child in a new session, so that its processes can be ended together; stderr goes to stdout."""
     return subprocess.Popen(
         command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
 
 
 def wait_for_child(child: subprocess.Popen) -> str:
-    """The output of a child that has ended with 0; its whole session is ended in any case."""
+    """Wait for a child, assert exit code 0 and return its output; its session is always ended."""
     try:
         output, _ = child.communicate(timeout=PATIENCE)
         assert child.returncode == 0, output[-4000:]
@@ -38,7 +38,7 @@ def end_session(child: subprocess.Popen) -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:
-    """Whether a condition has become true; it has as long as a machine may be busy."""
+    """Wait until a condition is true, or for PATIENCE seconds; returns whether it became true."""
     end = time.monotonic() + PATIENCE
     while not (fulfilled := condition()) and time.monotonic() < end:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Small processors and fields that the tests of the data room read values with."""
+"""Small processors and fields for the tests of mmbert.data."""
 
 import numpy as np
 import torch

@@ -15,7 +15,7 @@ every_encoder = pytest.mark.parametrize("name", ENCODERS.names())
 
 
 def make_processor(name, fits=1, **chosen):
-    """A processor fitted on examples, and further examples in which it finds something."""
+    """A processor fitted on examples, and further examples that are not empty for it."""
     rng = np.random.default_rng(0)
     kind = ENCODERS.get(name).processor
     small = {option: value for option, value in SMALL.items() if option in keyword_only_parameters(kind)}
@@ -40,8 +40,8 @@ def make_encoder(name, processor, seed=0):
     return encoder.double().train()
 
 
-def made(name, count=5):
-    """A processor, an encoder, and items from the smallest to the largest of many."""
+def make_parts(name, count=5):
+    """A processor, an encoder, and some of many items, from the smallest to the largest."""
     processor, values = make_processor(name)
     items = sorted(map(processor, values), key=lambda item: sum(tensor.numel() for tensor in item.values()))
     chosen = [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
@@ -49,10 +49,10 @@ def made(name, count=5):
 
 
 def joined(processor, items):
-    """Collated tensors in float64, as a batch moved to a model of that type has them."""
+    """Collate items and convert floats to float64."""
     tensors = processor.collate(items)
     return {key: tensor.double() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(tensor.equal(other[key]) for key, tensor in one.items())
+def same(first, second):
+    return first.keys() == second.keys() and all(tensor.equal(second[key]) for key, tensor in first.items())

@@ -1,6 +1,6 @@
-"""A program: a fault on rank 1 alone of two processes, for each of the faults below; ``faulty_worlds.py FOLDER``.
+"""A program that runs two processes with a fault on one rank, for each fault below: ``faulty_worlds.py FOLDER``.
 
-Each rank writes down how its run ended. Worlds are forked, which needs a parent that has never run a backward.
+Each rank writes how its run ended. Processes are forked, so the parent must never have run a backward pass.
 """
 
 import json
@@ -26,13 +26,21 @@ from mmbert.training.optimizer import make_optimizer
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = [
-    "inputs.image=null", "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16",
-    "trunk.hidden_size=16", "trunk.heads=2", "train.batch_size=8", "train.steps=6", "evaluate.every=0.3",
-]  # fmt: skip
+    "inputs.image=null",
+    "inputs.sound=null",
+    "inputs.series=null",
+    "inputs.graph=null",
+    "inputs.cells.width=16",
+    "trunk.hidden_size=16",
+    "trunk.heads=2",
+    "train.batch_size=8",
+    "train.steps=6",
+    "evaluate.every=0.3",
+]
 
 
 def spoil(owner, name, at, fault):
-    """Let the ``at``-th call of a function be ``fault(real, *its arguments)``."""
+    """Replace the ``at``-th call of a function by ``fault(real function, *arguments)``."""
     real, calls = getattr(owner, name), []
 
     def call(*positional, **named):
@@ -42,13 +50,13 @@ def spoil(owner, name, at, fault):
     setattr(owner, name, call)
 
 
-def nan_label(real, items, made):
-    batch = real(items, made)
+def nan_label(real, dataset, items):
+    batch = real(dataset, items)
     batch.targets["amount"].tensors["target"][0] = float("nan")
     return batch
 
 
-def bad_sample(real, items, draw):
+def bad_sample(real, dataset, draw):
     raise SampleError("expected a number, found 'x'").at("shop (rows.csv row 7)", "task 'amount'")
 
 
@@ -56,7 +64,7 @@ def out_of_memory(real, *positional, **named):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 
-def told_to_stop(real, *positional, **named):
+def stop_signal(real, *positional, **named):
     os.kill(os.getpid(), signal.SIGTERM)
     return real(*positional, **named)
 
@@ -76,22 +84,22 @@ def full_disk(real, *positional, **named):
     raise OSError(28, "No space left on device")
 
 
-FAULTS = {  # name -> the rank it hits, what is spoiled at which call, by what; settings
+FAULTS = {  # name -> rank, owner and name of the function, number of the call, fault, settings of the recipe
     "nan": (1, SampleDataset, "collate", 3, nan_label, []),
     "nan passed over": (1, SampleDataset, "collate", 3, nan_label, ["train.max_bad_steps=1"]),
     "bad sample": (1, SampleDataset, "__getitem__", 9, bad_sample, []),
     "memory": (1, MMBert, "forward", 3, out_of_memory, []),
     "worker": (1, MMBert, "forward", 2, worker_dies, ["train.workers=1", "train.steps=99"]),
-    "stop in a step": (1, MMBert, "forward", 2, told_to_stop, ["train.precision=fp64", "train.dropout=0"]),
-    "stop in an evaluation": (1, evaluate, "_task_parts", 1, told_to_stop, []),
-    "stop before step 1": (1, api, "Trainer", 1, told_to_stop, []),
+    "stop in a step": (1, MMBert, "forward", 2, stop_signal, ["train.precision=fp64", "train.dropout=0"]),
+    "stop in an evaluation": (1, evaluate, "_task_parts", 1, stop_signal, []),
+    "stop before step 1": (1, api, "Trainer", 1, stop_signal, []),
     "rank 1 dies": (1, MMBert, "forward", 3, dies, []),
     "save fails once": (0, storage, "write_tensors", 1, full_disk, []),
 }
 
 
 def run(name: str, folder: str) -> None:
-    """What one rank does."""
+    """Run the training of one rank, with its fault if it has one."""
     rank, owner, function, at, fault, settings = FAULTS[name]
     mine = PartialState(cpu=True).process_index
     if mine == rank:
@@ -99,7 +107,7 @@ def run(name: str, folder: str) -> None:
     distributed.REPORT_DELAY = 0.5
     seen = {"code": 0, "error": "", "kind": ""}
     place = Path(folder) / name.replace(" ", "_")
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher of tests is impatient: what is seen must be written
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # else the launcher would end us before we write
     start = time.monotonic()
     try:
         api.train(RECIPE, overrides=[*SMALL, *settings], out=place / "run")
@@ -111,7 +119,7 @@ def run(name: str, folder: str) -> None:
 
 if __name__ == "__main__":
     experiment = build(load_recipe(RECIPE, SMALL).recipe)
-    make_optimizer(experiment.model, experiment.recipe.optim)  # what both import is imported once for all worlds
+    make_optimizer(experiment.model, experiment.recipe.optim)  # imported here once, before forking
     for fault in FAULTS:
         try:
             debug_launcher(run, (fault, sys.argv[1]), num_processes=2)

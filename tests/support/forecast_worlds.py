@@ -1,4 +1,4 @@
-"""What each of two processes does in ``worlds.py``: forecast a run and train it, with and without."""
+"""The part of ``worlds.py`` that two processes run: training with and without a forecast before it."""
 
 import hashlib
 import json
@@ -20,13 +20,13 @@ STEPS = 2
 SETTINGS = [*SMALL, "trunk.layers=4", f"train.steps={STEPS}"]
 
 
-def trained(told: bool) -> tuple[int, dict, str]:
-    """The rank, the forecast where it was asked for, and a hash of the weights after some steps."""
+def trained(with_forecast: bool) -> tuple[int, dict, str]:
+    """The rank, the forecast if requested, and a hash of the weights after some steps."""
     recipe = load_recipe(DEBUG, SETTINGS).recipe
     accelerator = make_accelerator(recipe.train)
     experiment = build(recipe)
     model, items = experiment.model, experiment.dataset("train")
-    found = asdict(forecast_run(experiment, accelerator, steps=STEPS)) if told else {}
+    forecast_values = asdict(forecast_run(experiment, accelerator, steps=STEPS)) if with_forecast else {}
     shard = Shard(accelerator.process_index, accelerator.num_processes)
     wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, recipe.optim))
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)
@@ -35,13 +35,13 @@ def trained(told: bool) -> tuple[int, dict, str]:
         optimizer.step()
         optimizer.zero_grad()
     content = b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
-    return accelerator.process_index, found, hashlib.blake2b(content).hexdigest()
+    return accelerator.process_index, forecast_values, hashlib.blake2b(content).hexdigest()
 
 
 def run(folder: str) -> None:
     forecast.SHORT, forecast.SHARE = 0.0, 1e9
-    _, _, without = trained(told=False)
-    rank, found, together = trained(told=True)
+    _, _, without = trained(with_forecast=False)
+    rank, forecast_values, with_forecast = trained(with_forecast=True)
     (Path(folder) / f"forecast-{rank}.json").write_text(
-        json.dumps({"forecast": found, "without": without, "with": together})
+        json.dumps({"forecast": forecast_values, "without": without, "with": with_forecast})
     )

@@ -1,4 +1,4 @@
-"""A tiny recipe, the files beside it, and what is seen of a recipe: weights, tensors, losses, files."""
+"""A tiny recipe with its files, and functions that observe its effect: weights, tensors, losses, files."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ def write_checkpoint(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(vocabulary.tokenizer), **names).save_pretrained(folder)
 
 
-class One(Builder):
+class RowsBuilder(Builder):
     """A data set of the columns of ``rows.csv``."""
 
     version, key, columns = "1", "code", {"text": "words", "price": "a number"}
@@ -81,17 +81,17 @@ class One(Builder):
         return pd.read_csv("rows.csv")
 
 
-class Other(One):
+class ReversedRowsBuilder(RowsBuilder):
     def build(self, folder, progress):
         return pd.read_csv("other.csv")[:30]
 
 
-# --- settings: what a recipe is changed by, so that an option has a value ---
+# --- settings that give an option of the recipe a value ---
 
 FILES = "data.made={type: files, path: rows.csv}"
 WITH_TABLE = "inputs.x={type: table, width: 8, layers: 1}"
 MORE = "data.more={type: generated, rows: 12}"
-PARTS = {  # the smallest of each kind, under the name x, y or made
+PARTS = {  # a small part of each type, under the name x, y or made
     "inputs.text": "inputs.x={type: text}",
     "inputs.audio": "inputs.x={type: audio, layers: 1, width: 16, heads: 2, mels: 8}",
     "inputs.graph": "inputs.x={type: graph, layers: 1, width: 16}",
@@ -108,7 +108,7 @@ PARTS = {  # the smallest of each kind, under the name x, y or made
 }
 NAMES = {"inputs": "x", "tasks": "y", "data": "made"}
 PRETRAINED = ("inputs.x.backbone=tf_efficientnet_lite0", "inputs.x.pretrained=true")
-NEEDS = {  # what else must be there for an option to matter
+NEEDS = {  # settings without which an option has no effect
     "inputs.column": (FILES, "inputs.x={type: text, max_length: 16}"),
     "inputs.text.truncation": ("inputs.x.max_length=2",),
     "inputs.optional": (FILES, WITH_TABLE),
@@ -140,7 +140,7 @@ NEEDS = {  # what else must be there for an option to matter
 
 
 def settings_of(option, value):
-    """What a recipe is changed by, so that it has an option with this value."""
+    """The settings that give an option of the recipe this value."""
     section, *inner = option.split(".")
     part = PARTS.get(f"{section}.{inner[0]}") if len(inner) > 1 else None
     if section == "datasets":
@@ -157,7 +157,7 @@ def settings_of(option, value):
     return [*start, ".".join(filter(None, [section, NAMES.get(section), *inner])) + f"={value}"]
 
 
-# --- what is seen; each takes the settings of a recipe ---
+# --- observations; each takes the settings of a recipe ---
 
 
 def recipe_of(settings):
@@ -165,7 +165,7 @@ def recipe_of(settings):
 
 
 def built_of(settings):
-    """The recipe's model, its zeros moved away from zero, so that nothing is hidden behind a gate."""
+    """Build an experiment and move all weights away from zero, so that no closed gate hides a difference."""
     experiment = build(recipe_of(settings))
     torch.manual_seed(0)
     with torch.no_grad():
@@ -175,7 +175,7 @@ def built_of(settings):
 
 
 def plain(value):
-    """Tensors and arrays inside a value as bytes, which compare."""
+    """A value with its tensors and arrays replaced by bytes, which can be compared."""
     if isinstance(value, torch.Tensor | np.ndarray):
         array = np.asarray(value.detach() if isinstance(value, torch.Tensor) else value)
         return str(array.dtype), array.shape, array.tobytes()
@@ -185,17 +185,17 @@ def plain(value):
 
 
 def shapes(settings):
-    """The weights' names and shapes."""
+    """Names and shapes of the weights."""
     return {name: weight.shape for name, weight in built_of(settings).model.state_dict().items()}
 
 
 def learning(settings):
-    """The weights that are trained."""
+    """Names of the weights that are trained."""
     return [name for name, weight in built_of(settings).model.named_parameters() if weight.requires_grad]
 
 
 def tensors(settings):
-    """What the processors make of training samples, augmentation and input dropout included."""
+    """Training samples as tensors, with augmentation and input dropout."""
     items = built_of(settings).dataset("train")
     item = [items[position, 1] for position in range(len(items))]
     return plain([[encoded.inputs, encoded.targets] for encoded in item])
@@ -217,7 +217,7 @@ def loss(settings):
 
 
 def groups(settings):
-    """The groups of the optimiser without their parameters, but for how many."""
+    """The parameter groups of the optimizer, with the number of parameters in place of these."""
     experiment = built_of(settings)
     return [
         {**group, "params": sum(parameter.numel() for parameter in group["params"])}
@@ -233,7 +233,7 @@ def samples(settings):
 
 
 def outcome(settings):
-    """What a person is told when the recipe is trained: nothing where all is fine."""
+    """The error message when the recipe is trained; empty if there is none."""
     try:
         trained(settings)
     except MMBertError as error:
@@ -242,7 +242,7 @@ def outcome(settings):
 
 
 def trained(settings, out="run"):
-    """What a run writes: ``metrics.jsonl`` without the time, ``result.json`` and the weights it ends with."""
+    """What a run writes: ``metrics.jsonl`` without times, ``result.json`` and the best weights."""
     api.train("tiny.yaml", overrides=settings, out=out, resume="never")
     lines = [json.loads(line) for line in Path(out, "metrics.jsonl").read_text().splitlines()]
     result = json.loads(Path(out, "result.json").read_text())
@@ -281,13 +281,13 @@ def chosen_by(settings):
 
 
 def survived(settings):
-    """What a run of losses that are not finite comes to."""
+    """The error message of a run whose losses are not finite."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "not_finite", lambda outcome, norm: "the loss is nan")
         return outcome(settings)
 
 
-def kept(settings):
+def best_weights(settings):
     """The weights of the best checkpoint."""
     return trained(settings)["weights"]
 
@@ -297,14 +297,14 @@ def baselines(settings):
 
 
 def folders(settings):
-    """The run folders made where none is named."""
+    """The run folders created when no folder is named."""
     before = set(Path("runs").glob("*"))
     api.train("tiny.yaml", overrides=settings)
     return sorted(path.name for path in set(Path("runs").glob("*")) - before)
 
 
 def precision(settings):
-    """What the accelerator computes in, and the weights are kept in."""
+    """The mixed precision of the accelerator and the type of the weights."""
     recipe = recipe_of(settings)
     return make_accelerator(recipe.train).mixed_precision, next(build(recipe).model.parameters()).dtype
 

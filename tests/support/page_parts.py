@@ -1,4 +1,4 @@
-"""A page taken apart by the standard library's parser: its tags, attributes, ids and visible text."""
+"""A parsed HTML page: its tags, attributes and visible text."""
 
 from html.parser import HTMLParser
 

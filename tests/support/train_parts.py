@@ -22,9 +22,16 @@ from mmbert.types import Batch
 
 DEBUG = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = (
-    "inputs.image=null", "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16",
-    "trunk.hidden_size=16", "trunk.heads=2", "train.batch_size=8", "train.steps=6",
-)  # fmt: skip
+    "inputs.image=null",
+    "inputs.sound=null",
+    "inputs.series=null",
+    "inputs.graph=null",
+    "inputs.cells.width=16",
+    "trunk.hidden_size=16",
+    "trunk.heads=2",
+    "train.batch_size=8",
+    "train.steps=6",
+)
 
 
 def small(*settings: str) -> Recipe:
@@ -33,7 +40,7 @@ def small(*settings: str) -> Recipe:
 
 
 def scored(skill: float, **scores: dict[str, float]) -> Evaluation:
-    """An evaluation made up: of this mean skill, and of these metrics by task."""
+    """A fake evaluation with this mean skill and these metrics by task."""
     return Evaluation({}, {"kind": skill}, scores, {}, {})
 
 
