@@ -1,4 +1,4 @@
-"""What is saved comes back bit for bit, and what is in use is never removed."""
+"""Atomic checkpoints: state is restored bit for bit, older ones are removed, and the best is found again."""
 
 import json
 from dataclasses import replace
@@ -22,24 +22,24 @@ from mmbert.training.optimizer import make_optimizer
 from mmbert.training.step import accumulate_gradients, count_units
 
 
-def silent(sentence):
-    raise AssertionError(sentence)
+def no_message(message):
+    raise AssertionError(message)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_training_goes_on_bit_for_bit(tmp_path, ema, dtype):
+def test_training_resumes_bit_for_bit(tmp_path, ema, dtype):
     run = Run(ema, dtype=dtype).train(5)
     path = run.save(tmp_path)
-    other = Run(ema, seed=1, dtype=dtype)
-    assert load_training(path, other.model, other.optimizer, other.average)["step"] == 5
-    assert same(other.state(), run.state())
-    other.step = read_trainer(path)["step"]
-    assert same(other.train(4).state(), run.train(4).state())
+    resumed = Run(ema, seed=1, dtype=dtype)
+    assert load_training(path, resumed.model, resumed.optimizer, resumed.average)["step"] == 5
+    assert same(resumed.state(), run.state())
+    resumed.step = read_trainer(path)["step"]
+    assert same(resumed.train(4).state(), run.train(4).state())
     assert run.average.steps == 9
 
 
-def test_a_save_changes_nothing_and_the_average_may_be_applied(tmp_path):
+def test_saving_changes_no_state_even_while_the_average_is_applied(tmp_path):
     run = Run().train(3)
     before = run.state()
     path = run.save(tmp_path / "plain")
@@ -50,7 +50,7 @@ def test_a_save_changes_nothing_and_the_average_may_be_applied(tmp_path):
         assert (path / name).read_bytes() == (applied / name).read_bytes()
 
 
-def test_the_model_that_predicts_is_the_average_and_the_raw_weights_are_beside_it(tmp_path):
+def test_averaged_weights_are_the_model_and_raw_weights_are_saved_beside_it(tmp_path):
     run = Run().train(3)
     path = run.save(tmp_path)
     state = run.state()
@@ -63,7 +63,7 @@ def test_the_model_that_predicts_is_the_average_and_the_raw_weights_are_beside_i
     assert torch.equal(model["seen"], state["seen"])
 
 
-def test_the_files_are_those_of_the_manifest_and_none_is_a_pickle(tmp_path):
+def test_a_checkpoint_holds_the_files_of_its_manifest_and_no_pickle(tmp_path):
     path = Run(ema=0).train(1).save(tmp_path, best=1)
     content = verify(path)
     assert names(path) == {*content["files"], "manifest.json"}
@@ -75,7 +75,7 @@ def test_the_files_are_those_of_the_manifest_and_none_is_a_pickle(tmp_path):
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_a_real_model_goes_on_bit_for_bit_with_dropout_and_a_wrapped_optimizer(tmp_path, ema):
+def test_a_real_model_resumes_bit_for_bit_with_dropout_and_a_wrapped_optimizer(tmp_path, ema):
     accelerator = Accelerator(cpu=True)
 
     def started(seed):
@@ -95,48 +95,55 @@ def test_a_real_model_goes_on_bit_for_bit_with_dropout_and_a_wrapped_optimizer(t
             optimizer.zero_grad()
             average.update()
 
-    one, other = started(0), started(1)
-    items = one[0].dataset("train")
+    uninterrupted, resumed = started(0), started(1)
+    items = uninterrupted[0].dataset("train")
     steps = list(batches(StepPlan(0, len(items), 8), items, steps=6, accumulate=1))
-    train(one, 1, steps[:3])
-    experiment, model, optimizer, average = one
+    train(uninterrupted, 1, steps[:3])
+    experiment, model, optimizer, average = uninterrupted
     parts = {f"inputs.{name}": part for name, part in experiment.processors.inputs.items()}
     parts |= {f"tasks.{name}": part for name, part in experiment.processors.targets.items()}
     facts, trainer = checkpoint_facts(experiment.model), {"best_step": 3}
     recipe = dump(experiment.recipe)
     content = Content(experiment.model, optimizer, average, parts, facts, trainer, recipe, IDENTITY)
     path = save(tmp_path, 3, content, keep=())
-    with average.applied():  # what predicts is what was evaluated
+    with average.applied():  # the model that predicts is the one that was evaluated
         torch.testing.assert_close(
             load_experiment(path, experiment.recipe).model.state_dict(), model.state_dict(), rtol=0, atol=0
         )
-    load_training(path, other[0].model, other[2], other[3])
-    train(one, 4, steps[3:])
-    train(other, 4, steps[3:])
-    assert same(other[0].model.state_dict(), one[0].model.state_dict())
-    assert same(other[3].state(), one[3].state())
-    for first, second in zip(*(run[2].optimizer.state_dict()["state"].values() for run in (one, other)), strict=True):
+    load_training(path, resumed[0].model, resumed[2], resumed[3])
+    train(uninterrupted, 4, steps[3:])
+    train(resumed, 4, steps[3:])
+    assert same(resumed[0].model.state_dict(), uninterrupted[0].model.state_dict())
+    assert same(resumed[3].state(), uninterrupted[3].state())
+    for first, second in zip(
+        *(run[2].optimizer.state_dict()["state"].values() for run in (uninterrupted, resumed)), strict=True
+    ):
         assert same(second, first)
 
 
-def test_every_other_checkpoint_is_removed_but_the_kept_and_the_best(tmp_path):
+def test_older_checkpoints_are_removed_except_the_best_and_those_to_keep(tmp_path):
     run = Run().train(1)
     for step, keep, left in [
-        (1, (), {1}), (2, (), {1, 2}), (3, (2,), {1, 2, 3}), (4, (), {1, 4}), (7, (9,), {1, 7}), (5, (), {1, 5}),
-    ]:  # fmt: skip
+        (1, (), {1}),
+        (2, (), {1, 2}),
+        (3, (2,), {1, 2, 3}),
+        (4, (), {1, 4}),
+        (7, (9,), {1, 7}),
+        (5, (), {1, 5}),
+    ]:
         run.mark(step).save(tmp_path, best=1, keep=keep)
         assert names(tmp_path) == {f"step-{step}" for step in left}
-        assert newest(tmp_path, silent) == tmp_path / f"step-{step}"
+        assert newest(tmp_path, no_message) == tmp_path / f"step-{step}"
     run.mark(8).save(tmp_path, best=8)
     assert names(tmp_path) == {"step-8"}
 
 
-def test_what_is_no_checkpoint_is_left_alone(tmp_path):
+def test_files_and_folders_that_are_no_checkpoints_are_left_alone(tmp_path):
     for name in ("step-03", "step-x", "notes", "step-1.bak", ".step-x.tmp", ".step-1.mine"):
         (tmp_path / name).mkdir()
     (tmp_path / "step.txt").touch()
     before = names(tmp_path)
-    (tmp_path / "step-1").touch()  # has the name of one: a file, and a link to nowhere
+    (tmp_path / "step-1").touch()  # named like a checkpoint, but a file and a broken link
     (tmp_path / ".step-1.tmp").symlink_to(tmp_path / "gone")
     Run().mark(2).save(tmp_path)
     assert names(tmp_path) == before | {"step-2"}
@@ -150,7 +157,7 @@ def test_a_verified_checkpoint_of_the_same_step_is_left_as_it_is(tmp_path):
     assert {file.name: file.stat().st_mtime_ns for file in path.iterdir()} == before
 
 
-def test_a_damaged_one_of_the_same_step_and_one_of_another_run_are_replaced(tmp_path):
+def test_a_damaged_checkpoint_or_one_of_another_run_is_replaced(tmp_path):
     run = Run().mark(2)
     path = run.save(tmp_path)
     (path / "recipe.yaml").write_text("mark: 7\n")
@@ -161,31 +168,31 @@ def test_a_damaged_one_of_the_same_step_and_one_of_another_run_are_replaced(tmp_
     assert names(tmp_path) == {"step-2"}
 
 
-def test_the_best_is_what_the_newest_verified_checkpoint_says(tmp_path):
+def test_the_best_checkpoint_is_named_by_the_newest_verified_one(tmp_path):
     folder, messages = tmp_path / "checkpoints", []
     with pytest.raises(IntegrityError, match=r"holds no usable checkpoint yet$"):
-        best(tmp_path, silent)
+        best(tmp_path, no_message)
     Run().mark(1).save(folder)
     with pytest.raises(IntegrityError, match="training has not reached an evaluation"):
-        best(tmp_path, silent)
+        best(tmp_path, no_message)
     Run().mark(2).save(folder, best=2)
     Run().mark(3).save(folder, best=2)
-    assert best(tmp_path, silent) == folder / "step-2"
+    assert best(tmp_path, no_message) == folder / "step-2"
     Run().mark(4).save(folder, best=4, keep=(2, 3))
     (folder / "step-4" / "manifest.json").unlink()
-    assert best(tmp_path, messages.append) == folder / "step-2"  # the fourth cannot say that it was better
+    assert best(tmp_path, messages.append) == folder / "step-2"  # step 4 was better, but is incomplete
     assert len(messages) == 1
     assert messages[0].startswith("the checkpoint step-4 is skipped: ")
     (folder / "step-2" / "model.safetensors").unlink()
     with pytest.raises(IntegrityError, match=r"step-2/model\.safetensors' is missing"):
-        best(tmp_path, messages.append)  # and the third is not taken in its place
+        best(tmp_path, messages.append)  # step 3 is not used instead
     for path in folder.glob("step-*/recipe.yaml"):
         path.unlink()
     with pytest.raises(IntegrityError, match=r"usable checkpoint yet; .*step-4 is skipped.*; .*step-3 is skipped"):
-        best(tmp_path, silent)
+        best(tmp_path, no_message)
 
 
-def test_what_is_no_json_fails_before_it_costs_anything(tmp_path):
+def test_a_value_that_json_cannot_hold_fails_and_earlier_checkpoints_stay(tmp_path):
     run = Run()
     run.mark(1).save(tmp_path)
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""A damaged checkpoint is named, passed over for the one before, and touches nothing."""
+"""Damaged checkpoints: each fault is reported by file, the one before is used instead, and nothing is changed."""
 
 import json
 import os
@@ -31,8 +31,8 @@ def folder(run, tmp_path):
     return folder
 
 
-def refused(folder, run, said):
-    """The newer checkpoint is refused in every way, saying so; nothing is touched."""
+def check_refused(folder, run, said):
+    """Assert that every reader refuses the newer checkpoint with this message, and that the run is unchanged."""
     path, messages, before = folder / "step-4", [], run.state()
     for read in (
         lambda: verify(path),
@@ -53,23 +53,23 @@ def test_a_truncated_flipped_or_missing_file_is_named(folder, run, name):
     whole = file.read_bytes()
     assert len(whole) > 2
     os.truncate(file, len(whole) // 2)
-    refused(folder, run, name)
+    check_refused(folder, run, name)
     for place in (0, len(whole) // 2, len(whole) - 1):
         if whole[place] != ord("\n"):
             file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-            refused(folder, run, name)
+            check_refused(folder, run, name)
     file.write_bytes(whole + b"\0")
-    refused(folder, run, name)
+    check_refused(folder, run, name)
     file.unlink()
-    refused(folder, run, name)
+    check_refused(folder, run, name)
     file.mkdir()
-    refused(folder, run, name)
+    check_refused(folder, run, name)
     file.rmdir()
     file.write_bytes(whole)
     verify(folder / "step-4")
 
 
-def test_no_bit_of_the_manifest_can_turn_without_being_seen(folder):
+def test_every_flipped_bit_of_the_manifest_is_detected(folder):
     file = folder / "step-4" / "manifest.json"
     whole, before = file.read_bytes(), verify(folder / "step-4")
     with open(file, "r+b", buffering=0) as stream:
@@ -77,15 +77,15 @@ def test_no_bit_of_the_manifest_can_turn_without_being_seen(folder):
             for bit in range(8):
                 os.pwrite(stream.fileno(), bytes([byte ^ (1 << bit)]), place)
                 try:
-                    found = manifest._read(folder / "step-4")
+                    content = manifest._read(folder / "step-4")
                 except IntegrityError:
                     continue
-                assert found == before  # white space
+                assert content == before  # white space
             os.pwrite(stream.fileno(), bytes([byte]), place)
 
 
 def rewrite(path, **changes):
-    """Another manifest, whole in itself."""
+    """Change entries of a manifest and renew its digest, so that it is consistent in itself."""
     content = json.loads((path / "manifest.json").read_text()) | changes
     del content["blake2b"]
     content["blake2b"] = manifest._digest(content)
@@ -101,15 +101,15 @@ def rewrite(path, **changes):
         ({"files": {}}, "manifest.json' does not list model.safetensors, optimizer.json, optimizer.safetensors"),
     ],
 )
-def test_a_foreign_or_newer_manifest_is_told(folder, run, changes, said):
+def test_a_foreign_or_newer_manifest_is_reported(folder, run, changes, said):
     rewrite(folder / "step-4", **changes)
-    refused(folder, run, said)
+    check_refused(folder, run, said)
 
 
 @pytest.mark.parametrize("content", ["[1]", "null", "{}", "1", "[" * 100_000, "\udcff"])
-def test_what_is_no_manifest_is_told(folder, run, content):
+def test_content_that_is_no_manifest_is_reported(folder, run, content):
     (folder / "step-4" / "manifest.json").write_bytes(content.encode(errors="surrogateescape"))
-    refused(folder, run, "manifest.json")
+    check_refused(folder, run, "manifest.json")
 
 
 def test_a_checkpoint_under_another_name_is_refused_and_a_link_is_not(folder):
@@ -120,19 +120,19 @@ def test_a_checkpoint_under_another_name_is_refused_and_a_link_is_not(folder):
         verify(folder / "step-5")
 
 
-def test_where_all_are_damaged_there_is_none(folder):
+def test_if_all_checkpoints_are_damaged_there_is_no_newest(folder):
     messages = []
     for path in (folder / "step-2", folder / "step-4"):
         (path / "trainer.json").write_text("{}")
     assert newest(folder, messages.append) is None
-    assert [sentence.split()[2] for sentence in messages] == ["step-4", "step-2"]
+    assert [message.split()[2] for message in messages] == ["step-4", "step-2"]
     assert newest(folder / "nowhere", messages.append) is None
     with pytest.raises(IntegrityError, match=r"it has no manifest\.json"):
         verify(folder / "step-9")
 
 
-def changed(path, name, change):
-    """The same checkpoint with other tensors in a file, verified all the same."""
+def change_tensors(path, name, change):
+    """Change the tensors of one file and renew the manifest, so that the checkpoint still verifies."""
     tensors = load_file(path / name)
     change(tensors)
     save_file(tensors, path / name)
@@ -144,11 +144,17 @@ def changed(path, name, change):
 @pytest.mark.parametrize(
     ("name", "tensor"),
     [
-        ("model", "weight"), ("model", "seen"), ("model", "frozen"), ("raw", "weight"), ("raw", "idle"),
-        ("optimizer", "weight.exp_avg"), ("optimizer", "weight.exp_avg_sq"), ("optimizer", "weight.step"),
+        ("model", "weight"),
+        ("model", "seen"),
+        ("model", "frozen"),
+        ("raw", "weight"),
+        ("raw", "idle"),
+        ("optimizer", "weight.exp_avg"),
+        ("optimizer", "weight.exp_avg_sq"),
+        ("optimizer", "weight.step"),
     ],
-)  # fmt: skip
-def test_a_missing_unknown_or_other_tensor_is_named_and_nothing_is_touched(folder, run, name, tensor):
+)
+def test_a_missing_unknown_or_different_tensor_is_named_and_nothing_is_changed(folder, run, name, tensor):
     file, path, before = f"{name}.safetensors", folder / "step-4", run.state()
     whole = (path / file).read_bytes()
     for change, said in [
@@ -158,7 +164,7 @@ def test_a_missing_unknown_or_other_tensor_is_named_and_nothing_is_touched(folde
         (lambda tensors: tensors.update({tensor: tensors[tensor].double()}), rf"other number format \['{tensor}'\]"),
     ]:
         (path / file).write_bytes(whole)
-        changed(path, file, change)
+        change_tensors(path, file, change)
         with pytest.raises(IntegrityError, match=rf"{name}\.safetensors' does not fit the recipe of the run: .*{said}"):
             load_training(path, run.model, run.optimizer, run.average)
         if name == "model" and "format" not in said:
@@ -167,7 +173,7 @@ def test_a_missing_unknown_or_other_tensor_is_named_and_nothing_is_touched(folde
     assert same(run.state(), before)
 
 
-def test_another_optimizer_or_average_is_told_and_nothing_is_touched(folder, tmp_path):
+def test_another_optimizer_or_average_is_reported_and_nothing_is_changed(folder, tmp_path):
     def groups(run):
         return run.optimizer.param_groups
 

@@ -1,4 +1,4 @@
-"""A save may die or fail at every call to the file system: a verified checkpoint is found, the old or the new."""
+"""Faults at every file system call of a save: a verified checkpoint is always left, either the old or the new one."""
 
 import ast
 import errno
@@ -26,12 +26,12 @@ KINDS = ["dies before", "dies after", "dies torn", "fails once", "fails from her
 
 
 class Died(BaseException):
-    """Stands for a process that ends here: no handler sees it, no call follows."""
+    """Simulates a process that ends here: no handler catches it, and no further call is made."""
 
 
 @contextmanager
 def fault(at, kind):
-    """Within, the ``at``-th call to the file system dies or fails; gives the names of the calls seen."""
+    """Let the file system call of index ``at`` die or fail; yields the names of the calls made so far."""
     seen, dead = [], []
 
     def wrap(name, real):
@@ -59,7 +59,7 @@ def fault(at, kind):
 
 
 def tear(name, real, path, *rest):
-    """Half of the work."""
+    """Do half of the work of a call."""
     if name == "write":
         real(path, rest[0][: len(rest[0]) // 2])
     elif name == "write_tensors":
@@ -72,7 +72,7 @@ def tear(name, real, path, *rest):
 
 
 def mark_of(path):
-    """The mark of a checkpoint; all its files have the same."""
+    """The mark of a checkpoint; asserts that all its files have the same one."""
     tensors = [load_file(file) for file in path.glob("*.safetensors")]
     marks = {value for file in tensors for tensor in file.values() for value in tensor.flatten().tolist()}
     marks |= {read_json(path / name)["mark"] for name in ("trainer.json", "parts.json")}
@@ -92,32 +92,32 @@ def left_over(folder, step):
     (folder / ".step-1.old").mkdir()
 
 
-# the earlier checkpoints, the first of them the best; what else lies there
+# name -> the steps of earlier checkpoints, the first being the best; a function that adds other folders
 BEFORE = {
     "no earlier": ((), lambda folder: None),
     "one earlier": ((1,), lambda folder: None),
-    "three earlier, and what dead saves left": ((1, 2, 3), lambda folder: left_over(folder, 5)),
+    "three earlier, and folders left by interrupted saves": ((1, 2, 3), lambda folder: left_over(folder, 5)),
     "a damaged one of the same step": ((1, 2), lambda folder: damaged(folder, 5)),
 }
 
 
 @pytest.fixture
 def memory():
-    """A folder in memory, where the system has such: thousands of files come and go."""
+    """A folder in memory, if the system has one: thousands of files are written and removed."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
         yield Path(folder)
 
 
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("kind", KINDS)
-def test_wherever_a_save_dies_or_fails_a_whole_checkpoint_is_found(memory, monkeypatch, before, kind):
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # it matters where the power fails: see below
+def test_a_complete_checkpoint_is_left_wherever_a_save_dies_or_fails(memory, monkeypatch, before, kind):
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # tested below; slow
     run, (earlier, more) = Run().train(1), BEFORE[before]
     template, folder = memory / "template", memory / "checkpoints"
     for step in earlier:
         run.mark(step).save(template, best=1, keep=earlier)
     more(template)
-    old, found = max(earlier, default=None), []
+    old, marks = max(earlier, default=None), []
     for at in itertools.count():
         shutil.rmtree(folder, ignore_errors=True)
         if template.exists():
@@ -128,29 +128,29 @@ def test_wherever_a_save_dies_or_fails_a_whole_checkpoint_is_found(memory, monke
                 run.mark(5).save(folder, best=1 if earlier else 5)
             except (Died, OSError) as error:
                 raised = error
-        whole = newest(folder, lambda sentence: None)
-        found.append(whole and mark_of(whole))
-        assert found[-1] in (old, 5)
-        assert raised or found[-1] == 5
-        for path in steps(folder):  # whatever has a name is whole
-            if "damaged" not in before or path.name != "step-5" or found[-1] == 5:
+        whole = newest(folder, lambda message: None)
+        marks.append(whole and mark_of(whole))
+        assert marks[-1] in (old, 5)
+        assert raised or marks[-1] == 5
+        for path in steps(folder):  # a folder with a final name is complete
+            if "damaged" not in before or path.name != "step-5" or marks[-1] == 5:
                 verify(path)
         if earlier:
             verify(folder / "step-1")  # the best
         if kind == "fails once" and "left" not in before:
             assert not (folder / ".step-5.tmp").exists()
         run.mark(6).save(folder, best=1 if earlier else 6)
-        assert names(folder) == ({"step-1", "step-6"} if earlier else {"step-6"})  # the next save tidies up
+        assert names(folder) == ({"step-1", "step-6"} if earlier else {"step-6"})  # the next save removes leftovers
         assert mark_of(folder / "step-6") == 6
         if len(seen) <= at:
             break
     assert at > 25
-    assert {*found} == {old, 5}
+    assert {*marks} == {old, 5}
     if kind.startswith("dies"):
-        assert found == sorted(found, key=lambda mark: mark == 5)  # the new one comes at one call, and stays
+        assert marks == sorted(marks, key=lambda mark: mark == 5)  # from one call on, the new one is there
 
 
-def test_every_call_of_a_save_goes_through_the_one_module():
+def test_every_file_system_call_of_a_save_goes_through_storage():
     touching = {"open", "write_text", "write_bytes", "mkdir", "touch", "unlink", "rmdir", "rename", "replace"}
     touching |= {"save_file", "symlink_to", "chmod"}
     for module in (checkpoint, manifest, processors, tensors):
@@ -162,9 +162,7 @@ def test_every_call_of_a_save_goes_through_the_one_module():
                 assert not {"os", "shutil", "tempfile"} & {alias.name for alias in node.names}
 
 
-def test_files_and_folders_are_on_the_disk_before_the_name_is_given_and_the_name_before_the_old_goes(
-    tmp_path, monkeypatch
-):
+def test_files_are_synced_before_the_rename_and_the_rename_before_the_old_is_removed(tmp_path, monkeypatch):
     run, synced, calls = Run().train(1), [], []
     run.mark(1).save(tmp_path)
     real = os.fsync

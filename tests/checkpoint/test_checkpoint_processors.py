@@ -1,4 +1,4 @@
-"""What a processor has learned comes back bit for bit, or is told by its path."""
+"""State of processors: restored bit for bit; a value that cannot be saved is reported by its path."""
 
 import numpy as np
 import pytest
@@ -9,23 +9,23 @@ from mmbert.contracts import Processor
 from mmbert.errors import IntegrityError
 
 
-def same(found, expected):
-    """The same values of the same types; a number of numpy has become one of Python."""
-    assert type(found) is type(expected.item() if isinstance(expected, np.generic) else expected)
-    if isinstance(found, torch.Tensor | np.ndarray):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    elif isinstance(found, dict):
-        same([*found], [*expected])
-        same([*found.values()], [*expected.values()])
-    elif isinstance(found, list | tuple):
-        for one, other in zip(found, expected, strict=True):
-            same(one, other)
+def same(actual, expected):
+    """Assert equal values of equal types; a NumPy number is restored as a Python number."""
+    assert type(actual) is type(expected.item() if isinstance(expected, np.generic) else expected)
+    if isinstance(actual, torch.Tensor | np.ndarray):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    elif isinstance(actual, dict):
+        same([*actual], [*expected])
+        same([*actual.values()], [*expected.values()])
+    elif isinstance(actual, list | tuple):
+        for first, second in zip(actual, expected, strict=True):
+            same(first, second)
     else:
-        assert found == expected
+        assert actual == expected
 
 
 class Learned(Processor):
-    """A processor that has learned whatever a test says."""
+    """A processor whose state a test sets."""
 
     def __call__(self, value, rng=None):
         return {}
@@ -42,7 +42,7 @@ STATES = [
     {"keys": {1: "int", "1": "str", 2.5: "float", False: 0, None: "none", (1, "x"): "tuple"}},
     {"tensor": torch.arange(6).reshape(2, 3).T, "empty": torch.zeros(0, 2), "mask": torch.tensor([True, False])},
     {"array": np.linspace(0, 1, 5, dtype=np.float32), "number": np.float64(0.1)},
-    {"a.b": torch.zeros(1), "a": {"b": torch.ones(2), "b.c": torch.ones(3)}},  # paths that read the same
+    {"a.b": torch.zeros(1), "a": {"b": torch.ones(2), "b.c": torch.ones(3)}},  # equal when joined by dots
     {"one": SHARED, "two": SHARED, "part": SHARED[:2]},
     {"text": 'quote " \\ \n\0 \ud83d half', "emoji": "\U0001f600", "": "no name"},
     {"huge": 2**80, "infinite": float("inf"), "small": 5e-324},
@@ -50,7 +50,7 @@ STATES = [
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_whatever_a_processor_may_learn_comes_back(tmp_path, state):
+def test_the_state_of_a_processor_is_restored(tmp_path, state):
     processor = Learned()
     vars(processor).update(state)
     write_parts(tmp_path, {"x": processor}, {"fact": 1})
@@ -58,7 +58,7 @@ def test_whatever_a_processor_may_learn_comes_back(tmp_path, state):
     assert read_facts(tmp_path)["fact"] == 1
 
 
-def test_what_cannot_travel_is_told_by_its_path(tmp_path):
+def test_a_value_that_cannot_be_saved_is_reported_by_its_path(tmp_path):
     processor = Learned()
     processor.cells = {"a": [1, object()]}
     with pytest.raises(TypeError, match=r"^inputs\.x\.cells\.a\.1: .*not <class 'object'>"):
@@ -66,7 +66,7 @@ def test_what_cannot_travel_is_told_by_its_path(tmp_path):
     assert not [*tmp_path.iterdir()]
 
 
-def test_an_unknown_processor_is_told_with_those_that_are_there(tmp_path):
+def test_an_unknown_processor_is_reported_with_the_known_ones(tmp_path):
     write_parts(tmp_path, {"inputs.cells": Learned()}, {})
     with pytest.raises(IntegrityError, match=r"no processor 'inputs\.photo'; it holds inputs\.cells"):
         restore_processor(tmp_path, "inputs.photo", Processor)

@@ -1,4 +1,4 @@
-"""A disk that fails: earlier checkpoints are intact, training goes on, and the third failure in a row ends it."""
+"""Saves that fail: earlier checkpoints stay intact, training continues, and three failures in a row end it."""
 
 import errno
 import os
@@ -18,13 +18,13 @@ from mmbert.io import storage
 CALLS = ["make_folder", "write", "write_tensors", "measure", "rename", "sync"]
 
 
-def intact(folder):
+def check_intact(folder):
     assert names(folder) == {"step-1"}
     verify(folder / "step-1")
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES])
-def test_whatever_the_disk_says_the_old_is_intact_and_the_new_is_tidied(tmp_path, monkeypatch, code):
+def test_after_any_disk_error_the_old_checkpoint_is_intact_and_the_new_is_removed(tmp_path, monkeypatch, code):
     run = Run()
     run.mark(1).save(tmp_path, best=1)
 
@@ -35,13 +35,13 @@ def test_whatever_the_disk_says_the_old_is_intact_and_the_new_is_tidied(tmp_path
         with monkeypatch.context() as patch:
             patch.setattr(storage, name, failing)
             assert os.strerror(code) in attempt(lambda: run.mark(2).save(tmp_path, best=1))
-        if name != "sync":  # which fails in the new folder, too
-            intact(tmp_path)
+        if name != "sync":  # fails in the new folder, too
+            check_intact(tmp_path)
     assert attempt(lambda: run.mark(3).save(tmp_path, best=3)) is None
     assert names(tmp_path) == {"step-3"}
 
 
-def test_a_disk_that_takes_no_more_bytes_is_told_and_tidied(tmp_path):
+def test_a_file_size_limit_is_reported_and_leftovers_are_removed(tmp_path):
     run, tensors = Run(), {"large": torch.zeros(1000)}
     run.mark(1).save(tmp_path, best=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -56,10 +56,10 @@ def test_a_disk_that_takes_no_more_bytes_is_told_and_tidied(tmp_path):
         assert "File too large" in attempt(lambda: run.mark(2).save(tmp_path, best=1))  # its manifest has more
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    intact(tmp_path)
+    check_intact(tmp_path)
 
 
-def test_a_read_only_folder_is_told():
+def test_a_read_only_folder_is_reported():
     run, user = Run(), os.geteuid()
     with tempfile.TemporaryDirectory() as name:  # others may look into it
         folder = Path(name)
@@ -72,7 +72,7 @@ def test_a_read_only_folder_is_told():
         finally:
             os.seteuid(user)
             folder.chmod(0o755)
-        intact(folder)
+        check_intact(folder)
 
 
 def test_a_file_where_the_folder_should_be_is_told(tmp_path):
@@ -81,7 +81,7 @@ def test_a_file_where_the_folder_should_be_is_told(tmp_path):
     assert "Not a directory" in attempt(lambda: Run().mark(1).save(tmp_path / "checkpoints" / "deeper"))
 
 
-def test_the_third_failure_in_a_row_ends_the_run_and_a_success_in_between_counts():
+def test_the_third_failure_in_a_row_ends_the_run_and_a_success_resets_the_count():
     messages = []
     failed = FailedSaves(messages.append)
     assert [failed.note(reason) for reason in ("full", "full", None, "full", "gone")] == [
@@ -91,7 +91,7 @@ def test_the_third_failure_in_a_row_ends_the_run_and_a_success_in_between_counts
         False,
         False,
     ]
-    assert len(messages) == 4  # each once
+    assert len(messages) == 4  # one for each failure
     assert "could not be saved: gone. Training continues" in messages[-1]
     with pytest.raises(
         ResourceError, match="3 checkpoints in a row could not be saved, the last because of: broken"
@@ -100,7 +100,7 @@ def test_the_third_failure_in_a_row_ends_the_run_and_a_success_in_between_counts
     assert e.value.exit_code == 5
 
 
-def test_only_the_disk_counts():
+def test_only_disk_errors_are_caught():
     def wrong():
         raise KeyError("a mistake of ours")
 
@@ -108,20 +108,23 @@ def test_only_the_disk_counts():
         attempt(wrong)
 
 
-def test_training_goes_on_as_if_nothing_had_failed(tmp_path, monkeypatch):
-    run, other = Run().train(2), Run().train(2)
+def test_after_a_failed_save_training_continues_bit_for_bit(tmp_path, monkeypatch):
+    def disk_full(*arguments):
+        raise OSError(errno.ENOSPC, "full")
+
+    run, undisturbed = Run().train(2), Run().train(2)
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "rename", lambda *given: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        patch.setattr(storage, "rename", disk_full)
         assert attempt(lambda: run.save(tmp_path / "one"))
-    paths = [which.train(2).save(tmp_path / name) for which, name in ((run, "one"), (other, "two"))]
+    paths = [each.train(2).save(tmp_path / name) for each, name in ((run, "one"), (undisturbed, "two"))]
     assert newest(tmp_path / "one", print) == paths[0]
     for name in names(paths[0]):
         assert (paths[0] / name).read_bytes() == (paths[1] / name).read_bytes()
-    load_weights(paths[0], other.model)
+    load_weights(paths[0], undisturbed.model)
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
-def test_a_disk_that_syncs_no_folders_is_fine_and_one_that_syncs_no_files_is_not(tmp_path, monkeypatch, code):
+def test_a_disk_that_cannot_sync_folders_is_accepted_and_one_that_cannot_sync_files_is_not(tmp_path, monkeypatch, code):
     (tmp_path / "file").touch()
 
     def failing(handle):

@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere and started again equals one that was not, bit for bit."""
+"""Resuming: a run that was stopped at any point and resumed equals an uninterrupted run, bit for bit."""
 
 import json
 import os
@@ -27,11 +27,23 @@ from mmbert.version import CODE_EPOCH
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, EVERY = 5, 2  # between evaluations, by evaluate.every
 SMALL = [
-    "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16",
-    "inputs.image={type: vit, size: 16, width: 16, layers: 1, augment: true}", "trunk.hidden_size=16", "trunk.heads=2",
-    "trunk.layers=1", "train.batch_size=8", f"train.steps={STEPS}", "train.input_dropout=0.2", "train.ema=0.5",
-    "train.accumulate=2", "evaluate.every=0.2", "tasks.topics=null", "tasks.words=null",
-]  # fmt: skip
+    "inputs.sound=null",
+    "inputs.series=null",
+    "inputs.graph=null",
+    "inputs.cells.width=16",
+    "inputs.image={type: vit, size: 16, width: 16, layers: 1, augment: true}",
+    "trunk.hidden_size=16",
+    "trunk.heads=2",
+    "trunk.layers=1",
+    "train.batch_size=8",
+    f"train.steps={STEPS}",
+    "train.input_dropout=0.2",
+    "train.ema=0.5",
+    "train.accumulate=2",
+    "evaluate.every=0.2",
+    "tasks.topics=null",
+    "tasks.words=null",
+]
 
 
 def train(*settings, out="run", **named):
@@ -39,22 +51,22 @@ def train(*settings, out="run", **named):
 
 
 def log(folder):
-    """Each line of ``metrics.jsonl``, without its time, as text."""
+    """The lines of ``metrics.jsonl`` as text, without their times."""
     lines = Path(folder, "metrics.jsonl").read_text().splitlines()
     return [json.dumps({**json.loads(line), "time": 0}) for line in lines]
 
 
 def weights(folder):
-    """All tensors of all checkpoints."""
-    found = sorted(Path(folder, "checkpoints").glob("*/*.safetensors"))
-    return {f"{file.parent.name} {file.name}": load_file(file) for file in found}
+    """All tensors of all checkpoints of a run."""
+    files = sorted(Path(folder, "checkpoints").glob("*/*.safetensors"))
+    return {f"{file.parent.name} {file.name}": load_file(file) for file in files}
 
 
-def same(one, other):
-    assert log(one) == log(other)
+def same(first, second):
+    assert log(first) == log(second)
     for name in ("result.json", "test.safetensors", "examples.jsonl"):
-        assert (Path(one) / name).read_bytes() == (Path(other) / name).read_bytes()
-    torch.testing.assert_close(weights(one), weights(other), rtol=0, atol=0)
+        assert (Path(first) / name).read_bytes() == (Path(second) / name).read_bytes()
+    torch.testing.assert_close(weights(first), weights(second), rtol=0, atol=0)
 
 
 def status(folder="run"):
@@ -63,7 +75,7 @@ def status(folder="run"):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run that nothing disturbed."""
+    """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     train(out=folder)
     return folder
@@ -74,27 +86,27 @@ def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def messages(monkeypatch, owner, name, *, at=1, before=True):
-    """The ``at``-th call of a function is met by SIGTERM."""
+def interrupt_at_call(monkeypatch, owner, name, *, at=1, before=True):
+    """Send SIGTERM before or after the ``at``-th call of a function; returns the list of calls."""
     real, calls = getattr(owner, name), []
 
     def call(*positional, **named):
         calls.append(name)
         if len(calls) == at and before:
             os.kill(os.getpid(), signal.SIGTERM)
-        found = real(*positional, **named)
+        result = real(*positional, **named)
         if len(calls) == at and not before:
             os.kill(os.getpid(), signal.SIGTERM)
-        return found
+        return result
 
     monkeypatch.setattr(owner, name, call)
     return calls
 
 
-def test_stopped_twice_and_resumed_it_equals_the_uninterrupted_run(whole, monkeypatch):
+def test_a_run_stopped_twice_and_resumed_equals_the_uninterrupted_run(whole, monkeypatch):
     for step, at in ((1, 1), (3, 2)):
         with monkeypatch.context() as patch:
-            messages(patch, Console, "step", at=at)
+            interrupt_at_call(patch, Console, "step", at=at)
             with pytest.raises(Preempted, match="SIGTERM"):
                 train()
         assert (status()["state"], status()["code"], status()["step"]) == ("preempted", 75, step)
@@ -105,7 +117,7 @@ def test_stopped_twice_and_resumed_it_equals_the_uninterrupted_run(whole, monkey
     same("run", whole)
 
 
-MOMENTS = {  # what is called when the signal comes -> the steps that are done by then
+MOMENTS = {  # when the signal comes -> the function called then, the number of that call, the steps done by then
     "a step": (Console, "step", 3, 3),
     "an evaluation": (evaluate, "_task_parts", 1, EVERY),
     "a save": (storage, "write_tensors", 3, EVERY),
@@ -117,21 +129,21 @@ MOMENTS = {  # what is called when the signal comes -> the steps that are done b
 
 
 @pytest.mark.parametrize(("owner", "name", "at", "done"), MOMENTS.values(), ids=MOMENTS)
-def test_a_signal_at_any_moment_leaves_one_checkpoint_to_go_on_from(whole, monkeypatch, owner, name, at, done):
+def test_a_signal_at_any_moment_leaves_one_checkpoint_to_resume_from(whole, monkeypatch, owner, name, at, done):
     with monkeypatch.context() as patch:
-        calls = messages(patch, owner, name, at=at)
+        calls = interrupt_at_call(patch, owner, name, at=at)
         with pytest.raises(Preempted, match="stopped by SIGTERM"):
             train()
         assert len(calls) >= at
     assert (status()["state"], status()["code"]) == ("preempted", 75)
-    found = [path.name for path in Path("run", "checkpoints").glob("step-*")]
-    assert len([name for name in found if name.startswith(f"step-{done}")]) == (1 if done else 0)
+    saved = [path.name for path in Path("run", "checkpoints").glob("step-*")]
+    assert len([name for name in saved if name.startswith(f"step-{done}")]) == (1 if done else 0)
     train()
     same("run", whole)
 
 
-def test_a_signal_does_not_wait_for_data_that_never_come(monkeypatch):
-    def never(items, draws):
+def test_a_signal_interrupts_the_wait_for_data(monkeypatch):
+    def never(dataset, items):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(600)
 
@@ -141,15 +153,15 @@ def test_a_signal_does_not_wait_for_data_that_never_come(monkeypatch):
     assert not list(Path("run").glob("checkpoints/*"))
 
 
-INDIFFERENT = {
+WITHOUT_EFFECT = {
     "workers": ["train.workers=2"],
     "interval of checkpoints": ["train.save_every=1"],
     "batch size of evaluation": ["evaluate.batch_size=7"],
 }
 
 
-@pytest.mark.parametrize("settings", INDIFFERENT.values(), ids=INDIFFERENT)
-def test_what_is_operational_changes_no_bit(whole, settings):
+@pytest.mark.parametrize("settings", WITHOUT_EFFECT.values(), ids=WITHOUT_EFFECT)
+def test_operational_settings_change_no_bit(whole, settings):
     train(*settings)
     mine, theirs = (weights(folder) for folder in ("run", whole))
     both = mine.keys() & theirs.keys()
@@ -157,7 +169,7 @@ def test_what_is_operational_changes_no_bit(whole, settings):
     torch.testing.assert_close(
         {name: mine[name] for name in both}, {name: theirs[name] for name in both}, rtol=0, atol=0
     )
-    if settings != INDIFFERENT["batch size of evaluation"]:  # which regroups sums of losses
+    if settings != WITHOUT_EFFECT["batch size of evaluation"]:  # another batch size sums losses in another order
         assert log("run") == log(whole)
 
 
@@ -177,20 +189,20 @@ def test_the_order_of_keys_changes_no_bit(whole):
 
 
 @pytest.fixture(scope="module")
-def third(tmp_path_factory):
-    """A run that was stopped at its third step, one after an evaluation."""
-    folder = tmp_path_factory.mktemp("third") / "run"
+def stopped_at_step_3(tmp_path_factory):
+    """A run that was stopped at step 3, one step after an evaluation."""
+    folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        messages(patch, Console, "step", at=3)
+        interrupt_at_call(patch, Console, "step", at=3)
         with pytest.raises(Preempted):
             train(out=folder)
     return folder
 
 
 @pytest.fixture
-def stopped(third):
-    """That run in ``run``."""
-    shutil.copytree(third, "run")
+def stopped(stopped_at_step_3):
+    """A copy of the run stopped at step 3, in the folder ``run``."""
+    shutil.copytree(stopped_at_step_3, "run")
 
 
 def test_another_recipe_is_refused_with_the_difference(stopped):
@@ -206,17 +218,17 @@ def test_another_recipe_is_refused_with_the_difference(stopped):
 
 
 def test_other_data_is_refused_with_the_fingerprints(stopped):
-    told_data = json.loads(Path("run", "data.json").read_text())
-    Path("run", "data.json").write_text(json.dumps({**told_data, "fingerprint": "0" * 24}))
-    with pytest.raises(IntegrityError, match=f"fingerprint {'0' * 24} then, {told_data['fingerprint']} now"):
+    report = json.loads(Path("run", "data.json").read_text())
+    Path("run", "data.json").write_text(json.dumps({**report, "fingerprint": "0" * 24}))
+    with pytest.raises(IntegrityError, match=f"fingerprint {'0' * 24} then, {report['fingerprint']} now"):
         train()
 
 
 def test_a_checkpoint_of_another_code_epoch_is_refused(stopped, monkeypatch):
     monkeypatch.setattr(resuming, "CODE_EPOCH", CODE_EPOCH + 1)
-    messages = rf"trained by code of epoch {CODE_EPOCH}; this is epoch {CODE_EPOCH + 1}.*--out another folder"
+    message = rf"trained by code of epoch {CODE_EPOCH}; this is epoch {CODE_EPOCH + 1}.*--out another folder"
     for mode in ("auto", "run"):
-        with pytest.raises(IntegrityError, match=messages):
+        with pytest.raises(IntegrityError, match=message):
             train(resume=mode)
     assert train(resume="never")["best_step"]
 
@@ -226,7 +238,7 @@ def test_keys_that_change_no_result_may_differ(stopped, whole):
     assert log("run") == log(whole)
 
 
-def test_other_versions_are_told_and_written_down(stopped, capsys):
+def test_changed_versions_of_libraries_are_reported_and_logged(stopped, capsys):
     environment = json.loads(Path("run", "env.json").read_text())
     environment["versions"]["torch"] = "1.13.0"
     Path("run", "env.json").write_text(json.dumps(environment))
@@ -237,7 +249,7 @@ def test_other_versions_are_told_and_written_down(stopped, capsys):
     assert (resumed["step"], list(resumed["versions"])) == (3, ["torch"])
 
 
-def test_a_damaged_checkpoint_is_passed_over_and_said_so(stopped, whole, capsys):
+def test_a_damaged_checkpoint_is_skipped_and_reported(stopped, whole, capsys):
     train_file = Path("run", "checkpoints", "step-3", "optimizer.safetensors")
     content = bytearray(train_file.read_bytes())
     content[-1] ^= 1
@@ -247,7 +259,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_said_so(stopped, whole, capsys)
     assert log("run") == log(whole)
 
 
-def test_checkpoints_of_which_none_can_be_used_are_kept_and_told(stopped):
+def test_if_no_checkpoint_is_usable_the_run_is_refused_and_left_alone(stopped):
     for manifest in Path("run").glob("checkpoints/*/manifest.json"):
         manifest.unlink()
     before = {
@@ -258,7 +270,7 @@ def test_checkpoints_of_which_none_can_be_used_are_kept_and_told(stopped):
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_a_path_does_not_replace_another_run(stopped, whole):
+def test_resuming_from_a_path_does_not_replace_another_run(stopped, whole):
     shutil.copytree("run", "other")
     train("train.seed=5", "train.steps=2", out="mine")
     before = {
@@ -269,17 +281,17 @@ def test_a_path_does_not_replace_another_run(stopped, whole):
     assert before == {path: path.read_bytes() for path in before}
 
 
-def test_going_back_to_an_older_checkpoint_forgets_the_result(whole):
+def test_resuming_from_an_older_checkpoint_discards_the_result(whole):
     shutil.copytree(whole, "run")
     older = min(Path("run", "checkpoints").iterdir(), key=lambda path: int(path.name[5:]))
     assert int(older.name[5:]) < STEPS
-    shutil.copytree(older, "kept/checkpoints/" + older.name)
-    shutil.copyfile("run/metrics.jsonl", "kept/metrics.jsonl")
-    train(resume=f"kept/checkpoints/{older.name}")
+    shutil.copytree(older, "older/checkpoints/" + older.name)
+    shutil.copyfile("run/metrics.jsonl", "older/metrics.jsonl")
+    train(resume=f"older/checkpoints/{older.name}")
     same("run", whole)
 
 
-def test_a_refused_start_leaves_the_word_of_a_finished_run(whole):
+def test_a_refused_start_leaves_the_status_of_a_finished_run(whole):
     shutil.copytree(whole, "run")
     before = Path("run", "status.json").read_bytes()
     with pytest.raises(IntegrityError):
@@ -289,10 +301,10 @@ def test_a_refused_start_leaves_the_word_of_a_finished_run(whole):
     assert status()["step"] == STEPS
 
 
-def test_a_signal_while_a_value_is_read_is_no_bad_value(whole, monkeypatch):
+def test_a_signal_while_a_value_is_read_is_not_counted_as_a_bad_value(whole, monkeypatch):
     real = Processor.collate
 
-    def careless(processor, items):
+    def catches_every_exception(processor, items):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
         except Exception as error:
@@ -300,15 +312,15 @@ def test_a_signal_while_a_value_is_read_is_no_bad_value(whole, monkeypatch):
         return real(processor, items)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Processor, "collate", careless)
+        patch.setattr(Processor, "collate", catches_every_exception)
         with pytest.raises(Preempted):
             train("train.max_bad_fraction=0.5")
     assert not Path("run", "bad_samples.jsonl").exists()
 
 
-def test_a_path_names_the_checkpoint(stopped, whole):
+def test_a_path_selects_the_checkpoint_to_resume_from(stopped, whole):
     shutil.copytree("run", "other")
-    train(resume=Path("run/checkpoints/step-2").resolve())  # by whatever name, it is the folder's own
+    train(resume=Path("run/checkpoints/step-2").resolve())  # an absolute path to the folder's own checkpoint
     same("run", whole)
     train(resume="other", out="elsewhere")
     same("elsewhere", whole)
@@ -324,7 +336,7 @@ def test_a_finished_run_is_not_trained_again(whole, capsys, monkeypatch):
     assert (whole / "metrics.jsonl").stat().st_mtime_ns == before
 
 
-def test_a_last_line_that_was_cut_off_is_forgotten(stopped, whole):
+def test_a_truncated_last_line_of_the_log_is_dropped(stopped, whole):
     with Path("run", "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "time": 1.0, "spl')
     train()
