@@ -1,5 +1,4 @@
-"""One pass over all rows: ids, content shared by splits, what is absent, groups; and what a bad row costs, from the
-command line."""
+"""The pass over all rows before training: ids, leaks between splits, absent inputs, groups, and bad rows."""
 
 import json
 from pathlib import Path
@@ -27,8 +26,14 @@ SPLITS = ["train"] * 24 + ["validation"] * 6 + ["test"] * 6
 
 
 def row(number):
-    return {"title": f"thing {number}", "size": number / 2, "mass": float(number), "price": number % 5 + 0.5,
-            "tongue": ["de", "fr", "fr"][number % 3], "split": SPLITS[number]}  # fmt: skip
+    return {
+        "title": f"thing {number}",
+        "size": number / 2,
+        "mass": float(number),
+        "price": number % 5 + 0.5,
+        "tongue": ["de", "fr", "fr"][number % 3],
+        "split": SPLITS[number],
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +44,10 @@ def shop(tmp_path, monkeypatch):
     Path("small.yaml").write_text(RECIPE)
 
     def write(changes=None, rows=range(36), **everywhere):
-        made = [row(number) | everywhere for number in rows]
+        written = [row(number) | everywhere for number in rows]
         for number, values in (changes or {}).items():
-            made[number - 1] |= values
-        Path("rows.jsonl").write_text("\n".join(map(json.dumps, made)))
+            written[number - 1] |= values
+        Path("rows.jsonl").write_text("\n".join(map(json.dumps, written)))
 
     write()
     return write
@@ -54,7 +59,7 @@ def recipe_of(*settings):
 
 def train(*settings):
     return commands.main(
-        ["train", "small.yaml", *(word for one in settings for word in ("--set", one)), "--out", "run"]
+        ["train", "small.yaml", *(word for setting in settings for word in ("--set", setting)), "--out", "run"]
     )
 
 
@@ -62,7 +67,7 @@ def train(*settings):
 
 
 class Listed(Source):
-    """Samples as they are given: of one id in every split."""
+    """A source whose splits share one id: that of each split's first sample."""
 
     key = "same"
 
@@ -74,9 +79,16 @@ class Listed(Source):
         return frozenset({"title", "price", "cells"})
 
     def split(self, name):
-        return [Sample(sample_id("shop", f"{name}{row}" if row else self.key), "shop",
-                       {"title": f"{name} {row}", "cells": {"size": row}}, {"price": float(row)},
-                       {"where": f"{name}.csv row {row}", "key": self.key}) for row in range(9)]  # fmt: skip
+        return [
+            Sample(
+                sample_id("shop", f"{name}{row}" if row else self.key),
+                "shop",
+                {"title": f"{name} {row}", "cells": {"size": row}},
+                {"price": float(row)},
+                {"where": f"{name}.csv row {row}", "key": self.key},
+            )
+            for row in range(9)
+        ]
 
 
 def test_one_id_in_train_and_test_names_both_rows(monkeypatch, capsys):
@@ -97,11 +109,13 @@ def test_one_key_in_two_published_splits_names_both_rows(shop, capsys):
 def test_the_same_content_in_two_splits_is_reported_or_refused(shop, capsys):
     shop({36: {name: row(4)[name] for name in ("title", "size", "mass")}, 35: {"title": "thing 4"}})
     assert train() == 0
-    told = "1 rows have the same inputs as a row of another split, such as shop (rows.jsonl row 36) in test and shop " \
-           "(rows.jsonl row 5) in train"  # fmt: skip
-    assert f"warning: {told}" in capsys.readouterr().out
+    message = (
+        "1 rows have the same inputs as a row of another split, such as shop (rows.jsonl row 36) in test and shop "
+        "(rows.jsonl row 5) in train"
+    )
+    assert f"warning: {message}" in capsys.readouterr().out
     assert train("evaluate.on_leak=fail") == 3
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_same_content_within_a_split_is_no_leak(shop):
@@ -134,8 +148,10 @@ def test_a_batch_without_any_label_of_a_task_trains(shop):
     shop({number: {"mark": number % 2 if number in (3, 4, 25, 26, 31) else None} for number in range(1, 37)})
     assert train("tasks.mark={type: classification}", "train.batch_size=2", "train.steps=12") == 0
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
-    steps = {task: [line["step"] for line in lines if line["task"] == task and line["split"] == "train"]
-             for task in ("price", "mark")}  # fmt: skip
+    steps = {
+        task: [line["step"] for line in lines if line["task"] == task and line["split"] == "train"]
+        for task in ("price", "mark")
+    }
     assert steps["price"] == [*range(1, 13)]
     assert 0 < len(steps["mark"]) < 12
 
@@ -143,7 +159,7 @@ def test_a_batch_without_any_label_of_a_task_trains(shop):
 # --- few rows (row 17) ---
 
 
-def test_a_data_set_of_one_row_says_what_is_missing(shop, capsys):
+def test_a_data_set_of_one_row_is_refused_with_the_reason(shop, capsys):
     shop(rows=[0])
     assert train() == 3
     assert "tasks.price: expected different values in the training split, found [0.5]" in capsys.readouterr().err
@@ -180,15 +196,15 @@ def test_groups_by_source_and_by_the_set_of_labels(shop):
 
 
 @pytest.mark.parametrize(
-    ("mixing", "told"),
+    ("mixing", "message"),
     [
         ("{by: tonge, alpha: 1}", "no row has the attribute 'tonge'.*Did you mean 'tongue'?"),
         ("{weights: {shop: 1, shopp: 1}}", "no training row is of a group 'shopp'. Did you mean 'shop'?"),
         ("{by: tongue, weights: {de: 1}}", "the group 'fr' needs a weight too"),
     ],
 )
-def test_unknown_groups_and_keys_are_mistakes_of_the_recipe(mixing, told):
-    with pytest.raises(RecipeError, match=told):
+def test_unknown_groups_and_keys_are_recipe_errors(mixing, message):
+    with pytest.raises(RecipeError, match=message):
         build(recipe_of("data.shop.attributes=[tongue]", f"train.mixing={mixing}")).plan()
 
 
@@ -211,38 +227,40 @@ def listed():
 def test_bad_rows_are_left_out_and_listed_once(shop, workers):
     shop({5: {"size": 1e31}, 27: {"price": float("inf")}, 31: {"size": 1e32}, 33: {"mass": 1e31}})
     assert train("train.max_bad_fraction=0.2", "evaluate.baselines=true", f"train.workers={workers}") == 0
-    found = {one["row"]: one["field"] for one in listed()}
-    assert found == {
+    fields = {bad["row"]: bad["field"] for bad in listed()}
+    assert fields == {
         "shop (rows.jsonl row 5)": "input 'cells'",
         "shop (rows.jsonl row 27)": "task 'price'",
         "shop (rows.jsonl row 33)": "input 'cells'",
         "shop (rows.jsonl row 31)": "input 'cells'",
     }
     assert len(listed()) == 4
-    assert all(one["reason"] for one in listed())
+    assert all(bad["reason"] for bad in listed())
     assert commands.main(["evaluate", "run"]) == 0
     assert train("train.max_bad_fraction=0.2") == 0
     assert len(listed()) == 4  # of the new run
 
 
-def test_a_bad_value_does_not_reach_what_is_fitted(shop):
+def test_processors_are_not_fitted_on_bad_values(shop):
     shop({5: {"size": 1e31}, 6: {"size": 1e30}})
     without = build(recipe_of("train.max_bad_fraction=0.2"))
     shop({5: {"size": None, "mass": None}, 6: {"size": 1e30}})
     assert without.processors.inputs["cells"].mean == build(recipe_of()).processors.inputs["cells"].mean
 
 
-def test_too_many_bad_rows_stop(shop, capsys):
+def test_too_many_bad_rows_are_an_error(shop, capsys):
     shop({number: {"size": 1e31} for number in range(1, 13)})
     assert train("train.max_bad_fraction=0.1") == 3
-    assert ("4 of 36 rows are bad, more than train.max_bad_fraction (0.1) allows, the first: shop (rows.jsonl row 1), "
-            "input 'cells': ") in capsys.readouterr().err  # fmt: skip
+    assert (
+        "4 of 36 rows are bad, more than train.max_bad_fraction (0.1) allows, the first: shop (rows.jsonl row 1), "
+        "input 'cells': "
+    ) in capsys.readouterr().err
 
 
 def test_bad_tags_are_left_out_as_well(shop):
     shop({5: {"tags": ["B-a"]}}, title=["one", "two"], tags=["B-a", "O"])
     assert train("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}", "train.steps=6") == 0
-    assert [one["row"] for one in listed()] == ["shop (rows.jsonl row 5)"]
+    assert [bad["row"] for bad in listed()] == ["shop (rows.jsonl row 5)"]
     experiment = build(recipe_of("train.max_bad_fraction=0.05", "tasks.tags={type: tagging, of: title}"))
-    with pytest.raises(SampleError, match=r"row 5.*found 1 tags"):  # also where it is read again, in training
+    with pytest.raises(SampleError, match=r"row 5.*found 1 tags"):  # also when it is read again in training
         experiment.dataset("train")[4, 0]

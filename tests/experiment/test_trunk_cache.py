@@ -1,4 +1,4 @@
-"""The feature cache: what it gives equals what the frozen layers give, and it is made once for what it is made of."""
+"""The cache of frozen trunk layers: equal to computing them, and computed once for equal texts and weights."""
 
 import json
 import multiprocessing
@@ -28,22 +28,36 @@ from mmbert.trunk.store import TokenStore
 ROOT = Path(__file__).resolve().parents[2]
 DEBUG = ROOT / "recipes" / "debug.yaml"
 SMALL = (
-    "inputs.image=null", "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16",
-    "trunk.layers=3", "trunk.hidden_size=16", "trunk.heads=2", "trunk.tune=top1", "trunk.cache=true",
-    "fusion=null", "fusion.type=concat", "data.generated.absent=0.3", "data.generated.rows=48",
-    "train.precision=fp64", "train.dropout=0", "train.batch_size=8", "train.input_dropout=0.4",
-)  # fmt: skip
+    "inputs.image=null",
+    "inputs.sound=null",
+    "inputs.series=null",
+    "inputs.graph=null",
+    "inputs.cells.width=16",
+    "trunk.layers=3",
+    "trunk.hidden_size=16",
+    "trunk.heads=2",
+    "trunk.tune=top1",
+    "trunk.cache=true",
+    "fusion=null",
+    "fusion.type=concat",
+    "data.generated.absent=0.3",
+    "data.generated.rows=48",
+    "train.precision=fp64",
+    "train.dropout=0",
+    "train.batch_size=8",
+    "train.input_dropout=0.4",
+)
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(tmp_path, monkeypatch):
+def _cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def computed(monkeypatch):
-    """The number of sequences of each call of the frozen layers for the cache."""
+    """A list that gets the number of sequences of each call of the frozen layers."""
     calls, below = [], HuggingFaceTrunk.run_frozen_layers
 
     def counted(trunk, ids, mask):
@@ -55,7 +69,7 @@ def computed(monkeypatch):
 
 
 def built_of(*settings):
-    """A built recipe whose zeros have moved away from zero, so that nothing is hidden behind a gate."""
+    """Build an experiment and move all weights away from zero, so that no closed gate hides a difference."""
     experiment = build(load_recipe(DEBUG, [*SMALL, *settings]).recipe)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -75,21 +89,23 @@ def step(experiment, number=0):
     items = experiment.dataset("train")
     batch = items.batch(StepPlan(0, len(items), 24).batch(number))
     present = batch.inputs["text"].rows.tolist() if "text" in batch.inputs else []
-    assert 0 < len(present) < len(batch), "a row without text must be among them, or this file proves nothing"
+    assert 0 < len(present) < len(batch), "the batch must have rows without text, or this file proves nothing"
     weights = {name: task.weight for name, task in experiment.model.tasks.items()}
     experiment.model.zero_grad()
     units = count_units(experiment.model, [batch], torch.device("cpu"))
-    found = accumulate_gradients(experiment.model, [batch], units, weights, Accelerator(cpu=True), seed=(0, number))
-    return found.losses, {name: one.grad for name, one in experiment.model.named_parameters() if one.grad is not None}
+    outcome = accumulate_gradients(experiment.model, [batch], units, weights, Accelerator(cpu=True), seed=(0, number))
+    return outcome.losses, {
+        name: parameter.grad for name, parameter in experiment.model.named_parameters() if parameter.grad is not None
+    }
 
 
 def predictions(experiment, split="validation"):
     items = experiment.dataset(split)
     with torch.no_grad():
         experiment.model.eval()
-        found = experiment.model.predict(items.batch([(position, None) for position in range(len(items))]))
+        predicted = experiment.model.predict(items.batch([(position, None) for position in range(len(items))]))
         experiment.model.train()
-    return found
+    return predicted
 
 
 @pytest.mark.parametrize(
@@ -126,7 +142,7 @@ def test_dropout_above_the_cut_draws_the_same(family):
     torch.testing.assert_close(gradients, wanted, **EXACT)
 
 
-def test_what_is_below_the_cut_is_never_called(monkeypatch):
+def test_layers_below_the_cut_are_never_called(monkeypatch):
     experiment = cached("trunk.tune=top1")
     stack, called = experiment.model.trunk.model.encoder.layer, []
     for number, layer in enumerate(stack):
@@ -137,14 +153,14 @@ def test_what_is_below_the_cut_is_never_called(monkeypatch):
     assert {*called} == {2}
 
 
-def test_what_is_above_the_cut_learns_and_what_is_below_does_not():
+def test_layers_above_the_cut_learn_and_those_below_do_not():
     experiment = cached("trunk.tune=top2", "optim.lr.trunk=1e-2", "optim.warmup=0")
-    before = {name: one.clone() for name, one in experiment.model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in experiment.model.state_dict().items()}
     optimizer = make_optimizer(experiment.model, experiment.recipe.optim)
     for number in range(3):
         step(experiment, number)
         optimizer.step()
-    moved = {name for name, one in experiment.model.state_dict().items() if not torch.equal(one, before[name])}
+    moved = {name for name, tensor in experiment.model.state_dict().items() if not torch.equal(tensor, before[name])}
     layers = {name.split(".")[4] for name in before if ".layer." in name}
     assert {name.split(".")[4] for name in moved if name.startswith("trunk.")} == layers - {"0"}
     plain = built_of("trunk.tune=top2")
@@ -161,19 +177,19 @@ def test_a_whole_run_equals_the_uncached_one_and_its_model_needs_no_cache(tune, 
         lines = [json.loads(line)["value"] for line in (out / "metrics.jsonl").read_text().splitlines()]
         return out, lines, load_file(out / "checkpoints" / f"step-{best}" / "model.safetensors")
 
-    (fast, found, weights), (plain, expected, wanted) = run("true"), run("false")
-    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    (fast, values, weights), (plain, expected, wanted) = run("true"), run("false")
+    assert values == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert weights.keys() == wanted.keys()
     torch.testing.assert_close(weights, wanted, **EXACT)
     shutil.rmtree(tmp_path / "cache" / "mmbert" / "features")
     rows = [{"text": "a text of no split"}, {}]
-    one, other = mmbert.load(fast), mmbert.load(plain)
-    assert one.model.trunk.store is None
-    for first, second in zip(one.predict(rows), other.predict(rows), strict=True):
+    cached_model, plain_model = mmbert.load(fast), mmbert.load(plain)
+    assert cached_model.model.trunk.store is None
+    for first, second in zip(cached_model.predict(rows), plain_model.predict(rows), strict=True):
         assert first["amount"] == pytest.approx(second["amount"], rel=1e-9)
 
 
-def test_a_text_of_no_split_is_computed(computed):
+def test_a_text_that_is_not_cached_is_computed(computed):
     experiment, plain = cached(), built_of()
     computed.clear()
     items = experiment.dataset("train")
@@ -186,46 +202,46 @@ def test_a_text_of_no_split_is_computed(computed):
         [*known, *(Item(id, inputs, {}) for id, inputs in enumerate(new))], Processors(experiment.processors.inputs, {})
     )
     with torch.no_grad():
-        found, expected = experiment.model.predict(batch), plain.model.predict(batch)
-    torch.testing.assert_close(found, expected, **EXACT)
+        actual, expected = experiment.model.predict(batch), plain.model.predict(batch)
+    torch.testing.assert_close(actual, expected, **EXACT)
     assert computed == [3]
 
 
-def test_the_same_is_computed_once_and_anything_else_anew(computed):
+def test_equal_inputs_are_cached_once_and_any_change_is_computed_anew(computed):
     first = cache_features(built_of())
     assert computed
     computed.clear()
     assert cache_features(built_of("train.seed=0", "optim.lr.trunk=1e-3", "trunk.packing=true")) == first
     assert not computed
-    others = {
+    changed = {
         "weights": cache_features(built_of("train.seed=1")),
         "texts": cache_features(built_of("data.generated.rows=47")),
         "shorter texts": cache_features(built_of("inputs.text.max_length=3")),
         "cut": cache_features(built_of("trunk.tune=top2")),
         "precision": cache_features(built_of("train.precision=fp32")),
     }
-    assert len({first, *others.values()}) == 6
+    assert len({first, *changed.values()}) == 6
     assert len(computed) >= 5
 
 
-def test_weights_above_the_cut_name_no_other_store():
-    one, other = built_of(), built_of()
+def test_weights_above_the_cut_do_not_change_the_store():
+    first, second = built_of(), built_of()
     with torch.no_grad():
-        other.model.trunk.model.encoder.layer[2].output.dense.weight += 1
-    assert cache_features(one) == cache_features(other)
+        second.model.trunk.model.encoder.layer[2].output.dense.weight += 1
+    assert cache_features(first) == cache_features(second)
     with torch.no_grad():
-        other.model.trunk.model.encoder.layer[1].output.dense.weight[0, 0] += 1
-    assert cache_features(one) != cache_features(other)
+        second.model.trunk.model.encoder.layer[1].output.dense.weight[0, 0] += 1
+    assert cache_features(first) != cache_features(second)
 
 
 @pytest.mark.parametrize("fusion", ["bottleneck", "joint", "mag"])
-def test_a_fusion_that_lets_others_into_the_trunk_is_refused(fusion):
+def test_a_fusion_that_writes_into_the_trunk_is_refused(fusion):
     recipe = load_recipe(DEBUG, [*SMALL, f"fusion.type={fusion}"]).recipe
     with pytest.raises(RecipeError, match=rf"trunk\.cache: under the fusion '{fusion}' .* concat or cross_attention"):
         build(recipe)
 
 
-def test_a_trunk_that_shows_no_layers_is_cached_frozen_or_not_at_all(tmp_path):
+def test_a_trunk_without_accessible_layers_is_cached_only_when_frozen(tmp_path):
     experiment = built_of()
     vocabulary = experiment.model.trunk.vocabulary
     (tmp_path / "tokenizer.json").write_text(vocabulary.tokenizer)
@@ -264,7 +280,7 @@ def test_a_damaged_store_is_refused(tmp_path):
     torch.testing.assert_close(step(cached()), step(built_of()), **EXACT)
 
 
-def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, monkeypatch, computed):
+def test_a_disk_without_space_is_reported_before_anything_is_written(tmp_path, monkeypatch, computed):
     experiment = built_of()
     monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 5))
     with pytest.raises(RecipeError, match=r"the tokens of \d+ texts take 0\.00 GB, but '.*features' has 0\.00 GB free"):
@@ -279,11 +295,11 @@ def test_of_two_processes_one_computes_while_the_other_waits(tmp_path, monkeypat
     fork = multiprocessing.get_context("fork")
     together, computing, done = fork.Barrier(2), fork.Value("i", 0), fork.Queue()
 
-    def slowly(*given):
+    def slowly(*arguments):
         with computing.get_lock():
             computing.value += 1
         time.sleep(0.3)
-        write(*given)
+        write(*arguments)
 
     def run():
         torch.set_num_threads(1)  # threads of the parent do not live on in a fork
