@@ -1,4 +1,4 @@
-"""What a person reads: plain lines where there is no terminal, nothing from other ranks."""
+"""Console output: plain lines without a terminal, and silence on other ranks."""
 
 import pytest
 import torch
@@ -25,13 +25,13 @@ def test_a_plain_line_every_30_seconds(clock, capsys):
         clock[0] += 12
         console.step(step, {"kind": 0.98765, "amount": 12.5})
     console.stop()
-    found = capsys.readouterr()
-    assert found.out.splitlines() == [
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [
         "step 3/10, 1.4 min left, loss: kind 0.988  amount 12.500",
         "step 6/10, 0.8 min left, loss: kind 0.988  amount 12.500",
         "step 9/10, 0.2 min left, loss: kind 0.988  amount 12.500",
     ]
-    assert found.err == ""
+    assert output.err == ""
 
 
 def test_nothing_is_coloured_marked_up_wrapped_or_redrawn(capsys):
@@ -58,7 +58,7 @@ def test_other_ranks_are_silent(clock, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_an_evaluation_is_told_at_once_by_primary_metrics(capsys):
+def test_an_evaluation_is_printed_at_once_with_primary_metrics(capsys):
     console = Console(speaks=True)
     console.start(20)
     scores = {"kind": {"accuracy": 0.75, "log_loss": 9.0}, "amount": {"rmse": 12.3456, "mae": 9.0}}
@@ -70,7 +70,7 @@ def test_an_evaluation_is_told_at_once_by_primary_metrics(capsys):
     )
 
 
-def test_the_table_has_a_line_an_arm_and_a_column_a_task(capsys):
+def test_the_table_has_a_line_for_each_arm_and_a_column_for_each_task(capsys):
     results = [
         Result("mmbert", {"kind": {"accuracy": 0.75, "macro_f1": 0.5}, "amount": {"rmse": 2.0}}, {}),
         Result("constant", {"kind": {"accuracy": 0.25, "macro_f1": 0.1}}, {}),
@@ -82,12 +82,12 @@ def test_the_table_has_a_line_an_arm_and_a_column_a_task(capsys):
     assert lines[lines.index(["kind", "amount"]) + 1] == ["accuracy", "rmse"]
     assert ["mmbert", "0.75", "2"] in lines
     assert ["constant", "0.25"] in lines
-    messages = " ".join(lines[-1])
-    assert messages.startswith("kind: accuracy differs from that of boosting (all inputs) by +0.5 ")
-    assert "95 % interval +0.25 to +0.75, p = 0.0123" in messages
+    comparison = " ".join(lines[-1])
+    assert comparison.startswith("kind: accuracy differs from that of boosting (all inputs) by +0.5 ")
+    assert "95 % interval +0.25 to +0.75, p = 0.0123" in comparison
 
 
-def test_parameters_are_counted_a_part():
+def test_parameters_are_counted_for_each_part():
     model = nn.Module()
     model.trunk = nn.Linear(1000, 1000, bias=False)
     model.encoders = nn.ModuleDict({"photo": nn.Linear(500, 100, bias=False), "sound": nn.Linear(100, 100, bias=False)})

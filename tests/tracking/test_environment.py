@@ -1,4 +1,4 @@
-"""env.json: JSON with versions, hardware, commit and bounded diff, in which no secret is left."""
+"""env.json: versions, hardware, commit and a diff of limited size, with all secrets redacted."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from mmbert.tracking.environment import dirty_diff, environment
 from mmbert.tracking.redaction import redact, redact_variable, redact_words
 
 SECRET = "s3cr3tValue9"
-TOLD = [
+NAMED = [
     f"HF_TOKEN={SECRET} python -m mmbert",
     f"export WANDB_API_KEY='{SECRET}'",
     f"AWS_SECRET_ACCESS_KEY={SECRET}",
@@ -25,8 +25,16 @@ TOLD = [
     f"MY_KEY={SECRET}",
     f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
 ]
-KNOWN = ["hf_" + "a1B2" * 8, "ghp_" + "a1B2" * 9, "sk-" + "a1B2" * 8, "AKIA" + "A1B2" * 4, "xoxb-" + "1234-" * 4,
-         "github_pat_" + "a1" * 15, "glpat-" + "a1B2" * 5, "eyJhbGciOiJI.eyJzdWIiOiIx.abc_def"]  # fmt: skip
+KNOWN = [
+    "hf_" + "a1B2" * 8,
+    "ghp_" + "a1B2" * 9,
+    "sk-" + "a1B2" * 8,
+    "AKIA" + "A1B2" * 4,
+    "xoxb-" + "1234-" * 4,
+    "github_pat_" + "a1" * 15,
+    "glpat-" + "a1B2" * 5,
+    "eyJhbGciOiJI.eyJzdWIiOiIx.abc_def",
+]
 HARMLESS = [
     "--set fusion.tokens=40000000",
     "train.seed=1234567",
@@ -39,12 +47,12 @@ HARMLESS = [
 ]
 
 
-@pytest.mark.parametrize("text", TOLD)
+@pytest.mark.parametrize("text", NAMED)
 def test_a_secret_is_redacted_by_the_name_before_it(text):
-    found = redact(text)
-    assert SECRET not in found
-    assert "***" in found
-    assert redact(found) == found
+    redacted = redact(text)
+    assert SECRET not in redacted
+    assert "***" in redacted
+    assert redact(redacted) == redacted
 
 
 @pytest.mark.parametrize("secret", KNOWN)
@@ -53,14 +61,21 @@ def test_a_secret_is_redacted_by_its_own_form(secret):
 
 
 @pytest.mark.parametrize("text", HARMLESS)
-def test_what_is_no_secret_stays(text):
+def test_text_without_a_secret_is_unchanged(text):
     assert redact(text) == text
 
 
 def test_the_word_behind_a_flag_is_redacted():
     assert redact_words(["x", "--hf-token", SECRET, "--password", "--set", f"a.token={SECRET}", "--tokens", "4"]) == [
-        "x", "--hf-token", "***", "--password", "--set", "a.token=***", "--tokens", "4"
-    ]  # fmt: skip
+        "x",
+        "--hf-token",
+        "***",
+        "--password",
+        "--set",
+        "a.token=***",
+        "--tokens",
+        "4",
+    ]
 
 
 def test_a_variable_is_redacted_by_its_name_and_by_its_value():
@@ -70,12 +85,12 @@ def test_a_variable_is_redacted_by_its_name_and_by_its_value():
 
 
 def test_the_environment_is_json_with_versions_hardware_and_world():
-    found = json.loads(json.dumps(environment(3)))
-    assert found["processes"] == 3
-    assert found["versions"]["torch"][0].isdigit()
-    assert {"python", "platform", "machine", "commit", "command", "diff"} < found.keys()
-    assert found["hardware"]["cores"] >= 1
-    assert found["hardware"]["memory"] > 0
+    facts = json.loads(json.dumps(environment(3)))
+    assert facts["processes"] == 3
+    assert facts["versions"]["torch"][0].isdigit()
+    assert {"python", "platform", "machine", "commit", "command", "diff"} < facts.keys()
+    assert facts["hardware"]["cores"] >= 1
+    assert facts["hardware"]["memory"] > 0
 
 
 def test_the_command_is_redacted(monkeypatch):
@@ -107,13 +122,13 @@ def test_the_diff_holds_what_changed_without_secrets(checkout):
     assert {"-value = 1", "+value = 2", "+password = '***'"} < {*lines}
 
 
-def test_a_huge_diff_is_cut_off_and_says_so(checkout, monkeypatch):
+def test_a_huge_diff_is_truncated_with_a_note(checkout, monkeypatch):
     folder, write = checkout
     monkeypatch.setattr(module, "LARGEST_DIFF", 5000)
     write("a line\n" * 300_000)
-    found = dirty_diff(folder)
-    assert len(found) < 5100
-    assert found.endswith("\n(cut off after 5000 bytes)")
+    diff = dirty_diff(folder)
+    assert len(diff) < 5100
+    assert diff.endswith("\n(cut off after 5000 bytes)")
 
 
 def test_outside_a_checkout_there_is_no_diff(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The ledger: one row a number, appended, whoever else is writing."""
+"""The ledger: one row for each number, appended safely by several runs at once."""
 
 import csv
 import datetime
@@ -32,10 +32,17 @@ def path(tmp_path, monkeypatch):
 def test_a_row_for_each_number_with_all_columns(path):
     append_results(path, {"base": SCORES}, RUN)
     fixed = {
-        "study": "molecules", "arm": "base", "seed": "3", "split": "test", "recipe": "0123abcd", "data": "f1",
-        "epoch": str(ledger.CODE_EPOCH), "commit": "abc123def", "machine": "x86_64, 2 CPU cores",
+        "study": "molecules",
+        "arm": "base",
+        "seed": "3",
+        "split": "test",
+        "recipe": "0123abcd",
+        "data": "f1",
+        "epoch": str(ledger.CODE_EPOCH),
+        "commit": "abc123def",
+        "machine": "x86_64, 2 CPU cores",
         "date": datetime.date.today().isoformat(),
-    }  # fmt: skip
+    }
     assert rows(path) == [
         {**fixed, "task": "amount", "metric": "rmse", "value": "0.3333333333333333"},
         {**fixed, "task": "amount", "metric": "mae", "value": "12345678.9"},
@@ -62,13 +69,17 @@ def test_nothing_to_write_is_fine(path):
     assert len(rows(path)) == 3
 
 
-def test_what_is_there_is_written_once_where_that_is_asked(path):
+def test_with_once_rows_that_exist_are_not_written_again(path):
     append_results(path, {"base": {"amount": {"rmse": 0.25}}}, RUN)
-    append_results(path, {"base": SCORES, "=wide": SCORES}, RUN, once=True)  # as of a run that a kill cut off
+    append_results(path, {"base": SCORES, "=wide": SCORES}, RUN, once=True)  # as after a run was killed while writing
     assert [(row["arm"], row["metric"], row["value"]) for row in rows(path)] == [
-        ("base", "rmse", "0.25"), ("base", "mae", "12345678.9"), ("base", "accuracy", "1.0"),
-        ("'=wide", "rmse", repr(1 / 3)), ("'=wide", "mae", "12345678.9"), ("'=wide", "accuracy", "1.0"),
-    ]  # fmt: skip
+        ("base", "rmse", "0.25"),
+        ("base", "mae", "12345678.9"),
+        ("base", "accuracy", "1.0"),
+        ("'=wide", "rmse", repr(1 / 3)),
+        ("'=wide", "mae", "12345678.9"),
+        ("'=wide", "accuracy", "1.0"),
+    ]
     append_results(path, {"=wide": SCORES}, RUN, once=True)
     assert len(rows(path)) == 6
     append_results(path, {"=wide": SCORES}, replace(RUN, data="f2"), once=True)
@@ -102,7 +113,7 @@ def test_rows_of_another_code_epoch_do_not_count(path, monkeypatch):
         (lambda text: text.replace("commit,", "", 1), r"is not a ledger: expected the columns study.*found study,arm"),
     ],
 )
-def test_a_file_that_is_no_whole_ledger_is_told_with_its_line_and_left(path, damage, message):
+def test_a_damaged_ledger_is_reported_with_its_line_and_not_changed(path, damage, message):
     append_results(path, {"base": SCORES}, RUN)
     path.write_text(damage(path.read_text()))
     before = path.read_text()
@@ -113,23 +124,23 @@ def test_a_file_that_is_no_whole_ledger_is_told_with_its_line_and_left(path, dam
     assert path.read_text() == before
 
 
-def test_runs_that_end_together_lose_no_row(path, monkeypatch):
+def test_concurrent_runs_lose_no_row(path, monkeypatch):
     exists = Path.exists
 
-    def slow(self):  # long enough for another run to write between the look and the first row
-        found = exists(self)
+    def slow(self):  # lets another run write between the check and the first row
+        result = exists(self)
         time.sleep(0.02)
-        return found
+        return result
 
     monkeypatch.setattr(Path, "exists", slow)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda seed: append_results(path, {"base": SCORES}, replace(RUN, seed=seed)), range(12)))
-    found = rows(path)
-    assert [row["metric"] for row in found] == ["rmse", "mae", "accuracy"] * 12  # one header, no row inside another
-    assert sorted(int(row["seed"]) for row in found) == sorted([*range(12)] * 3)
+    written = rows(path)
+    assert [row["metric"] for row in written] == ["rmse", "mae", "accuracy"] * 12  # one header, no row inside another
+    assert sorted(int(row["seed"]) for row in written) == sorted([*range(12)] * 3)
 
 
-def test_the_commit_is_short_and_tells_a_changed_tree():
+def test_the_commit_is_short_and_may_be_marked_as_changed():
     assert re.fullmatch(r"([0-9a-f]{9,}\+?)?", commit())
 
 
@@ -144,7 +155,7 @@ def test_outside_a_checkout_there_is_no_commit(monkeypatch):
     assert commit() == ""
 
 
-def test_the_machine_is_told_without_its_name():
+def test_the_machine_is_described_without_its_host_name():
     import platform
 
     assert "core" in machine() or " x " in machine()

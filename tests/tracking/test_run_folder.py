@@ -1,4 +1,4 @@
-"""The run folder: whole files, a log to append to, and nothing of an earlier run."""
+"""The run folder: atomic files, an append-only log, and no leftovers of an earlier run."""
 
 import json
 import os
@@ -19,18 +19,18 @@ def lines(folder):
     return [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_values_are_logged_a_line_each(folder):
+def test_each_value_is_logged_on_its_own_line(folder):
     folder.log(3, "train", {"kind": {"loss": 0.1}, "amount": {"loss": 1 / 3}})
     folder.log(4, "validation", {"kind": {"accuracy": 1.0, "log_loss": 0.25}, "all": {"skill": -0.5}})
-    found = lines(folder)
-    assert [{key: line[key] for key in line if key != "time"} for line in found] == [
+    logged = lines(folder)
+    assert [{key: line[key] for key in line if key != "time"} for line in logged] == [
         {"step": 3, "split": "train", "task": "kind", "metric": "loss", "value": 0.1},
         {"step": 3, "split": "train", "task": "amount", "metric": "loss", "value": 1 / 3},
         {"step": 4, "split": "validation", "task": "kind", "metric": "accuracy", "value": 1.0},
         {"step": 4, "split": "validation", "task": "kind", "metric": "log_loss", "value": 0.25},
         {"step": 4, "split": "validation", "task": "all", "metric": "skill", "value": -0.5},
     ]
-    assert all(0 <= line["time"] < 60 for line in found)
+    assert all(0 <= line["time"] < 60 for line in logged)
 
 
 def test_a_file_is_replaced_as_a_whole(folder, monkeypatch):
@@ -64,7 +64,7 @@ def test_an_earlier_run_is_kept_until_the_new_one_begins_to_write(folder):
     folder.write("result.json", {"value": 1})
     folder.log(1, "train", {"kind": {"loss": 0.1}})
     folder.checkpoints.mkdir(parents=True)
-    again = RunFolder(folder.path, writes=True)  # reading the data may still fail
+    again = RunFolder(folder.path, writes=True)  # the new run may still fail while it reads the data
     assert (again.path / "result.json").exists()
     assert again.checkpoints.exists()
     again.clear()
@@ -73,7 +73,7 @@ def test_an_earlier_run_is_kept_until_the_new_one_begins_to_write(folder):
     assert [line["value"] for line in lines(again)] == [0.2]
 
 
-def test_a_mistake_in_the_data_costs_no_results(folder, monkeypatch):
+def test_an_error_in_the_data_leaves_earlier_results(folder, monkeypatch):
     from mmbert import api
     from mmbert.training import trainer
 
@@ -89,20 +89,20 @@ def test_a_mistake_in_the_data_costs_no_results(folder, monkeypatch):
     assert (folder.path / "recipe.yaml").read_text() == "name: old\n"
 
 
-def test_a_folder_of_other_things_is_refused_and_left_alone(tmp_path):
+def test_a_folder_with_foreign_files_is_refused_and_not_changed(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(IntegrityError, match=f"--out '{tmp_path}' must be empty or hold a run"):
         RunFolder(tmp_path, writes=True).check()
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_an_empty_folder_is_fine(tmp_path):
+def test_an_empty_folder_is_accepted(tmp_path):
     RunFolder(tmp_path, writes=True).check()
     RunFolder(tmp_path, writes=True).write("recipe.yaml", "name: x\n")
     RunFolder(tmp_path, writes=True).check()
 
 
-def test_lines_that_a_full_disk_did_not_take_are_written_later(folder, monkeypatch):
+def test_lines_that_did_not_fit_on_a_full_disk_are_written_later(folder, monkeypatch):
     folder.log(1, "train", {"kind": {"loss": 0.1}})
     before = (folder.path / "metrics.jsonl").read_bytes()
 
@@ -134,7 +134,7 @@ def test_lines_that_a_full_disk_did_not_take_are_written_later(folder, monkeypat
     assert [line["step"] for line in lines(folder)] == [1, 2, 3, 4]
 
 
-def test_rewinding_forgets_an_evaluation_that_is_still_due(folder):
+def test_rewinding_drops_an_evaluation_that_will_be_repeated(folder):
     for step in (1, 2, 3):
         folder.log(step, "train", {"kind": {"loss": 0.1}})
     folder.log(2, "validation", {"kind": {"accuracy": 0.5}})

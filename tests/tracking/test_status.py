@@ -1,4 +1,4 @@
-"""One job a folder, and a last word about how it ended."""
+"""status.json: one job for each run folder, and the state in which it ended."""
 
 import json
 import multiprocessing
@@ -27,8 +27,8 @@ def read(path):
 
 
 @pytest.fixture
-def other(tmp_path):
-    """Another job that holds the folder."""
+def other_job(tmp_path):
+    """Another process that holds the run folder."""
     held = FORK.Event()
     process = FORK.Process(target=hold, args=(tmp_path, held))
     process.start()
@@ -38,10 +38,10 @@ def other(tmp_path):
     process.join()
 
 
-def test_the_second_of_two_jobs_in_a_folder_is_told_who_has_it_and_changes_nothing(tmp_path, other):
+def test_a_second_job_in_a_folder_is_refused_with_the_first_one_named(tmp_path, other_job):
     before = (tmp_path / "status.json").read_bytes()
     holder = read(tmp_path)
-    assert (holder["state"], holder["pid"]) == ("running", other.pid)
+    assert (holder["state"], holder["pid"]) == ("running", other_job.pid)
     with (
         pytest.raises(IntegrityError, match="in use by another job") as caught,
         occupied(RunFolder(tmp_path, writes=True)),
@@ -53,8 +53,8 @@ def test_the_second_of_two_jobs_in_a_folder_is_told_who_has_it_and_changes_nothi
     assert (tmp_path / "status.json").read_bytes() == before
 
 
-def test_a_killed_job_leaves_the_folder_free(tmp_path, other):
-    other.kill()
+def test_a_killed_job_leaves_the_folder_free(tmp_path, other_job):
+    other_job.kill()
     with occupied(RunFolder(tmp_path, writes=True)):
         assert read(tmp_path)["pid"] == os.getpid()
     assert read(tmp_path)["state"] == "done"
@@ -71,27 +71,27 @@ def test_a_killed_job_leaves_the_folder_free(tmp_path, other):
         (KeyboardInterrupt(), "failed", 130),
     ],
 )
-def test_the_last_word_is_how_it_ended(tmp_path, error, state, code):
+def test_the_status_says_how_a_run_ended(tmp_path, error, state, code):
     with nullcontext() if error is None else pytest.raises(type(error)):  # noqa: SIM117
         with occupied(RunFolder(tmp_path / "run", writes=True)) as standing:
             assert read(tmp_path / "run")["state"] == "running"
             standing.step = 7
             if error:
                 raise error
-    found = read(tmp_path / "run")
-    assert (found["state"], found["code"], found["step"]) == (state, code, 7)
-    assert found["reason"] == ("" if error is None else str(error) or "KeyboardInterrupt")
+    content = read(tmp_path / "run")
+    assert (content["state"], content["code"], content["step"]) == (state, code, 7)
+    assert content["reason"] == ("" if error is None else str(error) or "KeyboardInterrupt")
 
 
-def test_the_data_workers_of_a_killed_job_are_waited_for(tmp_path, other, monkeypatch):
-    """They hold the lock for some seconds: it is theirs by inheritance."""
+def test_the_data_workers_of_a_killed_job_are_waited_for(tmp_path, other_job, monkeypatch):
+    """They inherit the lock and hold it for some seconds."""
     monkeypatch.setattr(status, "PATIENCE", 0.2)
     content = read(tmp_path)
-    content["pid"] = 2**22 + 1  # above every process
+    content["pid"] = 2**22 + 1  # larger than any process id
     (tmp_path / "status.json").write_text(json.dumps(content))
     with pytest.raises(IntegrityError, match="in use"), occupied(RunFolder(tmp_path, writes=True)):
         raise AssertionError
     monkeypatch.setattr(status, "PATIENCE", 20)
-    other.kill()
+    other_job.kill()
     with occupied(RunFolder(tmp_path, writes=True)):
         pass

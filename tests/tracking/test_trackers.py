@@ -1,4 +1,4 @@
-"""Trackers mirror metrics.jsonl; one that raises or hangs costs one warning and nothing else."""
+"""Trackers mirror metrics.jsonl; one that raises or hangs causes one warning and nothing else."""
 
 import json
 import threading
@@ -18,24 +18,24 @@ from mmbert.tracking.trackers import start_trackers
 
 
 class Recorder:
-    """A tracker as Accelerate's are, which keeps what it is told."""
+    """A tracker with the interface of Accelerate's, which records its calls."""
 
     def __init__(self, project, **words):
-        self.messages = [("made", project, words)]
+        self.calls = [("made", project, words)]
         if type(self) is Recorder:
             Recorder.last = self
 
     def start(self):
-        self.messages.append("started")
+        self.calls.append("started")
 
     def store_init_configuration(self, values):
-        self.messages.append(values)
+        self.calls.append(values)
 
     def log(self, values, step):
-        self.messages.append((step, values))
+        self.calls.append((step, values))
 
     def finish(self):
-        self.messages.append("finished")
+        self.calls.append("finished")
 
 
 def failing(method):
@@ -68,14 +68,14 @@ def use(monkeypatch):
 
 @pytest.fixture
 def released():
-    """Set at the end of a test, so that no thread is left."""
+    """An event that is set at the end of a test, so that no thread is left."""
     event = threading.Event()
     yield event
     event.set()
 
 
 def mirrored(folder, *names, steps=3):
-    """Log some steps with trackers beside; returns the warnings and the seconds that all took."""
+    """Log some steps with trackers; returns the warnings and the duration in seconds."""
     warned, start = [], time.monotonic()
     log = RunFolder(folder, writes=True)
     log.trackers = start_trackers(names, folder, "study", {"train": {"seed": 7}}, warned.append)
@@ -90,11 +90,11 @@ def lines(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_tracker_gets_what_the_log_gets(use, tmp_path):
+def test_a_tracker_gets_all_values_of_the_log(use, tmp_path):
     use(Recorder)
     warned, _ = mirrored(tmp_path / "run-1", "wandb", "wandb")
     assert warned == []
-    assert Recorder.last.messages == [
+    assert Recorder.last.calls == [
         ("made", "study", {"name": "run-1"}),
         "started",
         {"train.seed": 7},
@@ -105,7 +105,7 @@ def test_a_tracker_gets_what_the_log_gets(use, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["__init__", "start", "store_init_configuration", "log", "finish"])
-def test_a_tracker_that_raises_is_told_once_and_the_log_is_complete(use, tmp_path, method):
+def test_a_tracker_that_raises_is_reported_once_and_the_log_is_complete(use, tmp_path, method):
     use(failing(method))
     use(Recorder, "mlflow")
     warned, _ = mirrored(tmp_path, "wandb", "mlflow", steps=50)
@@ -113,7 +113,7 @@ def test_a_tracker_that_raises_is_told_once_and_the_log_is_complete(use, tmp_pat
         "warning: the tracker wandb failed (ConnectionError: no route to host); metrics.jsonl is complete"
     ]
     assert [line["step"] for line in lines(tmp_path)] == [*range(1, 51), 50, 50]
-    assert Recorder.last.messages[-1] == "finished"  # the other one
+    assert Recorder.last.calls[-1] == "finished"  # the healthy tracker
 
 
 @pytest.mark.parametrize("method", ["start", "log", "finish"])
@@ -124,9 +124,9 @@ def test_a_tracker_that_hangs_is_left_behind(use, tmp_path, method, released, mo
     use(Recorder, "mlflow")
     warned, seconds = mirrored(tmp_path, "mlflow", "wandb", steps=10)
     assert warned == ["warning: the tracker wandb is still busy and was left behind; metrics.jsonl is complete"]
-    assert seconds < 60  # the tracker would hang for ever
+    assert seconds < 60  # the tracker itself would hang for ever
     assert len(lines(tmp_path)) == 12
-    assert Recorder.last.messages[-1] == "finished" or method == "finish"
+    assert Recorder.last.calls[-1] == "finished" or method == "finish"
 
 
 def test_a_tracker_that_hangs_holds_a_bounded_number_of_steps(use, tmp_path, released, monkeypatch):
@@ -139,7 +139,7 @@ def test_a_tracker_that_hangs_holds_a_bounded_number_of_steps(use, tmp_path, rel
     assert len(lines(tmp_path)) == 502
 
 
-def test_a_library_that_is_not_installed_is_told(tmp_path):
+def test_a_tracker_that_is_not_installed_is_reported(tmp_path):
     def missing(*_, **__):
         raise ModuleNotFoundError("No module named 'wandb'")
 
@@ -151,29 +151,29 @@ def test_a_library_that_is_not_installed_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_by_default_it_is_tensorboard_where_that_is_installed(use, tmp_path, monkeypatch, installed):
+def test_the_default_tracker_is_tensorboard_if_installed(use, tmp_path, monkeypatch, installed):
     monkeypatch.setattr(module, "is_tensorboard_available", lambda: installed)
     use(Recorder, "tensorboard")
     Recorder.last = None
-    found = start_trackers(None, tmp_path, "study", {}, print)
-    found.finish()
+    mirrors = start_trackers(None, tmp_path, "study", {}, print)
+    mirrors.finish()
     assert (Recorder.last is not None) == installed
     if installed:
-        assert Recorder.last.messages[0] == ("made", "tensorboard", {"logging_dir": tmp_path})
+        assert Recorder.last.calls[0] == ("made", "tensorboard", {"logging_dir": tmp_path})
 
 
-def test_an_unknown_tracker_is_a_mistake_of_the_recipe():
+def test_an_unknown_tracker_is_a_recipe_error():
     with pytest.raises(RecipeError, match=r"train\.trackers\.0 .*found 'tensorbord'\. Did you mean 'tensorboard'"):
         load_recipe(DEBUG, ["train.trackers=[tensorbord]"])
 
 
-def test_trackers_are_no_part_of_what_a_run_is():
-    one, other = (load_recipe(DEBUG, settings).recipe for settings in ([], ["train.trackers=[wandb]"]))
-    assert recipe_hash(one) == recipe_hash(other)
+def test_trackers_do_not_change_the_hash_of_a_recipe():
+    first, second = (load_recipe(DEBUG, settings).recipe for settings in ([], ["train.trackers=[wandb]"]))
+    assert recipe_hash(first) == recipe_hash(second)
 
 
 @pytest.mark.parametrize("kind", ["none", "recording", "raising"])
-def test_a_training_is_the_same_with_any_tracker(use, tmp_path, monkeypatch, capsys, kind):
+def test_training_is_identical_with_any_tracker(use, tmp_path, monkeypatch, capsys, kind):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     use({"recording": Recorder, "raising": failing("log")}.get(kind))
     written = {}
@@ -183,10 +183,10 @@ def test_a_training_is_the_same_with_any_tracker(use, tmp_path, monkeypatch, cap
         written[name].append(Path(tmp_path, name, "result.json").read_text())
         written[name].append(Path(tmp_path, name, "checkpoints", "step-2", "model.safetensors").read_bytes())
     assert written["with"] == written["without"]
-    said = capsys.readouterr().out
-    assert said.count("warning: the tracker wandb") == (kind == "raising")
+    output = capsys.readouterr().out
+    assert output.count("warning: the tracker wandb") == (kind == "raising")
     if kind == "recording":
-        messages = [one[1] for one in Recorder.last.messages if isinstance(one, tuple) and isinstance(one[0], int)]
+        logged = [call[1] for call in Recorder.last.calls if isinstance(call, tuple) and isinstance(call[0], int)]
         expected = {f"{line['split']}/{line['task']}/{line['metric']}" for line in lines(tmp_path / "with")}
-        assert {name for values in messages for name in values} == expected
-        assert Recorder.last.messages[-1] == "finished"
+        assert {name for values in logged for name in values} == expected
+        assert Recorder.last.calls[-1] == "finished"
