@@ -31,14 +31,14 @@ def folder(run, tmp_path):
     return folder
 
 
-def check_refused(folder, run, said):
+def check_refused(folder, run, message):
     """Assert that every reader refuses the newer checkpoint with this message, and that the run is unchanged."""
     path, messages, before = folder / "step-4", [], run.state()
     for read in (
         lambda: verify(path),
         lambda: load_training(path, run.model, run.optimizer, run.average),
     ):
-        with pytest.raises(IntegrityError, match=said) as raised:
+        with pytest.raises(IntegrityError, match=message) as raised:
             read()
         assert raised.value.exit_code == 6
     assert same(run.state(), before)
@@ -93,7 +93,7 @@ def rewrite(path, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"kind": "another program's"}, "manifest.json' is not the manifest of a checkpoint of mmbert"),
         ({"step": 3}, r"manifest.json' is the manifest of step 3, but its folder is called 'step-4'"),
@@ -101,9 +101,9 @@ def rewrite(path, **changes):
         ({"files": {}}, "manifest.json' does not list model.safetensors, optimizer.json, optimizer.safetensors"),
     ],
 )
-def test_a_foreign_or_newer_manifest_is_reported(folder, run, changes, said):
+def test_a_foreign_or_newer_manifest_is_reported(folder, run, changes, message):
     rewrite(folder / "step-4", **changes)
-    check_refused(folder, run, said)
+    check_refused(folder, run, message)
 
 
 @pytest.mark.parametrize("content", ["[1]", "null", "{}", "1", "[" * 100_000, "\udcff"])
@@ -157,7 +157,7 @@ def change_tensors(path, name, change):
 def test_a_missing_unknown_or_different_tensor_is_named_and_nothing_is_changed(folder, run, name, tensor):
     file, path, before = f"{name}.safetensors", folder / "step-4", run.state()
     whole = (path / file).read_bytes()
-    for change, said in [
+    for change, message in [
         (lambda tensors: tensors.pop(tensor), rf"missing \['{tensor}'\]"),
         (lambda tensors: tensors.update(strange=torch.zeros(2)), r"unknown \['strange'\]"),
         (lambda tensors: tensors.update({tensor: torch.zeros(7)}), rf"other shape \['{tensor}'\]"),
@@ -165,10 +165,12 @@ def test_a_missing_unknown_or_different_tensor_is_named_and_nothing_is_changed(f
     ]:
         (path / file).write_bytes(whole)
         change_tensors(path, file, change)
-        with pytest.raises(IntegrityError, match=rf"{name}\.safetensors' does not fit the recipe of the run: .*{said}"):
+        with pytest.raises(
+            IntegrityError, match=rf"{name}\.safetensors' does not fit the recipe of the run: .*{message}"
+        ):
             load_training(path, run.model, run.optimizer, run.average)
-        if name == "model" and "format" not in said:
-            with pytest.raises(IntegrityError, match=said):
+        if name == "model" and "format" not in message:
+            with pytest.raises(IntegrityError, match=message):
                 load_weights(path, run.model)
     assert same(run.state(), before)
 
@@ -177,7 +179,7 @@ def test_another_optimizer_or_average_is_reported_and_nothing_is_changed(folder,
     def groups(run):
         return run.optimizer.param_groups
 
-    for change, said in [
+    for change, message in [
         (lambda run: groups(run)[1].update(weight_decay=0.5), "group 1 has weight_decay 0.01, this run 0.5"),
         (lambda run: groups(run)[0].update(betas=(0.5, 0.9)), r"group 0 has betas \[0.9, 0.999\], this run \[0.5"),
         (lambda run: groups(run).pop(), "2 groups, this run has 1 groups"),
@@ -188,7 +190,7 @@ def test_another_optimizer_or_average_is_reported_and_nothing_is_changed(folder,
         run = Run(seed=2).train(1)
         change(run)
         before = run.state()
-        with pytest.raises(IntegrityError, match=said):
+        with pytest.raises(IntegrityError, match=message):
             load_training(folder / "step-4", run.model, run.optimizer, run.average)
         assert same(run.state(), before)
     plain = Run(0).train(1).save(tmp_path / "plain")

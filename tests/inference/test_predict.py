@@ -1,4 +1,4 @@
-"""Predictions for new rows: in order, one a row, whatever is missing; a bad value is named and leaves no file."""
+"""Prediction for new rows: one a row, in order, with inputs missing; a bad value is reported and no file is written."""
 
 import json
 import math
@@ -34,14 +34,24 @@ optim: {lr: {trunk: 1e-2, new: 1e-2}}
 
 def rows(folder):
     """Rows in which each input but the title is absent somewhere."""
-    made = []
+    table = []
     for row in range(ROWS):
-        one = {"code": f"c{row}", "title": f"thing number {row * row}", "file": f"photos/{row}.png", "size": row / 3,
-               "kind": "ab"[row % 2], "price": row % 9 + 0.5, "brand": "xy"[row % 3 == 0]}  # fmt: skip
-        made.append(
-            {name: None if row % 5 == at and name != "code" else value for at, (name, value) in enumerate(one.items())}
+        values = {
+            "code": f"c{row}",
+            "title": f"thing number {row * row}",
+            "file": f"photos/{row}.png",
+            "size": row / 3,
+            "kind": "ab"[row % 2],
+            "price": row % 9 + 0.5,
+            "brand": "xy"[row % 3 == 0],
+        }
+        table.append(
+            {
+                name: None if row % 5 == at and name != "code" else value
+                for at, (name, value) in enumerate(values.items())
+            }
         )
-    return made
+    return table
 
 
 @pytest.fixture(scope="module")
@@ -74,29 +84,29 @@ def model(folder):
 
 
 def numbers(predictions):
-    return np.array([[one["price"], one["brand"]["probability"]] for one in predictions])
+    return np.array([[prediction["price"], prediction["brand"]["probability"]] for prediction in predictions])
 
 
-def close(one, other):
-    """As close as float32 in batches of other shapes."""
-    assert [row["brand"]["label"] for row in one] == [row["brand"]["label"] for row in other]
-    np.testing.assert_allclose(numbers(one), numbers(other), rtol=1e-4)
+def close(first, second):
+    """Assert equal predictions, to the precision of float32 in batches of different shapes."""
+    assert [row["brand"]["label"] for row in first] == [row["brand"]["label"] for row in second]
+    np.testing.assert_allclose(numbers(first), numbers(second), rtol=1e-4)
 
 
 def read(path):
     return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
-def test_one_prediction_a_row_in_order(folder, model):
-    found = model.predict(rows(folder))
-    assert len(found) == ROWS
-    assert len({one["price"] for one in found}) > ROWS / 2
+def test_each_row_has_one_prediction_in_order(folder, model):
+    predictions = model.predict(rows(folder))
+    assert len(predictions) == ROWS
+    assert len({prediction["price"] for prediction in predictions}) > ROWS / 2
     order = np.random.default_rng(1).permutation(ROWS)
-    close(model.predict([rows(folder)[row] for row in order]), [found[row] for row in order])
-    close([model.predict([row])[0] for row in rows(folder)], found)
+    close(model.predict([rows(folder)[row] for row in order]), [predictions[row] for row in order])
+    close([model.predict([row])[0] for row in rows(folder)], predictions)
 
 
-def test_a_frame_is_its_rows(folder, model):
+def test_a_data_frame_is_predicted_like_its_rows(folder, model):
     frame = pd.DataFrame(rows(folder))
     for kind in (
         frame,
@@ -108,7 +118,7 @@ def test_a_frame_is_its_rows(folder, model):
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, np.float32("nan"), pd.NA, pd.NaT])
-def test_what_is_missing_is_absent(folder, model, missing):
+def test_a_missing_value_is_an_absent_input(folder, model, missing):
     row = rows(folder)[10]
     assert None not in row.values()
     for gone in (["title"], ["file"], ["size"], ["size", "kind"], ["title", "file", "size", "kind"]):
@@ -142,7 +152,7 @@ def test_a_file_is_read_as_in_training_with_media_in_its_folder(folder, model, t
     assert [file.name for file in (tmp_path / "deep").iterdir()] == ["out.jsonl"]
 
 
-def test_words_that_look_like_nothing_are_words(folder, model):
+def test_words_that_look_like_missing_values_are_words(folder, model):
     words = ["NA", "null", "None", "nan", "thing"]
     (folder / "words.csv").write_text("\n".join(["title,size", *(f"{word},1" for word in words)]))
     mmbert.predict("run", input="words.csv", output="out.jsonl")
@@ -157,16 +167,16 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("name", "values", "said"), [(name, *found) for name, found in BAD.items()], ids=BAD)
-def test_a_bad_value_is_named_by_row_and_input(folder, model, name, values, said):
+@pytest.mark.parametrize(("name", "values", "message"), [(name, *case) for name, case in BAD.items()], ids=BAD)
+def test_a_bad_value_is_named_by_row_and_input(folder, model, name, values, message):
     bad = rows(folder)
     bad[6] |= values
-    with pytest.raises(SampleError, match=rf"^rows \(row 7\), input '{name}': .*{said}"):
+    with pytest.raises(SampleError, match=rf"^rows \(row 7\), input '{name}': .*{message}"):
         model.predict(bad)
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "message"),
     [
         ("photos/page.png", "expected an image"),
         ("gone.png", "there is no file"),
@@ -174,7 +184,7 @@ def test_a_bad_value_is_named_by_row_and_input(folder, model, name, values, said
     ],
 )
 @pytest.mark.parametrize("before", [None, "of an earlier day\n"])
-def test_the_output_is_written_whole_or_not_at_all(folder, capsys, file, said, before):
+def test_the_output_is_written_whole_or_not_at_all(folder, capsys, file, message, before):
     bad = rows(folder)
     bad[30]["file"] = file
     Path("bad.jsonl").write_text("\n".join(json.dumps(row) for row in bad))
@@ -184,7 +194,7 @@ def test_the_output_is_written_whole_or_not_at_all(folder, capsys, file, said, b
     assert commands.main(["predict", "run", "--input", "bad.jsonl", "--output", "out/predicted.jsonl"]) == 3
     error = capsys.readouterr().err
     assert error.startswith("rows (bad.jsonl row 31), input 'photo': ")
-    assert any(word in error for word in said.split("|"))
+    assert any(word in error for word in message.split("|"))
     assert {file.name: file.read_text() for file in Path("out").iterdir()} == (
         {"predicted.jsonl": before} if before else {}
     )
@@ -193,21 +203,21 @@ def test_the_output_is_written_whole_or_not_at_all(folder, capsys, file, said, b
 
 
 @pytest.mark.parametrize(
-    ("path", "said"), [("gone.csv", "gone.csv: cannot be read"), ("small.yaml", "the format '.yaml' is not known")]
+    ("path", "message"), [("gone.csv", "gone.csv: cannot be read"), ("small.yaml", "the format '.yaml' is not known")]
 )
-def test_a_file_that_cannot_be_read_is_told(capsys, path, said):
+def test_a_file_that_cannot_be_read_is_reported(capsys, path, message):
     assert commands.main(["predict", "run", "--input", path, "--output", "out.jsonl"]) == 3
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_split_has_its_keys(folder, model):
+def test_predictions_of_a_split_carry_the_keys_of_its_rows(folder, model):
     assert mmbert.predict("run", split="test", output="out.jsonl") == len(read("out.jsonl")) > 1
     by_key = {row["code"]: row for row in rows(folder)}
     lines = read("out.jsonl")
     close(lines, model.predict([by_key[line["key"]] for line in lines]))
 
 
-def test_what_is_no_run_is_told(tmp_path):
+def test_a_folder_that_is_no_run_is_reported(tmp_path):
     with pytest.raises(IntegrityError, match=r"is not a run folder: it has no recipe\.yaml"):
         mmbert.load(tmp_path)
     (tmp_path / "recipe.yaml").write_text(RECIPE)
