@@ -1,4 +1,4 @@
-"""What a finished run leaves for reports and studies: predictions, examples, costs; whole, sorted, and of this run."""
+"""Artifacts of a finished run: predictions, examples and costs, read by reports and studies."""
 
 import json
 from datetime import date
@@ -18,10 +18,19 @@ from mmbert.training.artifacts import to_json
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = (
-    "inputs.image=null", "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16",
-    "trunk.hidden_size=16", "trunk.heads=2", "trunk.layers=1", "train.batch_size=16", "train.steps=2",
-    "evaluate.batch_size=4", "data.generated.rows=120",
-)  # fmt: skip
+    "inputs.image=null",
+    "inputs.sound=null",
+    "inputs.series=null",
+    "inputs.graph=null",
+    "inputs.cells.width=16",
+    "trunk.hidden_size=16",
+    "trunk.heads=2",
+    "trunk.layers=1",
+    "train.batch_size=16",
+    "train.steps=2",
+    "evaluate.batch_size=4",
+    "data.generated.rows=120",
+)
 
 
 def train(out, *settings):
@@ -34,7 +43,7 @@ def lines(run):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("record")
+    return tmp_path_factory.mktemp("artifacts")
 
 
 @pytest.fixture(scope="module")
@@ -48,21 +57,21 @@ def opened(run):
     return api.open_run(run, data=True)
 
 
-def test_what_is_kept_gives_the_scores_of_the_result(run, opened):
-    test, found = json.loads((run / "result.json").read_text())["test"], load_predictions(run / PREDICTIONS_FILE)
-    assert {*found} == {*test} == {"kind", "topics", "amount", "words"}
-    for task, (predictions, targets) in found.items():
+def test_saved_predictions_give_the_scores_of_the_result(run, opened):
+    test, saved = json.loads((run / "result.json").read_text())["test"], load_predictions(run / PREDICTIONS_FILE)
+    assert {*saved} == {*test} == {"kind", "topics", "amount", "words"}
+    for task, (predictions, targets) in saved.items():
         assert len(predictions.blocks) > 1
         assert opened.model.tasks[task].score(predictions.rows(), targets.rows()) == test[task]
 
 
-def test_an_example_is_a_row_of_the_test_split_beside_its_prediction(run, opened):
+def test_each_example_is_a_labelled_test_row_with_its_prediction(run, opened):
     samples = {sample.id: sample for sample in opened.splits["test"][0]}
-    found, predicted = lines(run), load_predictions(run / PREDICTIONS_FILE)
+    examples, predicted = lines(run), load_predictions(run / PREDICTIONS_FILE)
     labelled = {sample.id for sample in samples.values() if sample.targets}
-    assert [line["id"] for line in found] == sorted(labelled)
+    assert [line["id"] for line in examples] == sorted(labelled)
     assert any("text" not in sample.inputs for sample in samples.values())  # absent: 0.2
-    for line in found:
+    for line in examples:
         sample = samples[line["id"]]
         assert line["row"] == describe_row(sample)
         text = sample.inputs.get("text", "")
@@ -74,7 +83,7 @@ def test_an_example_is_a_row_of_the_test_split_beside_its_prediction(run, opened
         }
 
 
-def test_of_many_rows_those_with_the_lowest_ids_are_examples_and_all_are_kept(folder, run, monkeypatch):
+def test_examples_are_limited_to_the_lowest_ids_and_predictions_are_not(folder, run, monkeypatch):
     monkeypatch.setattr(artifacts, "MOST_EXAMPLES", 5)
     monkeypatch.setattr(artifacts, "MOST_LETTERS", 3)
     train(folder / "few")
@@ -89,9 +98,9 @@ def test_the_cost_is_time_parameters_and_memory(run, opened, tmp_path):
     assert cost["seconds"] == times[-1] > 0
     for name, (learning, count) in cost["parameters"].items():
         part = opened.model.get_submodule(name)
-        assert learning == count == sum(one.numel() for one in part.parameters())
+        assert learning == count == sum(parameter.numel() for parameter in part.parameters())
     assert sum(count for _, count in cost["parameters"].values()) == sum(
-        one.numel() for one in opened.model.parameters()
+        parameter.numel() for parameter in opened.model.parameters()
     )
     assert cost["device"] == "cpu"
     (tmp_path / "metrics.jsonl").write_text('{"split": "train", "time": 3.0}\n{"split": "test", "time": 9.0}\n')
@@ -105,19 +114,21 @@ def test_two_seeds_of_two_arms_are_compared_from_their_folders(folder, run):
         for seed in (1, 2):
             arms[arm][seed] = folder / f"{arm}-{seed}"
             train(arms[arm][seed], f"train.seed={seed}", *changes)
-    found = compare_by_example(arms["narrow"], arms["wide"], "kind", "log_loss",
-                       lambda path: api.open_run(path).model.tasks["kind"], samples=5)  # fmt: skip
+    comparison = compare_by_example(
+        arms["narrow"], arms["wide"], "kind", "log_loss", lambda path: api.open_run(path).model.tasks["kind"], samples=5
+    )
     test = {
-        arm: np.mean([json.loads((path / "result.json").read_text())["test"]["kind"]["log_loss"]
-                      for path in runs.values()])
+        arm: np.mean(
+            [json.loads((path / "result.json").read_text())["test"]["kind"]["log_loss"] for path in runs.values()]
+        )
         for arm, runs in arms.items()
-    }  # fmt: skip
-    assert found.difference.difference == pytest.approx(test["narrow"] - test["wide"], rel=1e-9)
-    assert found.mcnemar.keys() == {1, 2}
+    }
+    assert comparison.difference.difference == pytest.approx(test["narrow"] - test["wide"], rel=1e-9)
+    assert comparison.mcnemar.keys() == {1, 2}
 
 
 @pytest.mark.parametrize("forget", ["clear", "rewind"])
-def test_nothing_of_an_earlier_end_stays(tmp_path, forget):
+def test_artifacts_of_an_earlier_end_are_removed(tmp_path, forget):
     folder = RunFolder(tmp_path / "run", writes=True)
     ends = {"result.json": {}, PREDICTIONS_FILE: b"\x00\xff", "examples.jsonl": "{}\n", "cost.json": {}}
     for name, content in ends.items():
@@ -130,11 +141,21 @@ def test_nothing_of_an_earlier_end_stays(tmp_path, forget):
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("é", "é"), (True, True), (3, 3), (None, None), (float("nan"), None), (np.float64("-inf"), None),
-        (np.int64(3), 3), (np.bool_(True), True), (np.array([1.5, np.nan]), [1.5, None]), (torch.tensor([1]), [1]),
-        ([("a", 2)], [["a", 2]]), ({1: {"x": (None,)}}, {"1": {"x": [None]}}), (date(2026, 1, 2), "2026-01-02"),
+        ("é", "é"),
+        (True, True),
+        (3, 3),
+        (None, None),
+        (float("nan"), None),
+        (np.float64("-inf"), None),
+        (np.int64(3), 3),
+        (np.bool_(True), True),
+        (np.array([1.5, np.nan]), [1.5, None]),
+        (torch.tensor([1]), [1]),
+        ([("a", 2)], [["a", 2]]),
+        ({1: {"x": (None,)}}, {"1": {"x": [None]}}),
+        (date(2026, 1, 2), "2026-01-02"),
     ],
-)  # fmt: skip
-def test_any_raw_label_is_a_value_of_json(value, expected):
+)
+def test_any_raw_label_becomes_a_json_value(value, expected):
     assert to_json(value) == expected
     assert type(to_json(value)) is type(expected)

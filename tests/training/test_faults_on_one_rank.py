@@ -1,4 +1,4 @@
-"""A fault on one of two processes: both take the same decision, none hangs, and the cause is told."""
+"""A fault on one of two processes: both end the same way, none hangs, and the cause is reported."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def test_a_nan_loss_on_one_rank_ends_both_with_the_samples_named(ended, folder):
     assert max(line["step"] for line in read_log(folder / "nan" / "run")) == 2
 
 
-def test_a_nan_loss_is_passed_over_where_that_is_asked_for(ended, folder):
+def test_a_nan_loss_is_skipped_if_max_bad_steps_allows_it(ended, folder):
     ranks, status, _ = ended("nan passed over")
     assert [rank["code"] for rank in ranks] == [0, 0]
     assert (status["state"], status["step"]) == ("done", 6)
@@ -83,9 +83,9 @@ def test_a_data_worker_that_is_killed_ends_both_with_the_samples_named(ended):
 
 
 @pytest.mark.parametrize("fault", ["worker", "bad sample"])
-def test_the_first_error_is_read_last(ended, fault):
+def test_the_process_with_the_first_error_ends_last(ended, fault):
     ranks, _, _ = ended(fault)
-    assert ranks[1]["ended"] > ranks[0]["ended"]  # when it reaches the command line, which prints it
+    assert ranks[1]["ended"] > ranks[0]["ended"]  # so the command line prints it last
 
 
 def test_a_rank_that_dies_ends_the_other(ended):
@@ -103,11 +103,11 @@ def test_a_rank_that_dies_ends_the_other(ended):
     ],
 )
 def test_a_signal_to_one_rank_stops_both_at_the_same_step(ended, moment, checkpoints):
-    ranks, status, found = ended(moment)
+    ranks, status, saved = ended(moment)
     assert [rank["code"] for rank in ranks] == [75, 75]
     assert ranks[1]["error"].startswith("stopped by SIGTERM")
     assert status["state"] == "preempted"
-    assert found == checkpoints
+    assert saved == checkpoints
 
 
 def test_a_save_that_fails_on_the_main_rank_stops_neither(ended, folder):
@@ -118,7 +118,7 @@ def test_a_save_that_fails_on_the_main_rank_stops_neither(ended, folder):
     assert (event["step"], "No space left" in event["reason"]) == (3, True)
 
 
-def test_one_process_goes_on_where_two_stopped(ended, folder, tmp_path):
+def test_one_process_resumes_a_run_of_two(ended, folder, tmp_path):
     ended("stop in a step")
     run = shutil.copytree(folder / "stop_in_a_step" / "run", tmp_path / "run")
     settings = [*faulty_worlds.SMALL, *faulty_worlds.FAULTS["stop in a step"][-1]]

@@ -1,4 +1,4 @@
-"""The forecast: real steps that leave no trace, sums that are right, and an alternative that was measured."""
+"""The forecast of time and memory: it changes no state, adds up correctly, and measures a cheaper alternative."""
 
 from types import SimpleNamespace
 
@@ -26,13 +26,13 @@ def first_steps(experiment, count=3):
     return list(batches(plan, items, steps=count, accumulate=train.accumulate))
 
 
-def found(experiment, **settings):
+def forecast_steps(experiment, **settings):
     workload = Workload(**{"steps": 1000} | settings)
     return forecast(experiment.model, first_steps(experiment), Accelerator(cpu=True), workload, seed=0)
 
 
-def seen(model):
-    """All that a forecast might change."""
+def state_of(model):
+    """All state that a forecast might change."""
     return {
         "weights": {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()},
         "buffers": {name: tensor.numpy().tobytes() for name, tensor in model.named_buffers()},
@@ -45,7 +45,7 @@ def seen(model):
 
 @pytest.fixture
 def always_offered(monkeypatch):
-    """Even the shortest run is long enough for the alternative to be measured and told."""
+    """Lets the alternative be measured and reported for every run, however short."""
     monkeypatch.setattr(module, "SHORT", 0.0)
     monkeypatch.setattr(module, "SHARE", 1e9)
 
@@ -53,38 +53,38 @@ def always_offered(monkeypatch):
 @pytest.mark.parametrize("mode", [True, False])
 @pytest.mark.parametrize("tune", ["full", "top1", "frozen"])
 @pytest.mark.usefixtures("always_offered")
-def test_a_forecast_leaves_no_trace(tune, mode):
+def test_a_forecast_changes_no_state(tune, mode):
     experiment = fresh(*DEEP, f"trunk.tune={tune}", "train.accumulate=2")
     model = experiment.model.train(mode)
     model.trunk.register_buffer("steps", torch.zeros(()))
 
-    def count(trunk, _):  # as running statistics move
+    def count(trunk, _):  # like running statistics
         trunk.steps.add_(1)
 
     model.trunk.register_forward_pre_hook(count)
-    before = seen(model)
+    before = state_of(model)
     evaluation = next(evaluation_batches(experiment.dataset("validation"), 4))
-    offered = found(experiment, evaluation=evaluation, evaluations=5).cheaper
-    assert seen(model) == before
+    offered = forecast_steps(experiment, evaluation=evaluation, evaluations=5).cheaper
+    assert state_of(model) == before
     assert (offered is not None) == (tune == "full")
 
 
 @pytest.mark.usefixtures("always_offered")
-def test_training_is_bit_identical_with_and_without():
+def test_training_is_bit_identical_after_a_forecast():
     runs = []
-    for told in (False, True):
+    for with_forecast in (False, True):
         experiment = fresh(*DEEP)
-        if told:
+        if with_forecast:
             forecast_run(experiment, Accelerator(cpu=True), steps=6)
         trained(experiment)
-        runs.append(seen(experiment.model)["weights"])
+        runs.append(state_of(experiment.model)["weights"])
     assert runs[0] == runs[1]
 
 
 @pytest.mark.usefixtures("always_offered")
-def test_what_does_not_fit_into_memory_raises_and_leaves_no_trace(monkeypatch):
+def test_out_of_memory_is_raised_and_changes_no_state(monkeypatch):
     experiment = fresh(*DEEP)
-    before, calls = seen(experiment.model), []
+    before, calls = state_of(experiment.model), []
 
     def fail(model, batches, accelerator, seed):
         torch.rand(1)
@@ -95,18 +95,18 @@ def test_what_does_not_fit_into_memory_raises_and_leaves_no_trace(monkeypatch):
 
     monkeypatch.setattr(module, "gradients", fail)
     with pytest.raises(torch.OutOfMemoryError):
-        found(experiment)
-    assert seen(experiment.model) == before
+        forecast_steps(experiment)
+    assert state_of(experiment.model) == before
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a step and an evaluation move; ``clock.steps`` are the seconds of steps, by what learns."""
+    """A clock advanced by steps and evaluations; ``full`` and ``top``: seconds of each step, by what is trained."""
     clock = SimpleNamespace(now=0.0, full=[5.0, 1.0, 2.0], top=[0.5] * 3, learning=[])
     times = {"full": [], "top": []}
 
     def step(model, *_):
-        learning = [one.requires_grad for one in model.trunk.model.parameters()]
+        learning = [parameter.requires_grad for parameter in model.trunk.model.parameters()]
         clock.learning.append(sum(learning))
         kind = "full" if all(learning) else "top"
         times[kind] = times[kind] or [*getattr(clock, kind)]
@@ -121,56 +121,57 @@ def clock(monkeypatch):
     return clock
 
 
-def test_the_run_is_its_steps_and_evaluations(clock):
-    one = found(fresh(), steps=20, evaluations=8)
-    assert (one.step, one.run, one.cheaper, one.world) == (1.5, 20 * 1.5 + 8 * 0.25, None, 1)  # 5 s were warm-up
+def test_the_duration_is_the_sum_of_steps_and_evaluations(clock):
+    estimate = forecast_steps(fresh(), steps=20, evaluations=8)
+    assert (estimate.step, estimate.run) == (1.5, 20 * 1.5 + 8 * 0.25)  # without the first step, which is warm-up
+    assert (estimate.cheaper, estimate.world) == (None, 1)
     clock.full = [2.0, 1.0, 1.5]
-    assert found(fresh(), steps=20).run == 20 * 1.5  # 2 s were not
+    assert forecast_steps(fresh(), steps=20).run == 20 * 1.5  # here it is not slower
 
 
-def test_reading_counts_as_far_as_workers_leave_it(clock):
-    assert found(fresh(), steps=1, reading=4.0).step == 1.5 + 4
-    assert found(fresh(), steps=1, reading=4.0, workers=2).step == 2
-    assert found(fresh(), steps=1, reading=4.0, workers=4).step == 1.5
+def test_workers_hide_the_time_of_reading(clock):
+    assert forecast_steps(fresh(), steps=1, reading=4.0).step == 1.5 + 4
+    assert forecast_steps(fresh(), steps=1, reading=4.0, workers=2).step == 2
+    assert forecast_steps(fresh(), steps=1, reading=4.0, workers=4).step == 1.5
 
 
-def test_the_alternative_is_measured_where_a_long_run_tunes_the_whole_trunk(clock):
-    one = found(fresh(*DEEP), steps=1000)
-    assert (one.run, one.cheaper) == (1500, 500)
+def test_the_alternative_is_measured_for_a_long_run_that_tunes_the_whole_trunk(clock):
+    estimate = forecast_steps(fresh(*DEEP), steps=1000)
+    assert (estimate.run, estimate.cheaper) == (1500, 500)
     whole, *_, top = clock.learning
     assert clock.learning == [whole] * 3 + [top] * 3
     assert 0 < top < whole
     clock.learning = []
-    assert found(fresh(*DEEP), steps=79).cheaper is None  # under two minutes
-    assert found(fresh(*DEEP, "trunk.tune=top2"), steps=1000).cheaper is None
-    assert found(fresh(), steps=1000).cheaper is None  # two layers are all there are
+    assert forecast_steps(fresh(*DEEP), steps=79).cheaper is None  # under two minutes
+    assert forecast_steps(fresh(*DEEP, "trunk.tune=top2"), steps=1000).cheaper is None
+    assert forecast_steps(fresh(), steps=1000).cheaper is None  # the trunk has two layers only
     assert set(clock.learning) <= {whole, top, *clock.learning[-3:]}
     clock.top = [1.3] * 3
-    assert found(fresh(*DEEP), steps=1000).cheaper is None  # not worth it
+    assert forecast_steps(fresh(*DEEP), steps=1000).cheaper is None  # it would save too little
 
 
-def test_memory_holds_the_moments_of_what_learns(monkeypatch):
+def test_memory_includes_optimizer_moments_of_trained_parameters(monkeypatch):
     monkeypatch.setattr(module, "peak", lambda device: 1000)
     experiment = fresh()
     whole = sum(parameter.numel() for parameter in experiment.model.parameters())
-    assert found(experiment).memory == pytest.approx(1000 + 8 * whole)
+    assert forecast_steps(experiment).memory == pytest.approx(1000 + 8 * whole)
     experiment.model.trunk.requires_grad_(False)
-    assert 1000 < found(experiment).memory < 1000 + 8 * whole
+    assert 1000 < forecast_steps(experiment).memory < 1000 + 8 * whole
 
 
 @pytest.mark.parametrize(
-    ("one", "sentence"),
+    ("estimate", "sentence"),
     [
         (Forecast(0.5, 89, 1.9e9, 1), "about 89 s, 1.9 GB"),
         (Forecast(0.5, 4440, 1.94e9, 2), "about 74 min, 1.9 GB a process"),
         (Forecast(0.5, 7200, 0.4e9, 1, 1500), "about 2.0 h, 0.4 GB; with --set trunk.tune=top2 about 25 min"),
     ],
 )
-def test_the_sentence(one, sentence):
-    assert one.sentence() == sentence
+def test_the_forecast_as_a_sentence(estimate, sentence):
+    assert estimate.sentence() == sentence
 
 
-def test_evaluations_are_counted_as_a_run_makes_them(monkeypatch, tmp_path):
+def test_evaluation_batches_are_counted_as_in_a_run(monkeypatch, tmp_path):
     settings = [*SMALL, "evaluate.batch_size=4", "evaluate.every=0.3", "train.trackers=[]"]
     experiment, evaluated = fresh(*settings), []
     steps = experiment.total_steps
@@ -193,11 +194,11 @@ def test_rows_that_cannot_be_read_end_all_processes(monkeypatch):
             forecast_run(experiment, Accelerator(cpu=True), steps=6)
 
 
-def test_check_tells_it(monkeypatch, capsys, tmp_path):
+def test_check_prints_the_forecast(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(dump(fresh().recipe))
     assert commands.main(["check", "small.yaml", "--forecast"]) == 0
-    line = capsys.readouterr().out.splitlines()[-2]  # the verdict comes last
+    line = capsys.readouterr().out.splitlines()[-2]  # the verdict is the last line
     assert line.startswith("small.yaml: 6 steps of ")
     assert "about " in line
     assert [file.name for file in tmp_path.iterdir()] == ["small.yaml"]

@@ -1,8 +1,8 @@
-"""Losses of twenty steps that were written down: a refactoring leaves them as they are.
+"""Golden losses of twenty steps: a refactoring must not change them.
 
     python tests/training/test_golden.py
 
-writes them again, after a change of numerics that CHANGELOG.md and ``CODE_EPOCH`` tell.
+writes them anew, after a change of numerics that is recorded in CHANGELOG.md and ``CODE_EPOCH``.
 """
 
 import json
@@ -16,8 +16,16 @@ from mmbert.tracking.run_folder import read_log
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 GOLDEN = Path(__file__).with_name("golden.json")
-SETTINGS = ["trunk.hidden_size=32", "train.steps=20", "train.precision=fp64", "train.input_dropout=0.2",
-            "train.ema=0.9", "train.batch_size=12", "train.accumulate=2", "evaluate.every=1"]  # fmt: skip
+SETTINGS = [
+    "trunk.hidden_size=32",
+    "train.steps=20",
+    "train.precision=fp64",
+    "train.input_dropout=0.2",
+    "train.ema=0.9",
+    "train.batch_size=12",
+    "train.accumulate=2",
+    "evaluate.every=1",
+]
 
 
 def losses(folder: Path) -> dict[str, float]:
@@ -27,7 +35,7 @@ def losses(folder: Path) -> dict[str, float]:
     }
 
 
-def test_twenty_steps_give_the_losses_written_down(tmp_path):
+def test_twenty_steps_give_the_golden_losses(tmp_path):
     assert losses(tmp_path / "run") == pytest.approx(json.loads(GOLDEN.read_text()), rel=1e-7, abs=1e-9)
 
 

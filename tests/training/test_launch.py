@@ -1,4 +1,4 @@
-"""Ways of launching that would train something else are refused, with the right way in the message."""
+"""Launching: a launch that would train something else is refused, and the message says how to launch."""
 
 from types import SimpleNamespace
 
@@ -13,7 +13,7 @@ from mmbert.training.launch import make_accelerator
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
-    """No launcher around this process, and no accelerator left behind in it."""
+    """Removes the variables of a launcher, and afterwards the state of the accelerator."""
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
     yield
@@ -22,11 +22,11 @@ def _alone(monkeypatch):
 
 @pytest.fixture
 def launched(monkeypatch):
-    """A function that says how many processes the launcher started, and how many found each other."""
+    """A function that fakes a launch: the number of processes started, and of those connected to each other."""
 
-    def launched(started, found):
+    def launched(started, connected):
         monkeypatch.setenv("WORLD_SIZE", str(started))
-        accelerator = SimpleNamespace(num_processes=found, mixed_precision="no")
+        accelerator = SimpleNamespace(num_processes=connected, mixed_precision="no")
         monkeypatch.setattr(launch, "Accelerator", lambda **_: accelerator)
 
     return launched
@@ -41,7 +41,7 @@ def test_one_process_is_the_main_one():
     assert (accelerator.num_processes, accelerator.is_main_process) == (1, True)
 
 
-def test_processes_that_would_train_alone_are_told_the_right_command(launched):
+def test_processes_that_would_train_alone_are_refused_with_the_right_command(launched):
     launched(3, 1)
     with pytest.raises(RecipeError, match="started 3 processes, each of which would train alone") as caught:
         make_accelerator(train(batch_size=30))
@@ -69,7 +69,7 @@ def test_precision_follows_the_recipe_then_the_launcher(monkeypatch):
     def precision(wanted):
         return make_accelerator(train(precision=wanted)).mixed_precision
 
-    # one after the other in one process, as a notebook trains
+    # several runs in one process, as in a notebook
     assert [precision(wanted) for wanted in ("fp32", "bf16", "fp64", "auto")] == ["no", "bf16", "no", "no"]
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert [precision(wanted) for wanted in ("auto", "fp32", "fp64")] == ["bf16", "no", "no"]

@@ -1,4 +1,4 @@
-"""Freed memory that the process keeps, instead of giving it back to the system."""
+"""keep_freed_memory: freed memory stays with the process instead of returning to the system."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KEPT = """
+MEASURE_SHARE = """
 import psutil
 import torch
 from mmbert.training.memory import keep_freed_memory
@@ -27,8 +27,8 @@ print(share())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc")
-def test_what_is_freed_stays_with_the_process():
-    done = subprocess.run([sys.executable, "-c", KEPT], cwd=ROOT, capture_output=True, text=True, check=True)
-    given_back, kept = map(float, done.stdout.split())
-    assert given_back < 0.1
-    assert kept > 0.9
+def test_freed_memory_stays_with_the_process():
+    done = subprocess.run([sys.executable, "-c", MEASURE_SHARE], cwd=ROOT, capture_output=True, text=True, check=True)
+    share_before, share_after = map(float, done.stdout.split())
+    assert share_before < 0.1
+    assert share_after > 0.9

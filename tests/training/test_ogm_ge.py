@@ -1,4 +1,4 @@
-"""OGM-GE: the factors by hand, what is scaled, the noise, and that none of it depends on how a step is cut."""
+"""OGM-GE: factors computed by hand, what is scaled, the noise, and independence of micro-batches."""
 
 import math
 
@@ -12,24 +12,24 @@ from mmbert.training.ogm_ge import Modulation, stream_factors
 from mmbert.training.optimizer import make_optimizer
 from mmbert.training.step import Outcome, accumulate_gradients, count_units
 
-AHEAD = Outcome({}, {"kind/text": 0.2, "kind/cells": 0.6})  # cells is three times as sure
+AHEAD = Outcome({}, {"kind/text": 0.2, "kind/cells": 0.6})  # cells is three times as confident
 
 
 def slowed(alpha=0.5, ratio=3.0):
     return 1 - math.tanh(alpha * ratio)
 
 
-def test_the_one_ahead_is_slowed_and_no_other():
+def test_only_the_stream_ahead_is_slowed():
     assert stream_factors(AHEAD.likelihoods, 0.5) == {"cells": pytest.approx(slowed()), "text": 1.0}
     assert stream_factors({"kind/text": 0.3, "kind/cells": 0.3}, 0.5) == {"cells": 1.0, "text": 1.0}
 
 
-def test_each_is_held_against_the_mean_of_the_others():
-    found = stream_factors({"kind/a": 0.6, "kind/b": 0.3, "kind/c": 0.1}, 1.0)
-    assert found == {"a": pytest.approx(slowed(1.0, 3.0)), "b": 1.0, "c": 1.0}
+def test_each_stream_is_compared_to_the_mean_of_the_others():
+    factors = stream_factors({"kind/a": 0.6, "kind/b": 0.3, "kind/c": 0.1}, 1.0)
+    assert factors == {"a": pytest.approx(slowed(1.0, 3.0)), "b": 1.0, "c": 1.0}
 
 
-def test_ratios_are_averaged_over_the_tasks_in_which_there_are_others():
+def test_ratios_are_averaged_over_tasks_with_several_streams():
     tasks = {
         "kind/a": 0.6,
         "kind/b": 0.2,
@@ -49,29 +49,31 @@ def experiment():
 
 
 def gradients(experiment, cuts, outcome=None, **options):
-    """The gradients of the first step, modulated, with the rows cut into micro-batches; and the factors."""
+    """Gradients of the first step, cut into micro-batches, before and after modulation; and the factors."""
     model, accelerator = experiment.model, Accelerator(cpu=True)
     model.zero_grad()
     batches = [experiment.dataset("train").batch([(row, 0) for row in rows]) for rows in cuts]
     units = count_units(model, batches, accelerator.device)
-    found = accumulate_gradients(model, batches, units, model.loss_weights, accelerator, seed=(0, 1))
+    measured = accumulate_gradients(model, batches, units, model.loss_weights, accelerator, seed=(0, 1))
     before = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     modulation = Modulation(model, OgmGe(mode="gradient", alpha=0.5), options.get("seed", 0))
-    told = modulation.apply(outcome or found, make_optimizer(model, experiment.recipe.optim), options.get("step", 1))
+    factors = modulation.apply(
+        outcome or measured, make_optimizer(model, experiment.recipe.optim), options.get("step", 1)
+    )
     after = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
-    return before, after, told
+    return before, after, factors
 
 
 def test_encoders_are_scaled_and_get_noise_as_large_as_their_gradient(experiment):
-    before, after, told = gradients(experiment, [range(16)], AHEAD)
-    assert told == {"cells": pytest.approx(slowed()), "text": 1.0}
+    before, after, factors = gradients(experiment, [range(16)], AHEAD)
+    assert factors == {"cells": pytest.approx(slowed()), "text": 1.0}
     for name, gradient in after.items():
         stream = {"encoders.cells": "cells", "trunk.model": "text"}.get(".".join(name.split(".")[:2]))
         if stream is None:
             assert torch.equal(gradient, before[name])
         elif before[name].numel() >= 256:
-            noise = gradient - told[stream] * before[name]
+            noise = gradient - factors[stream] * before[name]
             size = before[name].std(correction=0)
             assert noise.std() == pytest.approx(float(size), rel=0.2)
             assert abs(float((noise * before[name]).mean())) < 0.3 * float(size) ** 2 + 1e-12  # independent of it
@@ -81,10 +83,10 @@ def test_the_noise_is_keyed_by_seed_and_step(experiment):
     cuts = [range(8)]
     first = gradients(experiment, cuts, AHEAD)[1]
     torch.manual_seed(5)
-    again = gradients(experiment, cuts, AHEAD)[1]
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    for other in (gradients(experiment, cuts, AHEAD, seed=1)[1], gradients(experiment, cuts, AHEAD, step=2)[1]):
-        assert any(not torch.equal(first[name], other[name]) for name in first)
+    repeated = gradients(experiment, cuts, AHEAD)[1]
+    assert all(torch.equal(first[name], repeated[name]) for name in first)
+    for changed in (gradients(experiment, cuts, AHEAD, seed=1)[1], gradients(experiment, cuts, AHEAD, step=2)[1]):
+        assert any(not torch.equal(first[name], changed[name]) for name in first)
 
 
 def test_micro_batches_give_the_factors_of_the_whole_step():
@@ -97,40 +99,45 @@ def test_micro_batches_give_the_factors_of_the_whole_step():
     assert max(float((whole[name] - cut[name]).abs().max()) for name in whole if whole[name].numel()) < 1e-9
 
 
-def test_where_the_trunk_reads_more_than_the_text_it_is_left_alone():
+def test_a_trunk_that_reads_other_inputs_is_not_scaled():
     joint = fresh("balance.ogm_ge={mode: gradient}")
-    before, after, told = gradients(joint, [range(8)], Outcome({}, {"kind/text": 0.6, "kind/cells": 0.2}))
-    assert told["text"] < 1
+    before, after, factors = gradients(joint, [range(8)], Outcome({}, {"kind/text": 0.6, "kind/cells": 0.2}))
+    assert factors["text"] < 1
     trunk = [name for name in before if name.startswith("trunk.")]
     assert all(torch.equal(before[name], after[name]) for name in trunk)
 
 
-def test_learning_rates_are_scaled_of_encoders_alone():
+def test_only_learning_rates_of_encoders_are_scaled():
     options = OgmGe(mode="learning_rate", alpha=0.5)
     experiment = fresh("fusion={type: concat}", "balance.ogm_ge={}")
     optimizer = make_optimizer(experiment.model, experiment.recipe.optim, options)
     Modulation(experiment.model, options, 0).apply(AHEAD, optimizer, 1)
     names = {id(parameter): name for name, parameter in experiment.model.named_parameters()}
-    plain = {id(one): group for group in make_optimizer(experiment.model, experiment.recipe.optim).param_groups
-             for one in group["params"]}  # fmt: skip
+    plain = {
+        id(parameter): group
+        for group in make_optimizer(experiment.model, experiment.recipe.optim).param_groups
+        for parameter in group["params"]
+    }
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            same = plain.pop(id(parameter))
+            unscaled = plain.pop(id(parameter))
             expected = slowed() if names[id(parameter)].startswith("encoders.cells.") else 1.0
-            assert group["lr"] == pytest.approx(same["lr"] * expected)
+            assert group["lr"] == pytest.approx(unscaled["lr"] * expected)
             assert {key: group[key] for key in ("base_lr", "weight_decay")} == {
-                key: same[key] for key in ("base_lr", "weight_decay")
+                key: unscaled[key] for key in ("base_lr", "weight_decay")
             }
     assert not plain
 
 
-def test_heads_that_only_watch_change_nothing_that_they_watch():
-    """Without a sum and without a weight of their own, no gradient of theirs passes the vectors they read."""
+def test_unimodal_heads_without_weight_send_no_gradient_to_their_inputs():
+    """Without a logit sum or a loss weight, no gradient of unimodal heads flows into the vectors they read."""
     experiment = fresh("fusion={type: concat}", "balance.ogm_ge={}", "train.dropout=0")
     model, batch = experiment.model, experiment.dataset("train").batch([(row, 0) for row in range(8)])
     losses = model(batch)
     sum(losses[name] for name in model.unimodal.loss_terms()).backward()
-    moved = {name for name, one in model.named_parameters() if one.grad is not None and one.grad.any()}
+    moved = {
+        name for name, parameter in model.named_parameters() if parameter.grad is not None and parameter.grad.any()
+    }
     assert moved
     assert all(name.startswith("unimodal.") for name in moved)
     model.zero_grad()

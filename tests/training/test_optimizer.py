@@ -1,4 +1,4 @@
-"""Which parameter learns at which rate, what decays, and how far the first step goes."""
+"""The optimizer: learning rate and weight decay of every parameter, and the size of the first step."""
 
 import pytest
 import torch
@@ -14,20 +14,20 @@ OPTIM = Optim.model_validate({"lr": {"trunk": 1e-5, "pretrained": 2e-4, "new": 3
 
 @pytest.fixture(scope="module")
 def experiment():
-    """Two texts, so that there is a facet; table rows of numbers and categories, under a name that looks like one."""
+    """Two texts, so that there is a facet embedding; and a table input named like a facet."""
     return fresh("inputs.cells=null", "inputs.facets={type: table, width: 16}", "inputs.other={type: text}")
 
 
 def groups(model, optim=OPTIM):
     """Name -> (peak rate, decay)."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = {}
+    rates_and_decays = {}
     for group in make_optimizer(model, optim).param_groups:
         assert group["lr"] == group["base_lr"]
         for parameter in group["params"]:
-            assert names[id(parameter)] not in found
-            found[names[id(parameter)]] = (group["base_lr"], group["weight_decay"])
-    return found
+            assert names[id(parameter)] not in rates_and_decays
+            rates_and_decays[names[id(parameter)]] = (group["base_lr"], group["weight_decay"])
+    return rates_and_decays
 
 
 def test_every_parameter_is_in_one_group(experiment):
@@ -55,14 +55,14 @@ class Backbone(Encoder):
         raise NotImplementedError
 
 
-def test_a_pretrained_part_has_a_rate_of_its_own(experiment):
+def test_a_pretrained_part_has_its_own_learning_rate(experiment):
     encoders, experiment.model.encoders = experiment.model.encoders, nn.ModuleDict({"photo": Backbone()})
-    found = groups(experiment.model)
+    assigned = groups(experiment.model)
     origins = {name: origin for origin, name, _ in named_by_origin(experiment.model)}
     experiment.model.encoders = encoders
-    assert found["encoders.photo.body.weight"] == (2e-4, 0.25)
-    assert found["encoders.photo.body.bias"] == (2e-4, 0.0)
-    assert found["encoders.photo.project.weight"] == (3e-3, 0.25)
+    assert assigned["encoders.photo.body.weight"] == (2e-4, 0.25)
+    assert assigned["encoders.photo.body.bias"] == (2e-4, 0.0)
+    assert assigned["encoders.photo.project.weight"] == (3e-3, 0.25)
     assert origins["encoders.photo.body.bias"] == "pretrained"
     assert {origin for name, origin in origins.items() if name.startswith("tasks.")} == {"new"}
 
@@ -75,18 +75,18 @@ def test_matrices_decay_and_biases_norms_and_facets_do_not(experiment):
         still = leaf.endswith("bias") or isinstance(modules[inside], nn.LayerNorm) or parameter.ndim < 2
         still |= name == "trunk.facet.weight"
         assert decays[name] == (0.0 if still else 0.25), name
-    assert decays["encoders.facets.numeric.bias"] == 0.0  # a bias for each column is a matrix
-    assert decays["encoders.facets.out.weight"] == 0.25  # whatever an input is called
+    assert decays["encoders.facets.numeric.bias"] == 0.0  # a matrix: one bias for each column
+    assert decays["encoders.facets.out.weight"] == 0.25  # the name of the input does not matter
     assert decays["fusion.facets.facets"] == 0.0
 
 
-def test_what_is_frozen_is_left_out(experiment):
-    kept = [parameter for parameter in experiment.model.trunk.model.parameters() if parameter.requires_grad]
+def test_frozen_parameters_are_in_no_group(experiment):
+    trained = [parameter for parameter in experiment.model.trunk.model.parameters() if parameter.requires_grad]
     experiment.model.trunk.model.requires_grad_(False)
-    found = groups(experiment.model)
-    for parameter in kept:
+    assigned = groups(experiment.model)
+    for parameter in trained:
         parameter.requires_grad_(True)
-    assert found.keys() == {
+    assert assigned.keys() == {
         name for name, _ in experiment.model.named_parameters() if not name.startswith("trunk.model.")
     }
 
@@ -103,6 +103,6 @@ def test_the_first_step_has_the_size_of_the_rate_and_the_sign_of_the_gradient(ex
     for name, parameter in experiment.model.named_parameters():
         group = rates[id(parameter)]
         rate, decay = group["lr"], group["weight_decay"]
-        shrunk = before[name] * (1 - rate * decay)  # decoupled: it does not pass through the moments
+        shrunk = before[name] * (1 - rate * decay)  # decoupled decay: not part of the moments
         expected = shrunk - rate * parameter.grad.sign()
         torch.testing.assert_close(parameter.detach(), expected, rtol=1e-6, atol=rate * 1e-3)

@@ -1,4 +1,4 @@
-"""Requests to stop: a flag between steps, an exception where nothing is lost, an end when the launcher has gone."""
+"""Graceful shutdown on signals: a flag between steps, an exception during waits, and the death of the launcher."""
 
 import os
 import signal
@@ -19,36 +19,36 @@ def kill_and_wait(number):
     time.sleep(30)
 
 
-@pytest.mark.parametrize("number", SIGNALS, ids=lambda one: one.name)
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_is_remembered_and_handlers_are_put_back(number):
-    before = [signal.getsignal(one) for one in SIGNALS]
+    before = [signal.getsignal(each) for each in SIGNALS]
     with Interruption() as interruption:
         assert interruption.reason == ""
         os.kill(os.getpid(), number)
         assert interruption.reason == f"stopped by {number.name}"
-        os.kill(os.getpid(), signal.SIGTERM)  # impatient, but not a second SIGINT
-    assert [signal.getsignal(one) for one in SIGNALS] == before
+        os.kill(os.getpid(), signal.SIGTERM)  # a second signal, but no second SIGINT
+    assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
-def test_it_breaks_a_wait_at_once_and_only_there():
+def test_a_signal_breaks_only_a_breakable_wait():
     with Interruption() as interruption:
         with pytest.raises(Preempted, match="SIGUSR1"), interruption.breakable():
             kill_and_wait(signal.SIGUSR1)
-        with pytest.raises(Preempted), interruption.breakable():  # asked before
+        with pytest.raises(Preempted), interruption.breakable():  # already requested
             raise AssertionError
     with Interruption() as interruption, interruption.breakable():
         pass
     assert not interruption.reason
 
 
-def test_a_second_interrupt_from_the_keyboard_ends_it():
+def test_a_second_keyboard_interrupt_raises():
     with Interruption():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             kill_and_wait(signal.SIGINT)
 
 
-def test_a_forked_worker_keeps_out_of_it():
+def test_a_signal_to_a_forked_worker_changes_no_flag():
     with Interruption() as interruption:
         child = os.fork()
         if not child:
@@ -72,14 +72,14 @@ open(sys.argv[1], "w").write(interruption.reason)
 
 
 def test_a_process_whose_launcher_was_killed_asks_itself_to_stop(tmp_path):
-    said = tmp_path / "said"
-    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ORPHAN!r}, {str(said)!r}])"
+    written = tmp_path / "said"
+    launcher = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {ORPHAN!r}, {str(written)!r}])"
     root = os.path.dirname(os.path.dirname(os.path.dirname(signals.__file__)))
     environment = {**os.environ, "PYTHONPATH": root}
     process = subprocess.Popen([sys.executable, "-c", launcher], stdout=subprocess.PIPE, env=environment)
-    assert process.stdout.readline().strip().isdigit()  # the worker stands
+    assert process.stdout.readline().strip().isdigit()  # the worker is running
     process.kill()
     process.stdout.close()
     process.wait()
-    assert wait_until(lambda: said.exists() and bool(said.read_text()))
-    assert said.read_text() == "stopped by SIGTERM"
+    assert wait_until(lambda: written.exists() and bool(written.read_text()))
+    assert written.read_text() == "stopped by SIGTERM"

@@ -1,4 +1,4 @@
-"""A head or an encoder that no gradient reaches although it has rows is named, once."""
+"""Silent parts: a head or encoder that has rows but gets no gradient is reported once."""
 
 import json
 
@@ -23,11 +23,11 @@ def test_a_part_without_gradient_is_named_once_after_twenty_steps_with_rows():
     without = batch.targets.pop("kind")
     assert not any(silent.step([batch]) for _ in range(STEPS))  # it had no rows
     batch.targets["kind"] = without
-    said = [silent.step([batch]) for _ in range(STEPS + 5)]
-    assert said == [[]] * (STEPS - 1) + [["tasks.kind"]] + [[]] * 5
+    reported = [silent.step([batch]) for _ in range(STEPS + 5)]
+    assert reported == [[]] * (STEPS - 1) + [["tasks.kind"]] + [[]] * 5
 
 
-def test_a_part_with_one_gradient_is_not_looked_at_again():
+def test_a_part_that_had_a_gradient_is_never_reported():
     experiment = fresh()
     batch, silent = batch_of(experiment), SilentParts(experiment.model)
     sum(experiment.model(batch).values()).backward()
@@ -36,11 +36,11 @@ def test_a_part_with_one_gradient_is_not_looked_at_again():
     assert not any(silent.step([batch]) for _ in range(STEPS + 5))
 
 
-def test_training_warns_of_it_and_writes_it_down(tmp_path):
+def test_training_logs_a_silent_part(tmp_path):
     experiment = fresh("train.steps=30", "optim.warmup=0.1", "tasks.kind.weight=0")
     trained(experiment, [scored(0.1)], every=99, folder=RunFolder(tmp_path, writes=True))
     events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
     silent = [(event["part"], event["step"]) for event in events if event["event"] == "silent"]
     assert len(silent) == 1
     assert silent[0][0] == "tasks.kind"
-    assert silent[0][1] >= 3 + STEPS  # behind the warmup
+    assert silent[0][1] >= 3 + STEPS  # after the warmup

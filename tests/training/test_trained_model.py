@@ -1,4 +1,4 @@
-"""What a checkpoint holds for prediction comes back bit for bit, in another process too, or not at all."""
+"""Loading a model from a checkpoint: bit for bit, also in a new process; damaged files are refused."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def experiment():
 
 @pytest.fixture
 def saved(experiment, tmp_path):
-    """A checkpoint of the model, as a run saves it."""
+    """A checkpoint of the model, saved as by a run."""
     parts = {f"inputs.{name}": part for name, part in experiment.processors.inputs.items()}
     parts |= {f"tasks.{name}": part for name, part in experiment.processors.targets.items()}
     state, identity = state_of(experiment), {"recipe": "", "data": "", "epoch": str(CODE_EPOCH)}
@@ -39,33 +39,33 @@ def saved(experiment, tmp_path):
     return save(tmp_path / "checkpoints", 1, content, keep=())
 
 
-def same(found, expected):
-    """The same values of the same types; a number of numpy has become one of Python."""
-    assert type(found) is type(expected.item() if isinstance(expected, np.generic) else expected)
-    if isinstance(found, torch.Tensor | np.ndarray):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    elif isinstance(found, dict):
-        same([*found], [*expected])
-        same([*found.values()], [*expected.values()])
-    elif isinstance(found, list | tuple):
-        for one, other in zip(found, expected, strict=True):
-            same(one, other)
+def same(actual, expected):
+    """Assert equal values of equal types; a NumPy number is restored as a Python number."""
+    assert type(actual) is type(expected.item() if isinstance(expected, np.generic) else expected)
+    if isinstance(actual, torch.Tensor | np.ndarray):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=0)
+    elif isinstance(actual, dict):
+        same([*actual], [*expected])
+        same([*actual.values()], [*expected.values()])
+    elif isinstance(actual, list | tuple):
+        for first, second in zip(actual, expected, strict=True):
+            same(first, second)
     else:
-        assert found == expected
+        assert actual == expected
 
 
 def weights_of(model):
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-def test_there_is_no_pickle(saved):
+def test_a_checkpoint_has_no_pickle(saved):
     assert {file.suffix for file in saved.iterdir()} == {".safetensors", ".json", ".yaml"}
     for file in saved.glob("*.safetensors"):
         load_file(file)
     json.loads((saved / "parts.json").read_text())
 
 
-def test_what_is_loaded_is_what_was_saved(experiment, saved):
+def test_the_loaded_model_equals_the_saved_one(experiment, saved):
     again = load_experiment(saved, experiment.recipe)
     torch.testing.assert_close(again.model.state_dict(), experiment.model.state_dict(), rtol=0, atol=0)
     assert not again.model.training
@@ -94,9 +94,9 @@ def test_a_new_process_predicts_the_same(experiment, saved, tmp_path):
     items = experiment.dataset("test")
     model = experiment.model.eval()
     with torch.no_grad():
-        found = model.predict(items.batch([(row, None) for row in range(len(items))]))
+        predicted = model.predict(items.batch([(row, None) for row in range(len(items))]))
     expected = [
-        {name: model.tasks[name].decode(rows[row]) for name, rows in found.items()} for row in range(len(items))
+        {name: model.tasks[name].decode(rows[row]) for name, rows in predicted.items()} for row in range(len(items))
     ]
     model.train()
     assert json.loads(done.stdout) == json.loads(json.dumps(expected))
@@ -112,8 +112,10 @@ def test_a_tensor_that_does_not_fit_is_named_and_changes_nothing(experiment, sav
         weights[name := "tasks.colour.head.1.bias"] = torch.zeros(3)
     else:
         weights[name] = torch.zeros(7)
-    save_file({key: tensor + 1 if tensor.is_floating_point() else tensor for key, tensor in weights.items()},
-              saved / "model.safetensors")  # fmt: skip
+    save_file(
+        {key: tensor + 1 if tensor.is_floating_point() else tensor for key, tensor in weights.items()},
+        saved / "model.safetensors",
+    )
     before = weights_of(experiment.model)
     with pytest.raises(IntegrityError, match=rf"{fault} \['{name}'\]"):
         load_weights(saved, experiment.model)

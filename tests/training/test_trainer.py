@@ -1,4 +1,4 @@
-"""The training loop: which step is kept, when it stops, what it leaves alone, and that it repeats itself."""
+"""The trainer: selection of the best step, early stopping, non-finite values, logging and reproducibility."""
 
 import json
 from pathlib import Path
@@ -19,11 +19,11 @@ def weights_of(model):
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-def same(one, other):
-    torch.testing.assert_close(one, other, rtol=0, atol=0)
+def same(first, second):
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-RARELY = "train.save_every=100"  # but for the best and the last
+RARELY = "train.save_every=100"  # only the best and the last step
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +35,24 @@ def experiment():
     ("skills", "best", "saved"),
     [
         ([0.1, 0.3, 0.2, 0.4, 0.1, 0.0], 4, [1, 2, 4, 6]),
-        ([-0.5, -0.7, -0.6, -0.9, -0.8, -0.5], 1, [1, 6]),  # the first of equals stays
+        ([-0.5, -0.7, -0.6, -0.9, -0.8, -0.5], 1, [1, 6]),  # of equal scores, the first is kept
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], 6, [1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_the_best_mean_skill_is_kept_and_the_last_step(experiment, skills, best, saved):
-    progress, found = trained(experiment, map(scored, skills))
-    assert (progress.best_step, found, progress.step) == (best, saved, 6)
+def test_each_best_step_and_the_last_are_saved(experiment, skills, best, saved):
+    progress, saved_steps = trained(experiment, map(scored, skills))
+    assert (progress.best_step, saved_steps, progress.step) == (best, saved, 6)
     assert progress.best_score == max(skills)
 
 
-def test_checkpoints_come_at_each_evaluation_or_as_asked():
+def test_checkpoints_are_saved_at_each_evaluation_or_every_save_every_steps():
     skills = [0.9, 0.1, 0.1]  # at 2, 4 and 6
     assert trained(fresh(), map(scored, skills), every=2)[1] == [2, 4, 6]
     assert trained(fresh("train.save_every=5"), map(scored, skills), every=2)[1] == [2, 5, 6]
     assert trained(fresh("train.save_every=1"), map(scored, skills), every=2)[1] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_metric_of_a_task_decides_where_it_is_selected():
+def test_train_select_names_the_metric_that_decides():
     highs = [scored(0.1 * step, kind={"accuracy": value}) for step, value in enumerate([0.5, 0.7, 0.6, 0.9, 0.8, 0.1])]
     assert trained(fresh("train.select=kind/accuracy", RARELY), highs)[1] == [1, 2, 4, 6]
     lows = [scored(0.1 * step, amount={"rmse": value}) for step, value in enumerate([0.5, 0.7, 0.4, 0.9, 0.3, 0.8])]
@@ -60,9 +60,9 @@ def test_a_metric_of_a_task_decides_where_it_is_selected():
     assert (progress.best_step, saved) == (5, [1, 3, 5, 6])
 
 
-def test_selected_is_higher_where_better(experiment):
-    found = scored(0.25, amount={"rmse": 3.0, "r2": 0.5})
-    assert [selection_score(found, experiment.model, what) for what in ("skill", "amount/rmse", "amount/r2")] == [
+def test_the_selection_score_is_higher_for_better_metrics(experiment):
+    evaluation = scored(0.25, amount={"rmse": 3.0, "r2": 0.5})
+    assert [selection_score(evaluation, experiment.model, what) for what in ("skill", "amount/rmse", "amount/r2")] == [
         0.25,
         -3.0,
         0.5,
@@ -73,8 +73,8 @@ def test_selected_is_higher_where_better(experiment):
     ("patience", "skills", "steps"),
     [
         (1, [0.1, 0.2, 0.1, 0.3, 0.2, 0.1], 3),
-        (2, [0.1, 0.2, 0.2, 0.2, 0.9, 0.9], 4),  # no better is not better
-        (2, [0.1, 0.0, 0.2, 0.1, 0.3, 0.2], 6),  # a better one begins the count again
+        (2, [0.1, 0.2, 0.2, 0.2, 0.9, 0.9], 4),  # an equal score is no improvement
+        (2, [0.1, 0.0, 0.2, 0.1, 0.3, 0.2], 6),  # a better score resets the count
         (3, [0.3, 0.2, 0.1, 0.0, 0.9, 0.9], 4),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_weight_that_is_not_finite_is_named():
 
 
 def losses_and_weights(*settings, workers=0):
-    """Of a run in which everything is random: images, dropout, which inputs are hidden."""
+    """Log, weights and best score of a run with random augmentation, dropout and input dropout."""
     image = "inputs.image={type: vit, size: 16, width: 16, augment: true}"
     experiment = fresh(image, "data.generated.absent=0.4", "train.steps=4", "train.input_dropout=0.2", *settings)
     with TemporaryDirectory() as path:
@@ -137,13 +137,13 @@ def losses_and_weights(*settings, workers=0):
     return lines, weights_of(experiment.model), progress.best_score
 
 
-def test_two_runs_are_bit_identical_with_dropout_and_a_seed_decides():
-    first, again = losses_and_weights(), losses_and_weights()
-    torch.manual_seed(99)  # nothing hangs on the global state
-    assert first[0] == again[0]
-    same(first[1], again[1])
-    other = losses_and_weights("train.seed=1")
-    assert other[0] != first[0]
+def test_two_runs_of_one_seed_are_bit_identical_and_other_seeds_differ():
+    first, repeated = losses_and_weights(), losses_and_weights()
+    torch.manual_seed(99)  # the global random state must not matter
+    assert first[0] == repeated[0]
+    same(first[1], repeated[1])
+    reseeded = losses_and_weights("train.seed=1")
+    assert reseeded[0] != first[0]
     assert losses_and_weights("train.dropout=0.5")[0] != first[0]
 
 
@@ -153,15 +153,17 @@ def test_the_number_of_workers_changes_nothing():
     same(alone[1], helped[1])
 
 
-def test_what_is_logged_is_what_was_seen(experiment, tmp_path):
+def test_losses_and_evaluations_are_logged(experiment, tmp_path):
     folder = RunFolder(tmp_path, writes=True)
     trained(experiment, [scored(0.25, kind={"accuracy": 0.5})] * 2, every=3, folder=folder)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     train = [line for line in lines if line["split"] == "train"]
     assert {line["metric"] for line in train} == {"loss"}
     assert {line["step"] for line in train} == {1, 2, 3, 4, 5, 6}
-    found = [(line["step"], line["task"], line["metric"], line["value"]) for line in lines if line not in train]
-    assert found == [(step, *rest) for step in (3, 6) for rest in (("kind", "accuracy", 0.5), ("all", "skill", 0.25))]
+    evaluations = [(line["step"], line["task"], line["metric"], line["value"]) for line in lines if line not in train]
+    assert evaluations == [
+        (step, *rest) for step in (3, 6) for rest in (("kind", "accuracy", 0.5), ("all", "skill", 0.25))
+    ]
 
 
 def test_weights_scale_gradients_and_not_the_reported_losses(experiment):
@@ -172,8 +174,8 @@ def test_weights_scale_gradients_and_not_the_reported_losses(experiment):
         experiment.model.zero_grad()
         chosen = dict.fromkeys(experiment.model.tasks, 0.0) | dict(zip(("kind", "amount"), weights, strict=True))
         units = count_units(experiment.model, [batch], "cpu")
-        found = accumulate_gradients(experiment.model, [batch], units, chosen, Accelerator(cpu=True), seed=(0, 1))
-        losses[weights] = found.losses
+        outcome = accumulate_gradients(experiment.model, [batch], units, chosen, Accelerator(cpu=True), seed=(0, 1))
+        losses[weights] = outcome.losses
         gradients[weights] = experiment.model.trunk.model.embeddings.word_embeddings.weight.grad.clone()
     experiment.model.zero_grad()
     combined = 2 * gradients[1.0, 0.0] + 3 * gradients[0.0, 1.0]

@@ -1,4 +1,4 @@
-"""One process = two processes = three, to 1e-9: losses, weights, scores, and the rows that are evaluated."""
+"""Training in one, two and three processes gives equal losses, weights, scores and evaluated rows, to 1e-9."""
 
 import json
 import os
@@ -16,14 +16,18 @@ from mmbert import api
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {
-    **os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT),
-}  # fmt: skip
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "GLOO_SOCKET_IFNAME": "lo",
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONPATH": str(ROOT),
+}
 EXACT = 1e-9
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """The folder in which all ranks of all worlds wrote down what they saw."""
+    """The folder with the results of all ranks of all worlds."""
     folder = tmp_path_factory.mktemp("worlds")
     command = [sys.executable, str(ROOT / "tests" / "support" / "worlds.py"), str(folder)]
     wait_for_child(start_child(command, cwd=ROOT, env=ENVIRONMENT))
@@ -37,7 +41,7 @@ def way(request):
 
 @pytest.fixture
 def worlds(written, way):
-    """What each rank of each world saw, and the final weights there: (world, rank) -> seen, weights."""
+    """(world, rank) -> the results and the final weights of that rank."""
     return {
         (world, rank): (
             json.loads((written / f"{way}-{world}-{rank}.json").read_text()),
@@ -49,7 +53,7 @@ def worlds(written, way):
     }
 
 
-def test_the_ranks_are_what_they_claim_and_differ_in_what_they_have(worlds):
+def test_ranks_have_the_right_world_size_and_different_inputs(worlds):
     for (world, _), (seen, _) in worlds.items():
         assert seen["world"] == world
     for world in {2, 3} & {world for world, _ in worlds}:
@@ -101,7 +105,7 @@ def test_every_rank_gets_the_scores_of_the_whole_split(worlds):
             assert seen["test"]["scores"][task] == pytest.approx(scores, rel=EXACT)
 
 
-def test_both_processes_forecast_the_same_and_train_as_without(written):
+def test_both_processes_forecast_the_same_and_training_is_unchanged(written):
     ranks = [json.loads((written / f"forecast-{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1]
     assert ranks[0]["forecast"]["world"] == 2
@@ -110,11 +114,29 @@ def test_both_processes_forecast_the_same_and_train_as_without(written):
 
 
 @pytest.mark.slow
-def test_the_launcher_as_a_user_types_it_equals_one_process(tmp_path):
-    settings = [*SMALL, "train.precision=fp64", "train.dropout=0", "train.steps=4", "evaluate.every=0.3",
-                "train.ema=0.5", "fusion={type: concat}"]  # fmt: skip
-    launch = [str(Path(sys.executable).with_name("accelerate")), "launch", "--multi_gpu", "--num_processes", "2",
-              "--main_process_port", "0", "-m", "mmbert", "train", "recipes/debug.yaml"]  # fmt: skip
+def test_accelerate_launch_with_two_processes_equals_one_process(tmp_path):
+    settings = [
+        *SMALL,
+        "train.precision=fp64",
+        "train.dropout=0",
+        "train.steps=4",
+        "evaluate.every=0.3",
+        "train.ema=0.5",
+        "fusion={type: concat}",
+    ]
+    launch = [
+        str(Path(sys.executable).with_name("accelerate")),
+        "launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--main_process_port",
+        "0",
+        "-m",
+        "mmbert",
+        "train",
+        "recipes/debug.yaml",
+    ]
     words = [word for setting in settings for word in ("--set", setting)]
     command = [*launch, *words, "--out", str(tmp_path / "two")]
     two = start_child(command, cwd=ROOT, env={**ENVIRONMENT, "ACCELERATE_USE_CPU": "1"})
