@@ -1,4 +1,4 @@
-"""Run folders and studies written by hand: what a report reads, without any training."""
+"""Fake run folders and studies for reports, without training."""
 
 import json
 import random
@@ -38,7 +38,7 @@ def lines(*objects) -> str:
 
 
 def scores(skill: float) -> dict:
-    """A task that is scored by accuracy, and one by an error."""
+    """Scores of a task measured by accuracy and of one measured by an error."""
     price = {"rmse": 2 - skill, "r2": skill - 0.1}
     return {"kind": {"accuracy": skill, "log_loss": 1.5 - skill}, "price": price}
 
@@ -46,7 +46,7 @@ def scores(skill: float) -> dict:
 def write_run(
     folder: Path, *, name="shop", seed=0, skill=0.8, classes=KINDS, rows=120, steps=10, text=None, full=True
 ) -> Path:
-    """A finished run; ``full`` with all the files that it may have."""
+    """Write the folder of a finished run; with ``full``, all optional files too."""
     rng = random.Random(seed)
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(RECIPE.format(name=json.dumps(name)), encoding="utf-8")
@@ -113,7 +113,7 @@ def write_run(
 def write_study(
     folder: Path, names=("joint", "no photo", "late fusion"), *, seeds=(0, 1, 2, 3, 4), text=None, classes=KINDS
 ) -> tuple[StudyOutcome, list[ArmDifference]]:
-    """A study of arms that get worse by 0.03 each, with its differences to the first."""
+    """Write a study whose arms get worse by 0.03 each, with their differences to the first."""
     arms, differences = [], []
     skills = {}
     for place, name in enumerate(names):

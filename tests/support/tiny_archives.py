@@ -1,4 +1,4 @@
-"""The least package of each data set that shows what its options do, in the current folder."""
+"""A minimal package of each data set, in the current folder, in which its options have an effect."""
 
 import bz2
 import gzip
@@ -20,7 +20,7 @@ MOLECULES = (("64-17-5", "CCO", "A"), ("108-95-2", "c1ccccc1O", "B"), ("108-88-3
 
 
 def archive(package: Package) -> Path:
-    """In place of ``fetch``."""
+    """Replaces ``fetch``: writes a minimal archive and returns its path."""
     if package.kind == "index":
         return packages(package)
     makers = {
