@@ -1,4 +1,4 @@
-"""The best accuracy from every subset of inputs: closed forms, and a search over all rules of its kind."""
+"""Bayes-optimal accuracy for every subset of inputs, against closed forms and exhaustive search."""
 
 from itertools import product
 
@@ -27,7 +27,7 @@ def test_redundant_inputs_vote():
     flip = {"text": 0.2, "image": 0.2, "sound": 0.2}
     best = bayes_accuracies({**REDUNDANT, "sound": "a"}, flip)
     assert best["text",] == pytest.approx(0.8)
-    assert best[BOTH] == pytest.approx(0.8)  # where two disagree, either is as good
+    assert best[BOTH] == pytest.approx(0.8)  # if the two disagree, either is equally good
     assert best["image", "sound", "text"] == pytest.approx(0.8**3 + 3 * 0.8**2 * 0.2)
     assert additive_accuracies({**REDUNDANT, "sound": "a"}, flip) == pytest.approx(best)  # a vote is a sum
     better = bayes_accuracies(REDUNDANT, {"text": 0.1, "image": 0.3})

@@ -1,4 +1,4 @@
-"""Samples through processors into batches."""
+"""Encoding of samples by processors, and collation into batches."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_absent_values_are_absent_rows():
         sample(2, size=2, targets={"price": 5.0, "unread": 1}),
         sample(3),
         sample(4, text="c", size=4),
-        sample(5, text=""),  # a processor that finds nothing says {}
+        sample(5, text=""),  # the processor returns {} for an empty text
     ]
     batch = collate(encoded(samples), Processors(PROCESSORS, LABELS))
     assert batch.ids.tolist() == [1, 2, 3, 4, 5]
@@ -37,7 +37,7 @@ def test_absent_values_are_absent_rows():
     assert batch.targets["price"].rows.tolist() == [1]
 
 
-def test_what_no_row_has_is_an_absent_key():
+def test_an_input_that_no_row_has_is_an_absent_key():
     batch = collate(encoded([sample(1, size=1)]), Processors(PROCESSORS, LABELS))
     assert set(batch.inputs) == {"size"}
     assert batch.targets == {}
@@ -56,7 +56,7 @@ def test_order_of_keys_does_not_matter():
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_randomness_is_keyed():
+def test_augmentation_is_keyed_by_seed_epoch_and_sample():
     def value(number=1, **options):
         return encoded([sample(number, size=0)], **options)[0].inputs["size"]["values"].item()
 
@@ -65,8 +65,8 @@ def test_randomness_is_keyed():
     assert len({value(key=(0, 3)), value(key=(1, 3)), value(key=(0, 4)), value(2, key=(0, 3))}) == 4
 
 
-def test_inputs_draw_apart():
-    """Another input, or a target of the same name, leaves an input's augmentation as it was."""
+def test_inputs_draw_independent_random_numbers():
+    """Another input, or a target of the same name, does not change the augmentation of an input."""
     processors = {"size": Number(), "weight": Number()}
     both = encode_sample(sample(1, {"size": 0}, size=0, weight=0), Processors(processors, {"size": Number()}), (0, 0))
     alone = encode_sample(sample(1, size=0), Processors(processors, {}), (0, 0))
@@ -74,7 +74,7 @@ def test_inputs_draw_apart():
     assert len({item["values"].item() for item in (*both.inputs.values(), *both.targets.values())}) == 3
 
 
-def test_input_dropout():
+def test_input_dropout_has_its_rate_and_leaves_one_input():
     samples = [sample(number, {"price": 1}, text="a", size=1) for number in range(2000)]
     items = encoded(samples, key=(0, 0), input_dropout=0.5)
     assert all(item.inputs and item.targets for item in items)
@@ -86,7 +86,7 @@ def test_input_dropout():
     assert [item.inputs.keys() for item in items] != [item.inputs.keys() for item in later]
 
 
-def test_input_dropout_counts_what_holds_something():
+def test_input_dropout_never_leaves_only_empty_inputs():
     items = encoded([sample(number, text="", size=1) for number in range(50)], key=(0, 0), input_dropout=0.9)
     assert all(set(item.inputs) == {"size"} for item in items)
 
@@ -104,12 +104,12 @@ def test_evaluation_drops_nothing():
         (Sample(5, "shop", {"text": 3}, {}), r"^shop \(id 5\), input 'text': expected"),
     ],
 )
-def test_bad_values_are_placed(bad, message):
+def test_bad_values_are_reported_with_row_and_field(bad, message):
     with pytest.raises(SampleError, match=message):
         encoded([bad])
 
 
-def test_a_fault_of_a_processor_is_placed():
+def test_an_error_in_a_processor_is_reported_with_row_and_field():
     class Broken(Number):
         def __call__(self, value, rng=None):
             raise KeyError("oops")

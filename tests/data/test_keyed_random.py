@@ -1,4 +1,4 @@
-"""Keyed random choices."""
+"""Keyed random numbers: stable, uniform, and independent between keys."""
 
 import numpy as np
 import pytest
@@ -25,21 +25,21 @@ def test_generators_differ_by_key_alone():
     assert len({generator(*key).random() for key in [(0, 1, "a"), (0, 1, "b"), (1, 0, "a"), (0, 11, "a")]}) == 4
 
 
-def test_survivors_are_never_none():
+def test_at_least_one_input_survives():
     drawn = [draw_kept_names(["text", "photo", "table"], 0.7, row) for row in range(2000)]
     assert all(drawn)
     share = np.mean(["photo" in names for names in drawn])
-    # kept by its own draw, or as the last one where all three were to go
+    # kept by its own draw, or because all three would have been dropped
     assert abs(share - (0.3 + 0.7**3 / 3)) < 0.04
 
 
-def test_survivors_at_the_ends():
+def test_survivors_at_rates_0_and_1():
     assert draw_kept_names("ab", 0.0, 5) == {"a", "b"}
     assert len(draw_kept_names("ab", 1.0, 5)) == 1
     assert draw_kept_names([], 0.5, 5) == set()
 
 
-def test_survivors_with_a_rate_each():
+def test_each_input_has_its_own_rate_of_survival():
     drawn = [draw_kept_names("abc", {"a": 0.9, "b": 0.2}, row) for row in range(2000)]
     share = {name: sum(name in left for left in drawn) / len(drawn) for name in "abc"}
     assert share["a"] == pytest.approx(0.1, abs=0.03)
@@ -47,7 +47,7 @@ def test_survivors_with_a_rate_each():
     assert share["c"] == 1
 
 
-def test_another_name_changes_no_other_fate():
+def test_another_input_does_not_change_which_others_survive():
     for row in range(200):
         few, many = draw_kept_names(["a", "b"], 0.5, row), draw_kept_names(["c", "b", "a"], 0.5, row)
         if many != {"c"} and len(few) == 2:

@@ -1,4 +1,4 @@
-"""Batches for training and evaluation."""
+"""The data loader: batches of training steps and of evaluation, by workers and ranks."""
 
 import multiprocessing
 import pickle
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INPUTS = {**fields(Letters, "text"), **fields(Number, "size")}
 
 
-def made(seed=0, rows=(30, 17)):
+def make_items(seed=0, rows=(30, 17)):
     sources = [
         GeneratedSource(f"s{at}", INPUTS, fields(Number, "price"), rows=n, absent=0.3) for at, n in enumerate(rows)
     ]
@@ -38,8 +38,8 @@ def same(first, second):
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_items_count_through_their_sources():
-    items = made()
+def test_positions_run_through_all_sources():
+    items = make_items()
     assert len(items) == 47
     assert items.sample(29) == items.splits[0][29]
     assert items.sample(30) == items.splits[1][0]
@@ -48,23 +48,23 @@ def test_items_count_through_their_sources():
             items.sample(position)
 
 
-def test_items_are_pure():
-    items, second = made(), pickle.loads(pickle.dumps(made()))
+def test_an_item_depends_only_on_its_position_and_epoch():
+    items, second = make_items(), pickle.loads(pickle.dumps(make_items()))
     for draw in [(5, 0), (5, None), (40, 3)]:
         same(items[draw], second[draw])
 
 
-def test_items_know_seed_and_epoch():
+def test_items_depend_on_seed_and_epoch_in_training_only():
     items = SampleDataset([[Sample(1, "shop", {"size": 0}, {})]], Processors(PROCESSORS, LABELS))
     second = SampleDataset(items.splits, Processors(PROCESSORS, LABELS), seed=1)
     values = [each[0, epoch].inputs["size"]["values"].item() for each in (items, second) for epoch in (0, 1, None)]
-    assert len({*values}) == 5  # evaluation knows no seed
+    assert len({*values}) == 5  # evaluation does not depend on the seed
     assert values[2] == values[5] == 0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_steps_read_the_plan(workers):
-    items = made()
+def test_steps_follow_the_plan(workers):
+    items = make_items()
     plan = StepPlan(1, len(items), 8)
     loaded = [*batches(plan, items, steps=7, accumulate=2, loading=LoaderOptions(workers))]
     assert [len(step) for step in loaded] == [2] * 7
@@ -73,14 +73,14 @@ def test_steps_read_the_plan(workers):
         same(micro_batches, [items.batch(draws[:4]), items.batch(draws[4:])])
 
 
-def test_resuming_is_a_number():
-    items = made()
+def test_loading_resumes_at_any_step():
+    items = make_items()
     plan = StepPlan(1, len(items), 8)
     same([*batches(plan, items, steps=9)][6:], [*batches(plan, items, steps=9, start=6)])
 
 
-def test_ranks_share_a_step():
-    items = made()
+def test_ranks_together_read_the_whole_step():
+    items = make_items()
     plan = StepPlan(1, len(items), 8)
     undivided = [batch.ids for (batch,) in batches(plan, items, steps=5)]
     shares = [[batch.ids for (batch,) in batches(plan, items, steps=5, shard=Shard(rank, 2))] for rank in range(2)]
@@ -88,14 +88,14 @@ def test_ranks_share_a_step():
 
 
 def test_a_batch_that_cannot_be_shared_is_refused_at_once():
-    items = made()
+    items = make_items()
     with pytest.raises(RecipeError, match="must be a multiple of processes x accumulate"):
         batches(StepPlan(1, len(items), 8), items, steps=5, shard=Shard(0, 3))
 
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (2, 0), (3, 0), (60, 0), (1, 2), (2, 2)])
 def test_evaluation_reads_each_item_once(world, workers):
-    items = made()
+    items = make_items()
     shares = [
         [*evaluation_batches(items, 5, shard=Shard(rank, world), loading=LoaderOptions(workers))]
         for rank in range(world)
@@ -109,7 +109,7 @@ def test_evaluation_reads_each_item_once(world, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_value_is_told_without_a_workers_traceback(workers):
+def test_a_bad_value_is_reported_without_the_traceback_of_a_worker(workers):
     samples = [
         Sample(row, "shop", {"size": row if row != 6 else "six"}, {}, {"where": f"row {row}"}) for row in range(12)
     ]
@@ -122,22 +122,22 @@ def test_a_bad_value_is_told_without_a_workers_traceback(workers):
 
 
 def test_global_random_state_is_left_alone():
-    items = made()
+    items = make_items()
     before = torch.get_rng_state()
     [*batches(StepPlan(1, len(items), 8), items, steps=2), *evaluation_batches(items, 8)]
     same(torch.get_rng_state(), before)
 
 
-def test_beside_a_process_group_workers_come_from_a_process_without_threads():
-    items = made()
+def test_in_a_process_group_workers_are_forked_by_a_server_without_threads():
+    items = make_items()
     plan = StepPlan(0, len(items), 8)
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
     try:
         helped = batches(plan, items, steps=6, loading=LoaderOptions(1))
         loaded = [next(helped)]
         (server,) = (child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline()))
-        assert len(server.children()) == 1  # and none of ours was forked
-        server.terminate()  # as a launcher that tells its whole group
+        assert len(server.children()) == 1  # so no worker was forked from this process
+        server.terminate()  # like a launcher that signals its process group
         server.send_signal(signal.SIGUSR1)
         loaded += helped
         assert server.is_running()
@@ -162,23 +162,23 @@ from mmbert.types import Sample
 if mode == "group":
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
 items = SampleDataset([[Sample(row, "shop", {}, {}) for row in range(64)]], Processors({}, {}))
-made = batches(StepPlan(0, 64, 8), items, steps=64, loading=LoaderOptions(2))
-next(made)
+loaded = batches(StepPlan(0, 64, 8), items, steps=64, loading=LoaderOptions(2))
+next(loaded)
 Path(path).write_text(" ".join(str(child.pid) for child in psutil.Process().children(recursive=True)))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.parametrize("mode", ["alone", "group"])
-def test_workers_and_their_server_end_with_a_run_that_is_killed(tmp_path, mode):
+def test_workers_and_their_server_end_when_the_run_is_killed(tmp_path, mode):
     code = f"mode, path = {mode!r}, {str(tmp_path / 'pids')!r}\n{KILLED}"
     if mode == "alone":
         process = multiprocessing.get_context("fork").Process(target=exec, args=(code, {}))
         process.start()
         process.join(timeout=1200)
         assert process.exitcode == -signal.SIGKILL
-    else:  # not forked: its server of workers must not be ours
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # an orphan would hold a pipe open
+    else:  # not forked, or it would share our server of workers
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # an orphan would keep a pipe open
         command = [sys.executable, "-c", code]
         assert subprocess.run(command, cwd=ROOT, check=False, **quiet).returncode == -signal.SIGKILL
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]

@@ -1,4 +1,4 @@
-"""Groups of samples in shares of their own."""
+"""Mixing of groups in given proportions."""
 
 from collections import Counter
 from itertools import pairwise
@@ -54,20 +54,20 @@ def test_long_runs_have_the_shares_exactly(case, expected):
     assert mix.proportions(7) == pytest.approx(expected)
 
 
-def test_equal_shares_are_equal_after_as_many_epochs_as_groups():
+def test_equal_shares_are_exact_after_as_many_epochs_as_groups():
     mix = mixture("round-robin")
     for epoch in range(0, 30, 3):
         assert sum(counts(mix, epoch + more) for more in range(3)).tolist() == [SIZE] * 3
 
 
-def test_annealing_goes_from_the_first_value_to_the_last_and_stays():
+def test_annealing_goes_from_the_first_value_to_the_last():
     mix = mixture("annealed")
     for epoch, alpha in [(0, 1.0), (1, 0.84), (5, 0.2), (6, 0.2), (99, 0.2)]:
         assert mix.proportions(epoch) == pytest.approx(SIZES**alpha / (SIZES**alpha).sum())
     rising = [mix.proportions(epoch)[2] for epoch in range(6)]
     assert all(first < second for first, second in pairwise(rising))
     single = Mixture(3, GROUPS, NAMES, alpha=(1.0, 0.0), epochs=1)
-    assert single.proportions(0) == pytest.approx([1 / 3] * 3)  # a run of one epoch has the end value
+    assert single.proportions(0) == pytest.approx([1 / 3] * 3)  # a run of one epoch has the final value
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -79,7 +79,7 @@ def test_each_pass_through_a_group_reads_each_of_its_samples_once(case):
     assert set(draws.values()) == {1}
     for group in range(3):
         passes = Counter(times for position, times in draws if GROUPS[position] == group)
-        assert [*passes] == [*range(len(passes))]  # in their order
+        assert [*passes] == [*range(len(passes))]  # in ascending order
         assert all(passes[times] == SIZES[group] for times in range(len(passes) - 1))
 
 
@@ -90,7 +90,9 @@ def test_a_step_is_the_same_wherever_one_starts(case):
     assert [fresh.batch(step) for step in reversed(range(60))] == forward[::-1]
     assert plan(case).batch(59) == forward[59]
     sizes = [draw for step in range(12) for draw in plan(case, batch_size=40).batch(step)]
-    assert sizes == [draw for step in forward for draw in step]  # the size of a batch cuts, and does not choose
+    assert sizes == [
+        draw for step in forward for draw in step
+    ]  # the batch size cuts the sequence but does not change it
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 4), (2, 1), (2, 2), (8, 1)])
@@ -104,7 +106,7 @@ def test_ranks_and_micro_batches_share_a_mixed_step(world, accumulate):
 def test_groups_are_interleaved():
     order = GROUPS[mixture("uniform").epoch(0)[0]]
     runs = 1 + int((np.diff(order) != 0).sum())
-    assert runs > 50  # of 100 draws from three equal groups about 67 begin a run
+    assert runs > 50  # expected: 67 changes in 100 draws from three equal groups
 
 
 def test_seeds_and_epochs_differ_and_a_group_does_not_see_the_others():
@@ -120,7 +122,7 @@ def test_the_mixed_plan_is_stable():
     assert plan("weights").batch(30) == [(92, 27), (11, 0), (91, 27), (96, 27), (90, 27), (95, 27), (28, 0), (93, 27)]
 
 
-def test_a_rare_group_waits_for_its_turn():
+def test_a_rare_group_is_drawn_in_its_exact_share():
     mix = Mixture(0, GROUPS, NAMES, weights={"large": 1e6, "middle": 1, "small": 500})
     drawn = np.cumsum([counts(mix, epoch) for epoch in range(50)], 0)
     assert np.abs(drawn[-1] - 5000 * mix.proportions(0)).max() < 1

@@ -1,4 +1,4 @@
-"""Files read as tables."""
+"""Readers of tables: CSV, JSON lines, Arrow and Parquet."""
 
 import gzip
 import json
@@ -21,7 +21,7 @@ def written(path, text):
     return path
 
 
-def test_csv_types(tmp_path):
+def test_types_of_csv_columns(tmp_path):
     text = (
         "\ufeffwhole,real,truth,zip,words,big,none\n"
         "-1,1e300,True,007,NA,12345678901234567890,\n"
@@ -42,7 +42,7 @@ def test_csv_types(tmp_path):
 
 
 @pytest.mark.parametrize("cell", ["1 2", "+3", " 3", "1,0", "0x1", "--1", "1e", ".", "00.5", "e5", "tru"])
-def test_what_is_not_quite_a_number_is_text(tmp_path, cell):
+def test_values_that_only_resemble_numbers_are_text(tmp_path, cell):
     assert rows(written(tmp_path / "a.csv", f'x\n1\n"{cell}"\n'))[1] == {"x": cell}
 
 
@@ -54,12 +54,12 @@ def test_numbers(tmp_path, cell, value):
 
 
 def test_a_type_is_decided_by_the_whole_column(tmp_path):
-    """A reader that guesses from the first megabyte fails here."""
+    """A reader that infers types from the first megabyte would fail here."""
     text = "x\n" + "1\n" * 600_000 + "many\n"
     assert rows(written(tmp_path / "a.csv", text))[-2:] == [{"x": "1"}, {"x": "many"}]
 
 
-def test_types_are_those_of_all_files(tmp_path):
+def test_types_are_decided_over_all_files(tmp_path):
     first, second = written(tmp_path / "a.csv", "x,y\n1,2\n"), written(tmp_path / "b.csv", "z,x\n3,0.5\n")
     assert rows(first, second) == [{"x": 1.0, "y": 2, "z": None}, {"x": 0.5, "y": None, "z": 3}]
 
@@ -76,13 +76,13 @@ def test_json_lines_keep_types(tmp_path):
     ]
 
 
-def test_compressed_and_tab_separated(tmp_path):
+def test_compressed_and_tab_separated_files_are_read(tmp_path):
     assert rows(written(tmp_path / "a.tsv", "x\ty\n1\ta,b\n")) == [{"x": 1, "y": "a,b"}]
     assert rows(written(tmp_path / "a.csv.gz", gzip.compress(b"x\n1\n"))) == [{"x": 1}]
     assert rows(written(tmp_path / "a.jsonl.gz", gzip.compress(b'{"x": 1}\n'))) == [{"x": 1}]
 
 
-def test_arrow_stream_and_file(tmp_path):
+def test_arrow_streams_and_files_are_read(tmp_path):
     table = pa.table({"x": [1, 2, 3]})
     with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as writer:
         writer.write_table(table)
@@ -91,7 +91,7 @@ def test_arrow_stream_and_file(tmp_path):
     assert rows(tmp_path / "a.arrow", tmp_path / "b.arrow") == table.to_pylist() * 2
 
 
-def test_parquet_in_pieces(tmp_path):
+def test_parquet_is_read_in_pieces(tmp_path):
     table = pa.table({"x": range(100_000)})
     pq.write_table(table, tmp_path / "a.parquet")
     pieces = [*read_tables([tmp_path / "a.parquet"])]
@@ -121,12 +121,12 @@ def test_parquet_in_pieces(tmp_path):
         ("a.xlsx", "", r"the format '.xlsx' is not known. .*Valid: .*\.csv"),
     ],
 )
-def test_what_cannot_be_read(tmp_path, name, content, message):
+def test_unreadable_files_are_reported(tmp_path, name, content, message):
     with pytest.raises(DataError, match=message):
         rows(written(tmp_path / name, content))
 
 
-def test_files_that_do_not_agree(tmp_path):
+def test_files_with_different_columns_are_refused(tmp_path):
     first, second = written(tmp_path / "a.jsonl", '{"x": 1}'), written(tmp_path / "b.jsonl", '{"x": "1"}')
     with pytest.raises(DataError, match=r"the columns of .*a\.jsonl, .*b\.jsonl do not agree: .*x"):
         rows(first, second)

@@ -1,4 +1,4 @@
-"""Items that are made once: which, how many, and that they are what they would be made anew."""
+"""The cache of encoded items: which are kept, its size, and equality with items encoded anew."""
 
 import pickle
 
@@ -13,7 +13,7 @@ from mmbert.types import Sample
 
 
 class Counting(Processor):
-    """Counts how often it is asked; adds noise in training where it ``augments``."""
+    """Counts its calls; adds noise in training if it ``augments``."""
 
     def __init__(self, *, augments: bool = False):
         self.asked, self.augments = 0, augments
@@ -38,7 +38,7 @@ def values(item):
     return {name: tensors["values"].tolist() for name, tensors in item.inputs.items()}
 
 
-def test_what_is_not_drawn_is_made_once_for_training_and_once_for_evaluation():
+def test_items_without_randomness_are_encoded_once_for_training_and_evaluation():
     processor = Counting()
     dataset = items(processor)
     for epoch in (0, 1, None, 2, None):
@@ -46,7 +46,7 @@ def test_what_is_not_drawn_is_made_once_for_training_and_once_for_evaluation():
     assert processor.asked == 2
 
 
-def test_what_is_drawn_is_made_anew_in_every_epoch():
+def test_items_with_randomness_are_encoded_in_every_epoch():
     plain, noisy = Counting(), Counting(augments=True)
     dataset = items(plain, noisy)
     epochs = [values(dataset[1, epoch]) for epoch in (0, 1, 0)]
@@ -67,7 +67,7 @@ def test_inputs_are_dropped_anew_in_every_epoch():
     assert drawn == [{*items(Counting(), Counting(), input_dropout=0.5)[3, epoch].inputs} for epoch in range(40)]
 
 
-def test_the_first_items_that_fit_stay(monkeypatch):
+def test_the_first_items_that_fit_stay_cached(monkeypatch):
     monkeypatch.setattr(sample_dataset, "MAX_BYTES", 3 * (2 * OVERHEAD + 4))
     processor = Counting()
     dataset = items(processor)
@@ -76,7 +76,7 @@ def test_the_first_items_that_fit_stay(monkeypatch):
     assert processor.asked == 4 + 1
 
 
-def test_an_item_takes_the_whole_storage_of_its_tensors():
+def test_the_size_of_an_item_is_the_storage_of_its_tensors():
     item = Item(1, {"size": {"value": torch.zeros(100)[:2]}}, {"price": {"value": torch.zeros(3)}})
     assert item_bytes(item) == 3 * OVERHEAD + 400 + 12
 
@@ -92,7 +92,7 @@ def test_a_copy_for_a_worker_is_empty():
 
 
 @pytest.mark.parametrize("epoch", [0, None])
-def test_a_bad_value_is_told_each_time(epoch):
+def test_a_bad_value_is_reported_each_time(epoch):
     dataset = items(Counting())
     dataset.splits[0][2].inputs["input0"] = "much"
     for _ in range(2):

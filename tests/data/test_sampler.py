@@ -1,4 +1,4 @@
-"""The step plan."""
+"""The step plan: which samples each step draws, and how processes share them."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ def test_an_epoch_draws_each_sample_once():
     assert [epoch for _, epoch in draws] == [epoch for epoch in range(8) for _ in range(37)]
 
 
-def test_any_order_of_steps():
+def test_steps_can_be_read_in_any_order():
     plan, fresh = StepPlan(0, 11, 4), StepPlan(0, 11, 4)
     forward = [plan.batch(step) for step in range(20)]
     assert [fresh.batch(step) for step in reversed(range(20))] == forward[::-1]
@@ -36,13 +36,13 @@ def test_epochs_and_seeds_differ():
 
 
 def test_the_order_is_even():
-    """Each sample stands first about equally often."""
+    """Each sample comes first about equally often."""
     first = Counter(StepPlan(seed, 5, 1).batch(0)[0][0] for seed in range(1000))
     assert all(150 < first[position] < 250 for position in range(5))
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 1), (1, 4), (2, 1), (2, 2), (4, 8), (32, 1)])
-def test_sharing_keeps_the_batch(world, accumulate):
+def test_shares_of_all_ranks_make_up_the_batch(world, accumulate):
     plan = StepPlan(seed=0, size=100, batch_size=32)
     for step in (0, 3):  # step 3 spans two epochs
         shares = [plan.micro_batches(step, Shard(rank, world), accumulate) for rank in range(world)]
@@ -51,14 +51,14 @@ def test_sharing_keeps_the_batch(world, accumulate):
         assert sorted(draw for share in shares for micro in share for draw in micro) == sorted(plan.batch(step))
 
 
-def test_processes_do_not_divide_the_batch():
+def test_a_batch_that_processes_cannot_divide_is_refused():
     with pytest.raises(RecipeError, match=r"= 3 x 2, found 32\. Nearest: 30 or 36"):
         StepPlan(0, 100, 32).micro_batches(0, Shard(0, 3), accumulate=2)
     with pytest.raises(RecipeError, match=r"Nearest: 4$"):
         StepPlan(0, 100, 2).micro_batches(0, Shard(0, 4))
 
 
-def test_few_samples():
+def test_a_batch_may_span_epochs_and_no_samples_are_refused():
     assert StepPlan(0, 1, 3).batch(1) == [(0, 3), (0, 4), (0, 5)]
     with pytest.raises(DataError, match="no training samples"):
         StepPlan(0, 0, 3)

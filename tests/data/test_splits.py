@@ -1,4 +1,4 @@
-"""Splits by hash and by column."""
+"""Splits by hash and by a column."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_hash_split_has_the_fractions():
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.02)
 
 
-def test_hash_split_depends_on_seed_and_group_alone():
+def test_hash_split_depends_only_on_seed_and_group():
     parts = split_by_hash(GROUPS, FRACTIONS, 0)
     np.testing.assert_array_equal(split_by_hash(GROUPS[::-1], FRACTIONS, 0), parts[::-1])
     reordered = {name: FRACTIONS[name] for name in reversed(FRACTIONS)}
@@ -42,7 +42,7 @@ def test_hash_split_depends_on_seed_and_group_alone():
 
 
 @pytest.mark.parametrize("fractions", [{"train": 0.8, "test": 0.2}, {"train": 0.8, "validation": 0.0, "test": 0.2}])
-def test_validation_is_always_made(fractions):
+def test_there_is_always_a_validation_split(fractions):
     shares = np.bincount(split_by_hash(GROUPS, fractions, 0), minlength=3) / len(GROUPS)
     np.testing.assert_allclose(shares, [0.72, 0.08, 0.2], atol=0.02)
 
@@ -55,12 +55,12 @@ def test_validation_is_always_made(fractions):
         ({"train": 1.5, "test": -0.5}, "must not be negative"),
     ],
 )
-def test_wrong_fractions(fractions, message):
+def test_wrong_fractions_are_refused(fractions, message):
     with pytest.raises(RecipeError, match=message):
         split_by_hash(GROUPS, fractions, 0)
 
 
-def test_column_spellings():
+def test_spellings_of_split_names_are_accepted():
     values = ["train", "Training", " VAL ", "valid", "dev", "development", "validation", "test", "testing"]
     keys = [str(row) for row in range(len(values))]
     assert names(split_by_column(values, keys, 0, place)) == ["train"] * 2 + ["validation"] * 5 + ["test"] * 2

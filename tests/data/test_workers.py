@@ -1,4 +1,4 @@
-"""Data workers that die or raise: told within seconds, with the samples that were asked for; never a hang."""
+"""Data workers that die or raise: reported within seconds with the requested samples, without a hang."""
 
 import os
 import resource
@@ -20,7 +20,7 @@ MAIN = os.getpid()
 
 
 class Dies(Number):
-    """A number; what happens to the worker that reads 9 is told by ``how``."""
+    """A number; ``how`` defines what happens to the worker that reads 9."""
 
     def __init__(self, how):
         self.how = how
@@ -32,12 +32,12 @@ class Dies(Number):
 
 
 def killed():
-    time.sleep(0.3)  # what was made before has been sent
+    time.sleep(0.3)  # so that earlier batches have been sent
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def no_shared_memory():
-    """From now on this process can make no shared memory, as where /dev/shm is full."""
+    """Let this process fail to create shared memory, as if /dev/shm were full."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
@@ -59,7 +59,7 @@ def read(how, workers=1):
 
 
 @pytest.mark.parametrize("how", [killed, no_shared_memory])
-def test_a_worker_that_gives_out_is_told_with_the_samples_asked_for(how):
+def test_a_worker_that_dies_is_reported_with_the_requested_samples(how):
     with pytest.raises(ResourceError, match="a data worker failed") as caught:
         [*read(how)]
     assert caught.value.exit_code == 5
@@ -68,11 +68,11 @@ def test_a_worker_that_gives_out_is_told_with_the_samples_asked_for(how):
     assert "/dev/shm" in str(caught.value)
 
 
-def test_a_dead_worker_does_not_interrupt_what_else_the_process_does():
+def test_a_dead_worker_does_not_interrupt_other_work():
     before = signal.getsignal(signal.SIGCHLD)
     errors = read(killed)
     assert next(errors).ids.tolist() == [100, 101, 102, 103]
-    time.sleep(0.6)  # the worker has read ahead and died: no error comes here
+    time.sleep(0.6)  # meanwhile the worker has read ahead and died, without an error here
     assert signal.getsignal(signal.SIGCHLD) is before
     errors.close()
 
@@ -88,14 +88,14 @@ def test_an_unexpected_error_keeps_its_type_and_names_the_row(workers, monkeypat
         assert "in unexpected" in str(caught.value.__cause__)  # the worker's traceback, before the error itself
 
 
-def test_an_error_that_cannot_be_sent_is_told_all_the_same():
+def test_an_error_that_cannot_be_pickled_is_reported():
     with pytest.raises(RuntimeError, match="ZeroDivisionError") as caught:
         [*read(unsendable)]
     assert caught.value.__notes__ == ["while reading shop (row 9), input 'size'"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_bad_sample_keeps_its_place_without_inputs_and_labels(workers):
+def test_a_bad_sample_stays_in_the_batch_without_inputs_and_labels(workers):
     rows = samples(8)
     rows[2] = Sample(102, "shop", {"size": "two"}, {"price": 2.0}, {"where": "row 2"})
     rows[5] = Sample(105, "shop", {"size": 5}, {"price": "much"}, {"where": "row 5"})
@@ -119,12 +119,14 @@ def test_bad_samples_of_training_keep_ranks_in_step():
     plan, loading = StepPlan(0, 16, 8), LoaderOptions(on_bad=errors.append)
     shares = [[*batches(plan, items, steps=4, shard=Shard(rank, 2), loading=loading)] for rank in range(2)]
     assert all(len(batch) == 4 for share in shares for (batch,) in share)
-    assert [error.row for error in errors] == ["shop (row 3)"] * 2  # once an epoch: listing it once is another's work
+    assert [error.row for error in errors] == [
+        "shop (row 3)"
+    ] * 2  # once in each epoch; duplicates are removed elsewhere
     with pytest.raises(SampleError, match="expected a number"):
         [*batches(plan, items, steps=4)]
 
 
-def test_a_sample_that_cannot_be_read_keeps_its_place():
+def test_a_sample_that_cannot_be_read_stays_in_the_batch():
     class Gone(list):
         def __getitem__(self, index):
             if index == 1:
@@ -155,7 +157,7 @@ class Disk(Processor):
         raise NotImplementedError
 
 
-def test_a_file_that_goes_away_while_it_is_read_is_a_bad_sample(tmp_path):
+def test_a_file_that_disappears_while_it_is_read_is_a_bad_sample(tmp_path):
     rows = [Sample(1, "shop", {"photo": str(tmp_path / "a.png")}, {}, {"where": "row 1"})]
     with pytest.raises(SampleError, match=r"shop \(row 1\), input 'photo': cannot be read: .*No such file") as caught:
         [*evaluation_batches(SampleDataset([rows], Processors({"photo": Disk()}, {})), 4)]

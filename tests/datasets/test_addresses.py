@@ -45,7 +45,7 @@ def test_addresses_that_differ_in_case_and_punctuation_share_a_group(tmp_path):
     assert first == second != third
 
 
-def test_a_rare_tag_is_no_label(tmp_path):
+def test_rare_tags_are_not_labels(tmp_path):
     frame = read_addresses(sdist(tmp_path, XML), minimum_count=3)
     assert frame["tags"][0] == [None, "StreetName", "PlaceName", "PlaceName"]
     assert frame["words"][0] == ["12", "Oak", "St", "Paul,"]

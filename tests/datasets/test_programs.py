@@ -1,4 +1,4 @@
-"""Programs: a tiny list of packages gives labels, graphs and counts; siblings and labels of others stay out."""
+"""Programs: labels, graphs and counts from a tiny list of packages, without leaks of labels."""
 
 import pytest
 
@@ -93,12 +93,12 @@ def test_only_the_commonest_tags_and_sections_are_labels(archive, monkeypatch):
     assert rows(archive)["section"].dropna().to_dict() == {"bare": "games", "bulb": "games"}
     monkeypatch.setattr(programs, "TAGS", 2)
     tags = rows(archive)["tags"]
-    assert tags["lamp"] == ["interface::x11", "use::editing"]  # of equally common ones the first in order
+    assert tags["lamp"] == ["interface::x11", "use::editing"]  # of equally common tags, the first in order
     monkeypatch.setattr(programs, "TAGS", 1)
     assert rows(archive)["tags"]["lamp"] == ["interface::x11"]
 
 
-def test_the_graph_goes_two_steps_and_names_neither_the_program_nor_its_siblings(archive):
+def test_the_graph_has_two_steps_without_the_program_and_its_siblings(archive):
     graph = rows(archive)["dependencies"]["lamp"]
     assert graph["nodes"] == [
         ["", "", "0"],
@@ -196,7 +196,7 @@ def test_copies_of_a_release_do_not_share_a_file():
     assert "trixie" in unpinned.command
 
 
-def test_an_archive_that_has_moved_is_told_with_the_way_out(monkeypatch, tmp_path):
+def test_an_archive_that_has_moved_is_reported_with_a_remedy(monkeypatch, tmp_path):
     def moved(package):
         raise DataError("expected sha256 1, found 2")
 

@@ -71,7 +71,7 @@ def test_images_are_reduced_and_lie_below_the_folder(package, tmp_path):
         with Image.open(folder / frame["image"][stem]) as image:
             assert image.size == size
     written = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert written == set(frame["image"]) | set(frame["speech"].dropna())  # no orphan, no croak
+    assert written == set(frame["image"]) | set(frame["speech"].dropna())  # no unused files
 
 
 def test_reducing_keeps_small_images_as_they_are_and_transparency():

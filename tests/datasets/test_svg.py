@@ -1,4 +1,4 @@
-"""Outlines: points of curves by their closed forms, areas of what is drawn, other commands refused."""
+"""SVG outlines: points of curves in closed form, areas of rasters, and refused commands."""
 
 import numpy as np
 import pytest
@@ -39,10 +39,10 @@ def test_ink_is_the_area_and_lies_where_it_was_drawn():
     pixels = np.asarray(draw_outlines([square], 32))
     assert pixels.shape == (32, 32)
     assert pixels[:15, :15].max() == 0
-    assert pixels[17:].min() == pixels[:, 17:].min() == 255  # y downwards
+    assert pixels[17:].min() == pixels[:, 17:].min() == 255  # y points down
     assert 1 - pixels.mean() / 255 == pytest.approx(0.25, abs=0.02)
     both = np.asarray(draw_outlines([square, square + np.array([0.1, 0.0])], 32))
-    assert 1 - both.mean() / 255 == pytest.approx(0.3, abs=0.02)  # what overlaps is ink as well
+    assert 1 - both.mean() / 255 == pytest.approx(0.3, abs=0.02)  # overlaps are filled too
 
 
 def test_an_edge_within_a_pixel_is_grey():

@@ -1,4 +1,4 @@
-"""UCR problems: what is written in the .ts format is read back, with the published split."""
+"""UCR problems: reading the .ts format with the published split."""
 
 import hashlib
 import math
@@ -72,7 +72,7 @@ def test_a_problem_of_regression_has_a_value(archive):
 
 
 @pytest.mark.parametrize("problem", ["Step", "Half"])
-def test_an_unknown_or_half_problem_is_refused_with_those_there_are(archive, problem):
+def test_an_unknown_or_incomplete_problem_is_refused_with_the_known_ones(archive, problem):
     with pytest.raises(RecipeError, match="Valid: Number, Steps"):
         read_problem(archive, problem)
 
@@ -90,7 +90,7 @@ def test_the_nearest_problem_is_named(archive):
         (["@classLabel false", "@data", "1,2"], "has no labels"),
     ],
 )
-def test_what_cannot_be_a_labelled_series_is_refused(lines, message):
+def test_files_that_are_no_labelled_series_are_refused(lines, message):
     with pytest.raises(IntegrityError, match=message):
         parse_ts(lines, "x")
 

@@ -1,4 +1,4 @@
-"""The Unicode Han database: what definitions lose, radicals and finals by closed forms, families of variants."""
+"""The Unicode Han database: definitions, radicals, finals and families of variants."""
 
 import pytest
 
@@ -17,7 +17,7 @@ from mmbert.datasets.unihan import clean_definition, final_of, group_variants, r
         ("radical, extreme; free radical", "radical, extreme; free radical"),
     ],
 )
-def test_a_definition_does_not_tell_the_radical(text, cleaned):
+def test_a_definition_does_not_reveal_the_radical(text, cleaned):
     assert clean_definition(text) == cleaned
 
 
@@ -59,6 +59,6 @@ def test_families_join_variants_through_characters_that_are_not_chosen():
     assert set(groups) == set(chosen)
     assert groups["马"] == groups["馬"]
     assert groups["亘"] == groups["亙"]
-    assert groups["台"] == groups["叱"]  # both are joined to 臺, which is not chosen
+    assert groups["台"] == groups["叱"]  # both are variants of 臺, which is not chosen
     assert len(set(groups.values())) == 3
     assert group_variants(chosen[::-1], dict(reversed(database.items()))) == groups

@@ -1,4 +1,4 @@
-"""Atomic writes: all of a file or nothing, and nothing else in its folder."""
+"""Atomic writes: a complete file or none, and no other files in the folder."""
 
 import os
 import stat
@@ -38,7 +38,7 @@ def test_two_writers_do_not_disturb_each_other(tmp_path):
         first.write_text("first")
         second.write_text("second")
         assert first.parent == second.parent == tmp_path
-    assert path.read_text() == "first"  # renamed last
+    assert path.read_text() == "first"  # it was renamed last
     assert os.listdir(tmp_path) == ["file.txt"]
 
 

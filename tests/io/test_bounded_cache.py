@@ -1,4 +1,4 @@
-"""The cache in memory: its limit, and that copies are empty."""
+"""The bounded cache in memory: its limit, and empty copies."""
 
 import pickle
 from copy import deepcopy
@@ -8,7 +8,7 @@ import pytest
 from mmbert.io.bounded_cache import BoundedCache
 
 
-def test_the_first_values_that_fit_stay():
+def test_the_first_values_that_fit_stay_cached():
     cache = BoundedCache[str](limit=10)
     for key, size in (("a", 4), ("b", 4), ("c", 4), ("d", 2), ("e", 1)):
         cache.add(key, key.upper(), size=size)

@@ -1,4 +1,4 @@
-"""Fetching: once, checked, never by force. Archives: read alike in three formats, refused where unsafe or damaged."""
+"""Downloads: once, verified, with clear errors. Archives: read alike in all formats, refused if unsafe."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ KINDS = {
     "npm": "tiny-set-1.0.tgz",
     "index": "tiny-set-1.0.packages",
 }
-ARCHIVES = [kind for kind in KINDS if kind != "index"]  # which is one text
+ARCHIVES = [kind for kind in KINDS if kind != "index"]  # the index is a single text
 FILES = {"tiny/a.txt": b"first", "tiny/empty": b"", "tiny/deep/b.bin": bytes(range(256)) * 64}
 
 
@@ -38,7 +38,7 @@ def package(kind: str, contents: bytes = b"published") -> Package:
 
 
 class Registry:
-    """Stands in for pip, apt-get and npm: writes a file into the folder and remembers what it was asked."""
+    """Replaces pip, apt-get and npm: writes a file into the folder and records the commands."""
 
     def __init__(self, kind: str, contents: bytes = b"published"):
         self.kind, self.contents, self.commands = kind, contents, []
@@ -62,7 +62,7 @@ def tar(entries: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
 
 
 def archive(kind: str, folder: Path, files: dict[str, bytes], mode: int = stat.S_IFREG) -> Path:
-    """An archive of that kind; ``mode`` is the type of its last member."""
+    """Write an archive of a kind; ``mode`` is the type of its last member."""
     path = folder / KINDS[kind]
     if kind == "wheel":
         with zipfile.ZipFile(path, "w") as file:
@@ -97,7 +97,7 @@ def test_a_package_is_downloaded_once_and_kept(kind, cache):
     assert len(registry.commands) == 1
 
 
-def test_the_commands_name_the_version_and_an_sdist_is_pinned_before_pip_runs_its_build_script():
+def test_commands_pin_the_version_and_an_sdist_is_verified_before_pip_builds_it():
     asked = {}
     for kind in KINDS:
         registry = Registry(kind)
@@ -122,7 +122,7 @@ def test_processes_that_ask_together_download_once():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_another_file_than_the_published_one_is_refused_and_not_kept(kind, cache):
+def test_a_file_with_a_wrong_hash_is_refused_and_removed(kind, cache):
     with pytest.raises(DataError, match="expected sha256") as caught:
         fetch(package(kind), run=Registry(kind, b"tampered"))
     assert str(cache) in str(caught.value)
@@ -186,7 +186,7 @@ def test_offline_the_error_names_the_command_and_the_place(kind, error, command,
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_file_the_user_has_is_checked_and_copied(kind, tmp_path, cache):
+def test_a_local_file_of_the_user_is_verified_and_copied(kind, tmp_path, cache):
     file = tmp_path / KINDS["wheel"]
     file.write_bytes(b"published")
     source = file if kind == "file" else tmp_path
@@ -261,7 +261,7 @@ def test_a_truncated_archive_is_named(kind, share, tmp_path):
 def test_a_flipped_bit_is_noticed(kind, tmp_path):
     path = archive(kind, tmp_path, FILES)
     contents = bytearray(path.read_bytes())
-    contents[-400] ^= 1  # in the contents of the last file, in each kind
+    contents[-400] ^= 1  # inside the last file, for each kind of archive
     path.write_bytes(contents)
     with pytest.raises(IntegrityError, match="truncated or damaged"):
         [read() for _, read in archive_members(path)]

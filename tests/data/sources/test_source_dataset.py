@@ -1,4 +1,4 @@
-"""Prepared data sets."""
+"""The source of prepared data sets: building, caching and progress."""
 
 import json
 import multiprocessing
@@ -58,7 +58,7 @@ def test_samples(cache):
     assert dict(samples[7].attributes) == {"where": "row 8, code 7", "row": 8, "key": "7", "group": 7}
 
 
-def test_builder_gives_key_and_group():
+def test_the_builder_defines_key_and_group():
     data = source(Shapes())
     groups = [{sample.attributes["group"] for sample in data.split(name)} for name in ("train", "validation", "test")]
     assert sum(map(len, groups)) == 10
@@ -66,7 +66,7 @@ def test_builder_gives_key_and_group():
     assert by_name.split("train")[1].attributes["group"].startswith("shape")
 
 
-def test_built_once_for_the_same_options(cache):
+def test_a_data_set_is_built_once_for_the_same_options(cache):
     builder = Shapes()
     assert prepare(builder) == prepare(builder) == prepare(Shapes())
     assert builder._built == 1
@@ -86,7 +86,7 @@ def test_a_failed_build_leaves_nothing(cache):
     assert [path for path in (cache / "datasets").iterdir() if path.is_dir()] == []
 
 
-def test_what_a_killed_build_left_is_cleared(cache):
+def test_leftovers_of_a_killed_build_are_removed(cache):
     folder = prepare(Shapes())
     folder.rename(folder.with_name(f"{folder.name}.partial"))
     assert prepare(Shapes()) == folder
@@ -104,7 +104,7 @@ def test_two_processes_build_once():
     assert (prepare(Shapes(rows=2000)) / "log").read_text() == "built\n"
 
 
-def test_a_promised_column_is_missing(monkeypatch):
+def test_a_missing_declared_column_is_refused(monkeypatch):
     monkeypatch.setattr(Shapes, "key", "cod")
     with pytest.raises(
         DataError, match=r"shapes: there is no column 'cod', as 'its builder' says. Did you mean 'code'"
@@ -112,7 +112,7 @@ def test_a_promised_column_is_missing(monkeypatch):
         prepare(Shapes())
 
 
-def test_source_pickles():
+def test_the_source_can_be_pickled():
     split = all_samples(source(Shapes()))
     assert pickle.loads(pickle.dumps(split))[3] == split[3]
 
@@ -121,7 +121,7 @@ def test_parts_are_plain_json():
     assert json.loads((prepare(Shapes()) / "parts.json").read_text()) == [["", 30]]
 
 
-def test_progress_is_a_line_at_each_tenth(capsys):
+def test_progress_prints_a_line_at_each_tenth(capsys):
     with progress("preparing shapes") as tell:
         for done in range(101):
             tell(done / 100)

@@ -1,4 +1,4 @@
-"""Rows of files as samples."""
+"""The source of files: formats, splits, columns and media."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def source(path, inputs=INPUTS, targets=None, **options):
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".feather"])
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 def test_formats_agree(tmp_path, suffix, split):
-    """The same rows give the same samples whatever the format; what is missing is an absent key."""
+    """Equal rows give equal samples in every format; a missing value is an absent key."""
     data = source(saved(tmp_path / f"a{suffix}"), targets=fields(Anything, "label"), split_seed=1).split(split)
     parts = split_by_hash(list(FRAME["id"]), FRACTIONS, 1)
     assert [sample.attributes["row"] - 1 for sample in data] == rows_of_split(split, parts).tolist()
@@ -88,7 +88,7 @@ def test_a_group_stays_together(tmp_path):
     assert len({name for names in places.values() for name in names}) > 1
 
 
-def test_published_split(tmp_path):
+def test_a_published_split_is_used(tmp_path):
     frame = FRAME.assign(split=["train"] * 20 + ["dev"] * 12 + ["test"] * 8, fold=["test"] * 10 + ["training"] * 30)
     path = saved(tmp_path / "a.csv", frame)
     assert [len(source(path).split(name)) for name in ("train", "validation", "test")] == [20, 12, 8]
@@ -140,7 +140,7 @@ def test_nested_values(tmp_path):
     assert [sample.inputs for sample in samples] == [{"tree": rows[0]["tree"]}, {"tree": rows[1]["tree"]}]
 
 
-def test_empty_text_is_there_in_json_lines(tmp_path):
+def test_an_empty_text_in_json_lines_is_present(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"words": ""}\n{"words": null}\n{}\n')
     samples = all_samples(source(str(tmp_path / "a.jsonl")))
     assert [dict(sample.inputs) for sample in samples] == [{"words": ""}, {}, {}]
@@ -173,12 +173,12 @@ def test_one_row(tmp_path):
         ({"split": "label", "key": "id"}, r"a.csv row 1\): no split is called True"),
     ],
 )
-def test_columns_that_are_wrong(tmp_path, options, message):
+def test_wrong_columns_are_reported(tmp_path, options, message):
     with pytest.raises(DataError, match=message):
         source(saved(tmp_path / "a.csv"), **options).split("train")
 
 
-def test_missing_and_empty_files(tmp_path):
+def test_missing_and_empty_files_are_reported(tmp_path):
     saved(tmp_path / "train.csv")
     with pytest.raises(DataError, match=r"molecules: there is no file '.*trian.csv'. Did you mean 'train.csv'"):
         source(str(tmp_path / "trian.csv")).split("train")
@@ -188,13 +188,13 @@ def test_missing_and_empty_files(tmp_path):
         source(saved(tmp_path / "b.csv", FRAME[:0])).split("train")
 
 
-def test_same_id_in_two_files(tmp_path):
+def test_an_id_in_two_files_is_refused(tmp_path):
     paths = [saved(tmp_path / "train.csv", FRAME[:20]), saved(tmp_path / "test.csv", FRAME[19:])]
     with pytest.raises(DataError, match=r"'m19' is in .*train.csv row 20 and in .*test.csv row 1"):
         source(paths).split("train")
 
 
-def test_group_in_two_published_splits(tmp_path):
+def test_a_group_in_two_published_splits_is_refused(tmp_path):
     frame = FRAME.assign(split=["train", "test"] * 20, author=[row // 2 for row in range(40)])
     with pytest.raises(DataError, match=r"'0' is in train \(molecules \(.*row 1\)\) and in test \(molecules \(.*row 2"):
         source(saved(tmp_path / "a.csv", frame), group="author").split("train")
@@ -216,7 +216,7 @@ def test_media_paths(tmp_path):
         media=str(tmp_path / "photos"),
     )
     assert all_samples(inside)[0].inputs == samples[0].inputs
-    # what is no file to its processor is left alone
+    # columns whose processor reads no files are unchanged
     assert all_samples(source(saved(tmp_path / "c.csv", frame), fields(Letters, "photo")))[2].inputs == {
         "photo": "../../etc/passwd"
     }
@@ -231,7 +231,7 @@ def test_rows_are_mapped_and_not_copied(tmp_path):
     assert pa.total_allocated_bytes() - before < 1_000_000
 
 
-def test_pickles_as_a_path(tmp_path):
+def test_the_source_pickles_as_its_path(tmp_path):
     split = all_samples(
         source(saved(tmp_path / "a.parquet", pd.DataFrame({"words": ["x" * 1_000] * 2_000})), fields(Letters, "words"))
     )

@@ -1,4 +1,4 @@
-"""Generated samples."""
+"""The source of generated samples."""
 
 import pickle
 

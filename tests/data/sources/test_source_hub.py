@@ -1,4 +1,4 @@
-"""Sets of the hub, from a folder of that form: no network."""
+"""The source of Hugging Face data sets, read from a local folder without network."""
 
 import datasets
 import pytest
@@ -10,7 +10,7 @@ from mmbert.errors import DataError
 
 @pytest.fixture
 def hub(monkeypatch):
-    """Makes ``load_dataset`` return what is given."""
+    """Lets ``load_dataset`` return the given data."""
 
     def install(splits):
         dataset = datasets.DatasetDict(splits)
@@ -51,13 +51,13 @@ def test_splits_labels_and_pictures(hub):
     assert last.attributes["where"] == "hub:o/n test row 1"
 
 
-def test_no_split_to_learn_from(hub):
+def test_a_set_without_a_training_split_is_refused(hub):
     hub({"extra": rows(["y"], [0])})
     with pytest.raises(DataError, match=r"'hub:o/n' has no split for training.*Valid: extra"):
         FilesSource("s", fields(Anything, "text"), {}, path="hub:o/n").split("train")
 
 
-def test_a_set_that_is_not_there(monkeypatch):
+def test_a_missing_set_is_reported(monkeypatch):
     def missing(name, configuration, cache_dir):
         raise FileNotFoundError(f"{name} {configuration}")
 

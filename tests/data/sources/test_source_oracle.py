@@ -1,4 +1,4 @@
-"""Samples whose best possible accuracy is known: frequencies as enumerated, rows pure, wrong options refused."""
+"""The source with known Bayes-optimal accuracy: frequencies, pure rows, and refused options."""
 
 import pickle
 from functools import cache
@@ -34,7 +34,7 @@ def source(inputs=INPUTS, **options):
 
 
 def observed(oracle):
-    """The label and the bits that can be read off the inputs, by name, of every row: [rows, 1 + inputs]."""
+    """The label and the bits shown by the inputs of every row, in the order of names: [rows, 1 + inputs]."""
     names = sorted(INPUTS)
     rows = [
         [sample.targets["label"], *("ab".index(sample.inputs[name][-1]) for name in names)]
@@ -47,7 +47,7 @@ FLIPS = {"none": 0.0, "all alike": 0.1, "some more": {"text": 0.05, "image": 0.2
 
 
 def bits(oracle):
-    """As ``observed``, of many rows, without drawing what shows the bits: a test below says that it shows them."""
+    """Like ``observed`` for many rows, but without drawing the inputs; a test below compares both."""
     rows = map(oracle.bits, range(ROWS))
     return np.array([[label, *(shown[name] for name in sorted(INPUTS))] for label, shown in rows])
 
@@ -77,13 +77,13 @@ def test_the_best_rule_is_as_accurate_as_enumerated(case):
     for subset, best in bayes_accuracies(carries, flip).items():
         axes = [1 + names.index(name) for name in subset]
         part = expected.sum(tuple({1, 2, 3} - {*axes}))
-        # a tie goes to 1, whatever rounding says
+        # ties are predicted as 1, despite rounding
         rule = {shown: part[(0, *shown)] < part[(1, *shown)] + 1e-9 for shown in product((0, 1), repeat=len(subset))}
         right = np.mean([rule[tuple(row[axes])] == row[0] for row in rows])
         assert abs(right - best) <= 2 * np.sqrt(best * (1 - best) / ROWS)
 
 
-def test_what_is_shown_is_what_bits_says():
+def test_inputs_show_the_configured_bits():
     oracle = source(carries=CASES["both"], flip=0.3, rows=200)
     for row, (label, *shown) in enumerate(observed(oracle)):
         assert oracle.bits(row) == (label, dict(zip(sorted(INPUTS), shown, strict=True)))
@@ -109,7 +109,7 @@ def test_another_input_or_order_changes_no_other():
     fewer = source(fields(Shown, "text"), carries={"text": "a", "image": "b"}, **options)
     for first, second, less in zip(*(all_samples(oracle) for oracle in (plain, turned, fewer)), strict=True):
         assert first == second
-        assert less.targets == first.targets  # still the exclusive or of both
+        assert less.targets == first.targets  # the label is still the exclusive or of both
         assert less.inputs == {"text": first.inputs["text"]}
 
 
@@ -121,7 +121,7 @@ def test_flips_of_inputs_are_independent():
     assert np.abs(flipped.mean(0) - 0.3).max() < limit * 0.5
 
 
-def test_what_is_not_asked_for_is_not_drawn():
+def test_inputs_that_are_not_requested_are_not_drawn():
     oracle = source(rows=40)
     sample = oracle.sample(3, {"text", "label"})
     assert (sample.inputs.keys(), sample.targets.keys()) == ({"text"}, {"label"})
@@ -144,6 +144,6 @@ def test_splits_cover():
         ({"inputs": fields(Letters, "text")}, r"made: the input 'text' is of a type that cannot show a bit"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options, message):
+def test_inconsistent_options_are_refused(options, message):
     with pytest.raises(DataError, match=message):
         source(**options)
