@@ -1,4 +1,4 @@
-"""Small fake parts, so that these tests need neither torch nor a real part."""
+"""Small fake parts, so that these tests need neither torch nor real parts."""
 
 from typing import Annotated, Any, Literal
 
@@ -68,7 +68,7 @@ class FakeBuilder:
 
 @pytest.fixture(autouse=True)
 def _fake_parts(monkeypatch):
-    """Put the fake parts into the tables for the time of a test."""
+    """Put the fake parts into the registries during a test."""
     tables = (
         (ENCODERS, {"vit": FakeEncoder, "graph": FakeText}),
         (TEXT, {"text": FakeText}),
@@ -99,7 +99,7 @@ train: {epochs: 2}
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """A function that writes recipe files into the current folder, ``recipe.yaml`` being a valid one."""
+    """A function that writes recipe files into the current folder, which has a valid ``recipe.yaml``."""
     monkeypatch.chdir(tmp_path)
 
     def write(text: str, file: str = "recipe.yaml") -> str:

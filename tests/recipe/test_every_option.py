@@ -221,7 +221,7 @@ CHANGES = {
         "datasets.ucr.problem": ("Steps", "Waves"),
     },
 }
-# They change speed or memory: option -> two of its values -> what is read of each; a run writes the same.
+# Performance options: option -> two of its values -> what is counted for each; results must be equal.
 CHANGES_NOTHING = {
     "trunk.packing": {"true": ("packed", {True}), "false": ("packed", {False})},
     "trunk.cache": {"true": ("texts of the cache", {True}), "false": ("texts of the cache", {False})},

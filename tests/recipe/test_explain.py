@@ -1,4 +1,4 @@
-"""What is told about recipes and parts: origins, options, the JSON schema."""
+"""Explanations of recipes and parts: origins of values, options and the JSON schema."""
 
 import json
 
@@ -13,7 +13,7 @@ from mmbert.recipe.yaml_reader import read_yaml
 from tasks import TASKS
 
 
-def test_show_recipe_tells_where_each_value_was_written(write):
+def test_show_recipe_prints_the_origin_of_each_value(write):
     loaded = load_recipe("recipe.yaml", ["train.seed=3"])
     shown = show_recipe(loaded)
     lines = {line.split("#")[0].strip(): line.split("# ")[-1] for line in shown.splitlines() if "#" in line}
@@ -65,7 +65,7 @@ def test_the_json_schema_knows_the_options_of_each_type():
         for case in schema["$defs"]["SourcePart"]["allOf"]
         if case["if"]["properties"]["type"]["const"] == "dataset"
     ]
-    assert "additionalProperties" not in dataset  # the options of the data set stand there too
+    assert "additionalProperties" not in dataset  # has the options of the data set too
 
 
 def test_the_json_schema_is_closed_documented_and_complete():

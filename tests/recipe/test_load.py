@@ -1,4 +1,4 @@
-"""Loading recipes: parents, overrides, the two phases of checks, and what their messages say."""
+"""Loading recipes: parents, overrides, validation and its messages."""
 
 import random
 
@@ -25,7 +25,7 @@ def resolved(*overrides: str, path: str = "recipe.yaml"):
     return load_recipe(path, overrides).resolved
 
 
-def test_the_example_of_two_problems_at_once(write):
+def test_two_problems_are_reported_at_once(write):
     write(
         "name: broken\ndata: {rows: {type: files}}\ntrunk:\n  hiden_size: 3\ninputs:\n  photo: {type: vitt}\n"
         "tasks: {price: {type: regression}}\ntrain: {epochs: 1}\n",
@@ -104,7 +104,7 @@ def test_the_example_of_two_problems_at_once(write):
         ("a..b=1", None),
     ],
 )
-def test_a_wrong_override_is_told_with_its_path(write, override, problem):
+def test_a_wrong_override_is_reported_with_its_path(write, override, problem):
     if problem is None:
         with pytest.raises(RecipeError, match="expected --set path=value"):
             load_recipe("recipe.yaml", [override])
@@ -174,7 +174,7 @@ def test_options_are_checked_against_the_signature_all_at_once(write, overrides,
     assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
 
 
-def test_problems_of_all_sections_are_told_in_the_order_of_the_lines(write):
+def test_problems_of_all_sections_are_reported_in_the_order_of_lines(write):
     write("name: x\ntrian: {}\ntrunk: {layers: 2, tune: none}\ninputs: {a: {type: no}}\ntrain: {accumulate: 3}\n")
     assert [":".join(line.split(":")[:3]) for line in problems()] == [
         "data (recipe.yaml:1): missing",
@@ -188,13 +188,13 @@ def test_problems_of_all_sections_are_told_in_the_order_of_the_lines(write):
     ]
 
 
-def test_a_dotted_type_names_no_code(write):
+def test_a_dotted_type_is_refused(write):
     (line,) = problems("inputs.photo.type=os.system")
     assert "no encoder is called 'os.system'. Valid: graph, text, vit" in line
     assert "--plugin" in line
 
 
-def test_parts_are_imported_only_where_all_else_is_right(write, monkeypatch):
+def test_parts_are_imported_only_if_the_recipe_is_valid(write, monkeypatch):
     monkeypatch.setitem(ENCODERS._table, "vit", "a_missing_package.vit:ViT")
     assert problems("train.seed=x", "inputs.photo.side=x") == ["train.seed (--set): expected a whole number, found 'x'"]
     assert problems() == [
@@ -218,7 +218,7 @@ def test_defaults_are_filled_in_and_given_values_kept(write):
         loaded.recipe.train.seed = 3  # type: ignore[misc]
 
 
-def test_parent_then_file_then_command_line(write):
+def test_the_command_line_overrides_the_file_and_the_file_its_parent(write):
     write("extends: base/parent.yaml\ntrain: {seed: 2, batch_size: 8}\ninputs:\n  photo: {layers: 5}\n", "child.yaml")
     write(
         "name: parent\ndata: {rows: {type: files}}\ninputs:\n  photo: {type: vit, side: 16, bands: [7]}\n"
@@ -228,7 +228,7 @@ def test_parent_then_file_then_command_line(write):
     loaded = load_recipe("child.yaml", ["train.seed=9", "inputs.photo.bands=[]"])
     train, photo = loaded.resolved["train"], loaded.resolved["inputs"]["photo"]
     assert (train["seed"], train["batch_size"], train["epochs"]) == (9, 8, 3.0)
-    assert (photo["side"], photo["layers"], photo["bands"]) == (16, 5, [])  # a list replaces
+    assert (photo["side"], photo["layers"], photo["bands"]) == (16, 5, [])  # a list is replaced, not extended
     assert loaded.origins["train.seed"] == "--set"
     assert loaded.origins["train.batch_size"] == "child.yaml:2"
     assert loaded.origins["train.epochs"] == "base/parent.yaml:6"
@@ -237,7 +237,7 @@ def test_parent_then_file_then_command_line(write):
     assert "train.workers" not in loaded.origins
 
 
-def test_a_new_type_starts_from_a_clean_slate(write):
+def test_a_new_type_discards_the_options_of_the_old_one(write):
     assert resolved("inputs.photo.type=graph")["inputs"]["photo"] == {
         "type": "graph",
         "column": None,
@@ -268,7 +268,7 @@ def test_null_removes_an_entry_of_a_named_map_and_is_a_value_elsewhere(write):
     assert restored["type"] == "graph"
 
 
-def test_one_form_of_a_choice_replaces_the_other_of_an_earlier_layer(write):
+def test_one_form_of_a_choice_replaces_the_other_of_a_parent(write):
     train = resolved("train.steps=5")["train"]
     assert (train["steps"], train["epochs"]) == (5, None)
     write("extends: recipe.yaml\ntrunk: {checkpoint: null, layers: 2, packing: false}\n", "small.yaml")
@@ -296,12 +296,12 @@ def test_a_missing_parent_shows_the_chain(write):
 
 
 @pytest.mark.parametrize("content", ["", "- 1\n", "3\n"])
-def test_a_file_that_is_no_mapping(write, content):
+def test_a_file_that_is_no_mapping_is_refused(write, content):
     write(content)
     assert problems() == ["recipe.yaml:1: expected a mapping with the sections of a recipe"]
 
 
-def test_unreadable_files(write, tmp_path):
+def test_unreadable_recipes_are_refused(write, tmp_path):
     with open(tmp_path / "huge.yaml", "wb") as file:
         file.truncate(50_000_000)
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
@@ -321,7 +321,7 @@ def shuffled(value, rng: random.Random):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_order_of_keys_says_nothing(write, seed):
+def test_the_order_of_keys_does_not_change_a_recipe(write, seed):
     first = load_recipe("recipe.yaml", ["train.seed=3", "tasks.kind={type: classification, weight: 2}"])
     write(to_yaml(shuffled(first.resolved, random.Random(seed))), "shuffled.yaml")
     second = load_recipe("shuffled.yaml")
@@ -362,7 +362,7 @@ def test_a_dump_loads_back_to_an_equal_recipe(write, overrides):
         ("evaluate.batch_size=7", True),
         ("evaluate.baselines=false", True),
         ("train.epochs=2.0", True),
-        ("inputs.photo.layers=2", True),  # the default
+        ("inputs.photo.layers=2", True),  # the default value
         ("train.seed=1", False),
         ("train.epochs=3", False),
         ("inputs.photo.layers=3", False),
@@ -370,18 +370,18 @@ def test_a_dump_loads_back_to_an_equal_recipe(write, overrides):
         ("evaluate.every=.5", False),
     ],
 )
-def test_the_hash_tells_runs_apart_by_what_changes_their_results(write, override, same):
+def test_the_hash_depends_on_settings_that_change_results(write, override, same):
     first, second = (recipe_hash(load_recipe("recipe.yaml", overrides).recipe) for overrides in ([], [override]))
     assert (first == second) is same
     assert len(first) == 32
 
 
-def test_an_option_that_is_new_leaves_the_hash_of_older_recipes(write):
-    """Runs and rows of earlier code are found by it: whoever adds an option must not change this number."""
+def test_a_new_option_does_not_change_the_hash_of_older_recipes(write):
+    """Golden: earlier runs and ledger rows are found by this hash, so a new option must not change it."""
     recipe = load_recipe("recipe.yaml", ["fusion={type: bottleneck}", "balance.unimodal_aux=0.5"]).recipe
     assert recipe_hash(recipe) == "d18e86d4f4ac6eb5389c1083ea44ffe5"
     older = recipe.model_copy(deep=True)
-    del older.inputs["photo"].model_extra["layers"]  # whose value is the default
+    del older.inputs["photo"].model_extra["layers"]  # has its default value
     assert recipe_hash(older) == recipe_hash(recipe)
 
 

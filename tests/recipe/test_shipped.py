@@ -1,4 +1,4 @@
-"""Recipes and studies that are installed with mmbert are found by their bare names."""
+"""Recipes and studies that are installed with mmbert are found by name."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def test_recipes_and_studies_are_found_by_name_from_anywhere(tmp_path, monkeypat
     assert "fusion" in shipped_names("study")
 
 
-def test_a_file_comes_before_a_shipped_recipe_but_a_folder_does_not(tmp_path, monkeypatch):
+def test_a_file_hides_a_shipped_recipe_but_a_folder_does_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("quickstart").mkdir()
     assert find_shipped("quickstart") == str(shipped_folder() / "quickstart.yaml")
@@ -27,7 +27,7 @@ def test_a_file_comes_before_a_shipped_recipe_but_a_folder_does_not(tmp_path, mo
 
 
 @pytest.mark.parametrize("path", ["quickstart.yaml", "recipes/quickstart", "../quickstart", "", ".", "/quickstart"])
-def test_a_path_with_a_folder_or_a_suffix_stays(path, tmp_path, monkeypatch):
+def test_a_path_with_a_folder_or_a_suffix_is_not_searched(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_shipped(path) == path
 
@@ -35,7 +35,7 @@ def test_a_path_with_a_folder_or_a_suffix_stays(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "kind", "near"), [("quikstart", "recipe", "quickstart"), ("fuson", "study", "fusion")]
 )
-def test_an_unknown_name_is_answered_with_the_nearest_one(name, kind, near):
+def test_an_unknown_recipe_is_reported_with_the_nearest_name(name, kind, near):
     with pytest.raises(RecipeError, match=f"name of a {kind} .* found '{name}'. Did you mean '{near}'\\?"):
         find_shipped(name, kind)
 

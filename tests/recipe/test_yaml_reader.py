@@ -1,4 +1,4 @@
-"""Reading YAML: what plain scalars mean, where values were written, and what is refused."""
+"""Reading YAML: plain scalars, line numbers of values, and refused files."""
 
 import time
 
@@ -52,7 +52,7 @@ def test_every_value_knows_its_line():
     }
 
 
-def test_an_alias_stands_for_its_value():
+def test_an_alias_is_replaced_by_its_value():
     assert read_yaml("a: &x {k: [1, 2]}\nb: *x\n", "x").plain() == {"a": {"k": [1, 2]}, "b": {"k": [1, 2]}}
 
 
@@ -89,7 +89,7 @@ def bomb(levels: int = 9) -> str:
         ("[" + "1," * 400_000 + "]", f"expected at most {MAX_VALUES} values"),
     ],
 )
-def test_refused_with_place_and_reason(text, message, tmp_path, monkeypatch):
+def test_invalid_yaml_is_refused_with_line_and_reason(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     start = time.process_time()
     with pytest.raises(RecipeError) as caught:
@@ -100,7 +100,7 @@ def test_refused_with_place_and_reason(text, message, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_written_reads_back():
+def test_a_written_recipe_is_read_back():
     words = ["no", "1e-3", "x: y", "# c", "", " ", "null", "~", "true", "2024-01-01", "0x1", ".5", "a\nb", "é\u2028"]
     words += [
         "\x07",
