@@ -1,4 +1,4 @@
-"""`mmbert evaluate RUN --inputs` on a run that was trained: as the run says of itself, whole, the same twice."""
+"""`mmbert evaluate RUN --inputs`: contributions of inputs, consistent with training and reproducible."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(folder):
-    """What training says, and what its inputs are then worth."""
+    """The result of training, and the contributions of its inputs."""
     with pytest.MonkeyPatch.context() as patch:
         quickly(folder, patch)
         result = mmbert.train("small.yaml", out="run")
@@ -59,7 +59,7 @@ def near(expected):
     return {task: pytest.approx(metrics, rel=1e-9) for task, metrics in expected.items()}
 
 
-def test_subsets_are_what_training_said_of_hidden_inputs(trained):
+def test_scores_of_subsets_equal_those_of_training_with_hidden_inputs(trained):
     result, report = trained
     subsets = {tuple(subset["inputs"]): subset["scores"] for subset in report["subsets"]}
     assert subsets.keys() == {(), ("cells",), ("title",), ("cells", "title")}
@@ -69,7 +69,7 @@ def test_subsets_are_what_training_said_of_hidden_inputs(trained):
     assert subsets[()] == report["constant"]
 
 
-def test_no_input_is_worth_what_the_constant_predictor_is(trained):
+def test_without_inputs_the_score_is_that_of_the_constant_predictor(trained):
     experiment = open_run("run", data=True)
     true = np.array([sample.targets["price"] for sample in experiment.splits["test"][0] if "price" in sample.targets])
     label = experiment.processors.targets["price"]
@@ -77,7 +77,7 @@ def test_no_input_is_worth_what_the_constant_predictor_is(trained):
     assert trained[1]["constant"]["price"]["rmse"] == pytest.approx(error, rel=1e-6)
 
 
-def test_contributions_add_up_to_what_all_inputs_have_over_none(trained):
+def test_contributions_add_up_to_the_gain_of_all_inputs_over_none(trained):
     report = trained[1]
     for task, metrics in report["contributions"].items():
         assert metrics.keys() == report["constant"][task].keys()
@@ -88,7 +88,7 @@ def test_contributions_add_up_to_what_all_inputs_have_over_none(trained):
             assert sum(worths.values()) == pytest.approx(-gain if lower else gain, abs=1e-12)
 
 
-def test_curves_start_at_the_whole_and_at_rate_1_nothing_is_as_it_was(trained):
+def test_curves_start_at_the_full_score_and_differ_at_rate_1(trained):
     result, report = trained
     assert report["rates"] == [0, 0.2, 0.4, 0.6, 0.8, 1]
     changed = [f"{name} corrupted" for name in ("cells", "title")]
@@ -102,18 +102,20 @@ def test_curves_start_at_the_whole_and_at_rate_1_nothing_is_as_it_was(trained):
         assert not curve["areas"].keys() & noted
 
 
-def test_the_projection_and_calibration_are_of_tasks_that_say_one_thing_a_row(trained):
+def test_emap_and_calibration_are_of_tasks_with_one_label_a_row(trained):
     result, report = trained
     additive = report["additive"]["tasks"]
     assert additive.keys() == {"price", "kind"}
-    assert additive["price"]["model"] == pytest.approx(result["test"]["price"], rel=1e-9)  # all rows are few enough
+    assert additive["price"]["model"] == pytest.approx(
+        result["test"]["price"], rel=1e-9
+    )  # few enough rows to use all of them
     measures = report["calibration"]["kind"]
     assert report["calibration"].keys() == {"kind"}
     assert measures["before"]["nll"] == pytest.approx(result["test"]["kind"]["log_loss"], rel=1e-9)
     assert measures["after"].keys() == measures["before"].keys() == {"ece", "brier", "nll"}
 
 
-def test_the_file_holds_it_and_a_second_time_gives_the_same(trained, capsys):
+def test_the_report_is_saved_and_repeating_it_gives_the_same(trained, capsys):
     before = Path("run", "inputs.json").read_bytes()
     assert json.loads(before) == trained[1]
     assert commands.main(["evaluate", "run", "--inputs"]) == 0
@@ -121,32 +123,40 @@ def test_the_file_holds_it_and_a_second_time_gives_the_same(trained, capsys):
     out = capsys.readouterr().out
     rows = trained[1]["rows"]
     for words in (
-        f"{rows} rows of the test split", "no input (constant)", "all inputs over none", "absent at random",
-        "title corrupted", "price rmse", "temperature", "written to run/inputs.json",
-    ):  # fmt: skip
+        f"{rows} rows of the test split",
+        "no input (constant)",
+        "all inputs over none",
+        "absent at random",
+        "title corrupted",
+        "price rmse",
+        "temperature",
+        "written to run/inputs.json",
+    ):
         assert words in out, words
 
 
-def test_the_report_shows_it(trained, monkeypatch):
-    for module in (curves, heatmaps):  # painting takes long
+def test_the_html_report_shows_contributions(trained, monkeypatch):
+    for module in (curves, heatmaps):  # drawing is slow
         monkeypatch.setattr(module, "draw", lambda name, title, *_: title)
     assert commands.main(["report", "run"]) == 0
     assert "What each input contributes" in Path("run", "report.html").read_text()
 
 
-def test_fewer_rows_of_another_split_have_a_file_of_their_own(trained, monkeypatch):
-    monkeypatch.setattr("mmbert.analysis.contribution.MOST_INPUTS", 1)  # as if 2 inputs were too many
+def test_other_splits_and_row_limits_have_their_own_file(trained, monkeypatch):
+    monkeypatch.setattr("mmbert.analysis.contribution.MOST_INPUTS", 1)  # so that 2 inputs are too many
     report = measure_contributions("run", split="validation", rows=4)
     assert (report["split"], report["rows"]) == ("validation", 4)
     assert report["of"] > 4
     assert json.loads(Path("run", "inputs.validation.json").read_text()) == report
-    assert all("temperature" not in task for task in report["calibration"].values())  # fitted there, it says nothing
+    assert all(
+        "temperature" not in task for task in report["calibration"].values()
+    )  # the split on which it would be fitted
     assert (report["subsets"], report["contributions"], len(report["curves"])) == ([], {}, 3)
     assert any("2 inputs have 4 subsets, more than the 2 that are scored" in note for note in report["notes"])
     assert json.loads(Path("run", "inputs.json").read_text()) == trained[1]
 
 
-def test_training_anew_removes_it(tmp_path):
+def test_training_anew_removes_the_file(tmp_path):
     names = ("inputs.json", "inputs.train.json", "inputs.validation.json")
     folder = RunFolder(tmp_path, writes=True)
     for begin in (folder.clear, lambda: folder.rewind(3, evaluated=True)):
@@ -169,7 +179,7 @@ def test_an_unfinished_run_and_several_processes_are_refused(trained, tmp_path, 
         measure_contributions("run")
 
 
-def test_a_split_without_labels_is_told(trained, monkeypatch):
+def test_a_split_without_labels_is_reported(trained, monkeypatch):
     monkeypatch.setattr("mmbert.analysis.contribution._choose_rows", lambda experiment, split, rows: [])
     with pytest.raises(DataError, match="expected labels in the rows of the test split, found none"):
         measure_contributions("run")

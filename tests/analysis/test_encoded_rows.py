@@ -1,4 +1,4 @@
-"""Rows encoded once are the rows that evaluation reads, whole, with inputs absent, or another row's."""
+"""Rows encoded once equal those that evaluation encodes: complete, with inputs absent, or exchanged."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +20,24 @@ from mmbert.types import Batch, Present
 
 EXACT = 1e-9
 SMALL = (
-    "inputs.sound=null", "inputs.series=null", "inputs.image=null", "inputs.cells.width=8", "inputs.graph.width=8",
-    "inputs.graph.layers=1", "inputs.title={type: text, max_length: 8}", "trunk.hidden_size=16", "trunk.heads=2",
-    "trunk.layers=1", "train.precision=fp64", "data.generated.rows=40", "data.generated.absent=0.3", "fusion=null",
-)  # fmt: skip
+    "inputs.sound=null",
+    "inputs.series=null",
+    "inputs.image=null",
+    "inputs.cells.width=8",
+    "inputs.graph.width=8",
+    "inputs.graph.layers=1",
+    "inputs.title={type: text, max_length: 8}",
+    "trunk.hidden_size=16",
+    "trunk.heads=2",
+    "trunk.layers=1",
+    "train.precision=fp64",
+    "data.generated.rows=40",
+    "data.generated.absent=0.3",
+    "fusion=null",
+)
 INPUTS = ("cells", "graph", "text", "title")
 LEARNED = ("inputs.cells.missing=learned", "inputs.graph.missing=learned")
-MODELS = {  # the trunk reads the text alone, or not; heads on single inputs; learned tokens for what is absent
+MODELS = {  # trunks of text alone and of all inputs; unimodal heads; learned tokens for absent inputs
     "concat": ["fusion.type=concat"],
     "joint, heads, tokens": ["fusion={type: joint, logit_sum: true}", *LEARNED],
     "logit_sum": ["fusion.type=logit_sum"],
@@ -35,12 +46,12 @@ MODELS = {  # the trunk reads the text alone, or not; heads on single inputs; le
 
 @pytest.fixture(scope="module", params=MODELS)
 def encoded_case(request):
-    """A model with its training rows, as items and as they were encoded in other batches."""
+    """A model with its training rows, as items and encoded in other batches."""
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
     experiment = build(load_recipe(recipe, [*SMALL, *MODELS[request.param]]).recipe)
     model, generator = experiment.model.eval(), torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():  # gates open, heads and tokens that are not zero
+        for parameter in model.parameters():  # opens gates and makes heads and tokens nonzero
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     items = experiment.dataset("train")
     encoded = encode_rows(model, evaluation_batches(items, 11))
@@ -49,12 +60,12 @@ def encoded_case(request):
 
 @pytest.fixture(scope="module")
 def plain(encoded_case):
-    """What the model makes of the rows as they are."""
+    """The evaluation of the unchanged rows."""
     return evaluate_rows(encoded_case)
 
 
 def evaluate_rows(encoded_case, change=lambda item: item.inputs):
-    """What the model makes of rows of which each has these inputs, and no other, before it is joined with others."""
+    """The evaluation of rows that have only the given inputs, removed before collation."""
     experiment, items = encoded_case[0], encoded_case[3]
     changed_items = [item._replace(inputs=change(item)) for item in items]
     parts = [collate(changed_items[at : at + 16], experiment.processors) for at in range(0, len(changed_items), 16)]
@@ -63,17 +74,19 @@ def evaluate_rows(encoded_case, change=lambda item: item.inputs):
 
 def same(actual, expected):
     assert actual.loss == pytest.approx(expected.loss, rel=EXACT)
-    assert actual.scores["kind"] == pytest.approx(expected.scores["kind"], rel=EXACT)  # others rank rows, which may tie
+    assert actual.scores["kind"] == pytest.approx(
+        expected.scores["kind"], rel=EXACT
+    )  # other metrics rank rows, which may tie
     for task, rows in expected.predictions.items():
         assert list(actual.predictions[task]) == list(rows)
         for row, prediction in rows.items():
             actual_prediction = actual.predictions[task][row]
-            if task == "words":  # as long as the longest row of the batch
+            if task == "words":  # padded to the longest row of the batch
                 actual_prediction, prediction = actual_prediction[actual_prediction >= 0], prediction[prediction >= 0]
             torch.testing.assert_close(actual_prediction, prediction, rtol=EXACT, atol=EXACT)
 
 
-def test_whole_rows_are_what_evaluation_reads(encoded_case, plain):
+def test_complete_rows_equal_those_of_evaluation(encoded_case, plain):
     _, encoded, read, items = encoded_case
     same(evaluate(read, encoded.batches()), plain)
     assert encoded.ids.tolist() == [item.id for item in items]
@@ -83,7 +96,7 @@ def test_whole_rows_are_what_evaluation_reads(encoded_case, plain):
 
 
 @pytest.mark.parametrize("names", [["text"], ["graph", "cells"], INPUTS])
-def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(encoded_case, plain, names):
+def test_removed_inputs_equal_absent_inputs(encoded_case, plain, names):
     _, encoded, read, _ = encoded_case
     expected = evaluate_rows(
         encoded_case, lambda item: {name: value for name, value in item.inputs.items() if name not in names}
@@ -95,7 +108,7 @@ def test_inputs_taken_away_are_as_if_no_row_had_ever_had_them(encoded_case, plai
     assert expected.loss != plain.loss
 
 
-def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(encoded_case, plain):
+def test_inputs_removed_in_some_rows_equal_absent_inputs(encoded_case, plain):
     _, encoded, read, _ = encoded_case
     view = drop_at_random(encoded.has, encoded.ids, 0.6, seed=0)
     places = {sample: place for place, sample in enumerate(encoded.ids.tolist())}
@@ -108,7 +121,7 @@ def test_inputs_absent_in_some_rows_are_as_if_these_had_never_had_them(encoded_c
 
 
 @pytest.mark.parametrize("names", [["text"], INPUTS])
-def test_another_rows_value_is_read_as_if_it_were_the_rows_own(encoded_case, plain, names):
+def test_exchanged_values_are_read_like_own_values(encoded_case, plain, names):
     _, encoded, read, items = encoded_case
     view, inputs = unchanged_view(encoded.has), {item.id: dict(item.inputs) for item in items}
     for shift, name in enumerate(names, start=1):
@@ -121,7 +134,7 @@ def test_another_rows_value_is_read_as_if_it_were_the_rows_own(encoded_case, pla
     assert expected.loss != plain.loss
 
 
-def test_rows_are_put_together_of_several(encoded_case):
+def test_rows_are_composed_of_several_rows(encoded_case):
     experiment, encoded, read, items = encoded_case
     generator = torch.Generator().manual_seed(1)
     sources = {name: torch.randint(len(items), (9,), generator=generator) for name in INPUTS}
@@ -137,7 +150,7 @@ def test_rows_are_put_together_of_several(encoded_case):
         torch.testing.assert_close(predictions[task], values, rtol=EXACT, atol=EXACT)
 
 
-def test_what_only_adds_up_is_its_own_projection(encoded_case):
+def test_an_additive_model_equals_its_projection(encoded_case):
     """A sum of heads on single inputs, of rows that have a text and lack some of the others; no other model."""
     experiment, encoded, read, _ = encoded_case
     inputs, chosen = ("cells", "graph", "written"), encoded.has["text"].nonzero().squeeze(1)[:10]
@@ -162,7 +175,7 @@ def test_what_only_adds_up_is_its_own_projection(encoded_case):
     assert additive == (not experiment.model.fusion.joins)
 
 
-def test_the_model_stays_as_it_was(encoded_case):
+def test_encoding_changes_no_state_of_the_model(encoded_case):
     experiment, _, read, _ = encoded_case
     assert experiment.model.encoders.keys() == read.encoders.keys() == {"cells", "graph"}
     assert read.encoders["cells"] is not experiment.model.encoders["cells"]
@@ -183,7 +196,7 @@ def test_a_split_without_rows_has_no_columns(encoded_case):
 
 
 def words(rows, tokens):
-    """A text a row, as the processor makes it."""
+    """One text for each row, as encoded by the processor."""
     lengths = torch.tensor([len(row_tokens) for row_tokens in tokens])
     size = int(lengths.max())
     padded = torch.tensor([[*row_tokens, *[0] * (size - len(row_tokens))] for row_tokens in tokens])
@@ -200,7 +213,7 @@ def trunk(encoded_case):
 
 
 @torch.no_grad()
-def test_a_text_is_read_once_and_given_as_often_as_it_comes(trunk, monkeypatch):
+def test_equal_texts_are_encoded_once(trunk, monkeypatch):
     once, asked = CachedTrunk(trunk), []
     forward = type(trunk).forward
     monkeypatch.setattr(trunk, "forward", lambda tokens: asked.append(len(tokens.mask)) or forward(trunk, tokens))
@@ -209,14 +222,14 @@ def test_a_text_is_read_once_and_given_as_often_as_it_comes(trunk, monkeypatch):
     expected = forward(trunk, trunk.embed(texts, 6))
     for actual_part, expected_part in zip(tokens, expected, strict=True):
         torch.testing.assert_close(actual_part, expected_part, rtol=EXACT, atol=EXACT)
-    assert asked == [4]  # rows 0 and 2 are one text, as rows 3 and 5, which have none
+    assert asked == [4]  # rows 0 and 2 have equal texts, rows 3 and 5 have none
     once.embed({"text": words([0, 1], [[9, 9, 9], [9]])}, 2)
-    assert asked == [4, 1]  # row 1 had a title beside it
+    assert asked == [4, 1]  # row 1 had a title too
     assert {name: stream.mask.sum() for name, stream in once.split(tokens).items()} == {"text": 8, "title": 1}
 
 
 @torch.no_grad()
-def test_a_text_cut_into_other_words_is_another(trunk):
+def test_a_text_with_other_word_boundaries_is_another(trunk):
     once = CachedTrunk(trunk)
     text = words([0], [[7, 8]])
     joined = replace(text, tensors={**text.tensors, "unit": torch.zeros(1, 2, dtype=torch.int64)})
@@ -224,7 +237,7 @@ def test_a_text_cut_into_other_words_is_another(trunk):
 
 
 @torch.no_grad()
-def test_texts_that_do_not_fit_are_read_again(trunk, monkeypatch):
+def test_texts_that_do_not_fit_into_the_cache_are_encoded_again(trunk, monkeypatch):
     size = sum(part.nbytes for part in CachedTrunk(trunk).embed({"text": words([0], [[7]])}, 1))
     monkeypatch.setattr(encoded_rows, "MAX_BYTES", 2 * size)
     once = CachedTrunk(trunk)

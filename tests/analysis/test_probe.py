@@ -1,4 +1,4 @@
-"""What inputs are worth to models of which it is known: one that reads XOR, one that adds, one that knows nothing."""
+"""Contributions of inputs for models with known answers: XOR, a sum, and one at chance."""
 
 import math
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ ROWS = 200
 
 
 class Bits(Encoder):
-    """One token that says the item's bit as -1 or 1."""
+    """One token: the bit of the item as -1 or 1."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class Bits(Encoder):
 
 
 class Trunkless(nn.Module):
-    """In the place of a trunk where there is no text."""
+    """A trunk for models without text."""
 
     def embed(self, texts, size):
         return Tokens(torch.zeros(size, 1, 1), torch.ones(size, 1, dtype=torch.bool), torch.zeros(size, 1).long())
@@ -52,7 +52,7 @@ class Trunkless(nn.Module):
 
 
 class Of(Fusion):
-    """The logit of a function of the streams, each -1, 1 or, where it is absent, 0."""
+    """The logit is a function of the streams, each -1, 1, or 0 if absent."""
 
     reads_text_alone = False
 
@@ -71,7 +71,7 @@ class Of(Fusion):
 
 
 class Plain(Classification):
-    """Takes the fused vector as logits; scores are the quick ones."""
+    """Uses the fused vector as logits, with fast scores."""
 
     metrics = ("accuracy", "log_loss")
 
@@ -86,7 +86,7 @@ class Plain(Classification):
 
 
 def make_probe(function, label, *, inputs=("a", "b", "noise"), seed=0, groups=None):
-    """All combinations of bits equally often; ``label`` of the bits is what is true."""
+    """All combinations of bits equally often; the function ``label`` gives the true label."""
     bits = torch.tensor([[row >> place & 1 for place in range(3)] for row in range(ROWS)])
     columns = dict(zip(("a", "b", "noise"), bits.T, strict=True))
     processor = ClassificationLabel()
@@ -116,22 +116,22 @@ XOR = (lambda a, b, noise: -9 * a * b, xor)
 SUM = (lambda a, b, noise: 2 * a + b, lambda a, b, noise: a)
 
 
-def test_of_xor_the_two_inputs_share_what_only_both_have():
+def test_the_inputs_of_xor_share_their_contribution():
     probe = make_probe(*XOR)
     evaluation, _, chance = measured(probe)
     values = score_subsets(probe, evaluation, chance)
     accuracy = {"".join(sorted(subset)): scores["label"]["accuracy"] for subset, scores in values.items()}
-    # a logit of 0 is a guess at the first class
+    # a logit of 0 predicts the first class
     assert accuracy == {**dict.fromkeys(["", "a", "b", "noise", "anoise", "bnoise"], 0.5), "ab": 1.0, "abnoise": 1.0}
     worth = shapley_contributions(probe, values)["label"]
     assert worth["accuracy"] == {"a": 0.25, "b": 0.25, "noise": 0.0}
     loss = chance["label"]["log_loss"] - evaluation.scores["label"]["log_loss"]
-    assert worth["log_loss"]["a"] == pytest.approx(loss / 2)  # of an error too, above 0 is better
+    assert worth["log_loss"]["a"] == pytest.approx(loss / 2)  # for an error too, positive is better
     assert chance["label"]["log_loss"] == pytest.approx(math.log(2))
 
 
-def test_of_xor_the_additive_projection_is_at_chance(monkeypatch):
-    monkeypatch.setattr(module, "MAX_PAIRS", ROWS**2)  # all rows, in which bits are even
+def test_the_additive_projection_of_xor_is_at_chance(monkeypatch):
+    monkeypatch.setattr(module, "MAX_PAIRS", ROWS**2)  # uses all rows, in which bits are balanced
     monkeypatch.setitem(module.DRAWS, "interval", 100)
     probe = make_probe(*XOR, inputs=("a", "b"))
     comparison = compare_to_additive(probe, measured(probe)[0], most=ROWS, batch=5000)
@@ -157,23 +157,25 @@ def test_an_additive_model_is_its_own_projection(inputs):
     )
 
 
-def test_of_one_input_there_is_no_projection():
+def test_a_single_input_has_no_projection():
     probe = make_probe(*SUM, inputs=("a",))
     assert compare_to_additive(probe, measured(probe)[0], most=32, batch=50) == {}
 
 
-def test_curves_fall_to_chance_by_as_much_as_is_absent_or_exchanged():
+def test_curves_fall_to_chance_with_the_share_of_changed_rows():
     probe = make_probe(*XOR, inputs=("a", "b"))
     evaluation, constant, chance = measured(probe)
     absent = [evaluation.scores, *score_with_missing(probe)]
     accuracy = [scores["label"]["accuracy"] for scores in absent]
     assert accuracy[0] == 1
-    # both are there in (1 - r)^2 of the rows, else the guess is right in half of them
+    # both inputs are present in (1 - r)^2 of the rows; in the others half of the guesses are right
     for rate, value in zip((0, 0.2, 0.4, 0.6, 0.8, 1), accuracy, strict=True):
         assert value == pytest.approx(0.5 + (1 - rate) ** 2 / 2, abs=0.09)
     moved = [evaluation.scores, *score_with_corrupted(probe, "a")]
     for rate, scores in zip((0, 0.2, 0.4, 0.6, 0.8, 1), moved, strict=True):
-        assert scores["label"]["accuracy"] == pytest.approx(1 - rate / 2, abs=0.09)  # half of the values are the same
+        assert scores["label"]["accuracy"] == pytest.approx(
+            1 - rate / 2, abs=0.09
+        )  # half of the exchanged values are equal
     errors = standard_errors_of_gain(probe, evaluation, constant)
     assert retained_by_task(probe, absent, chance, errors)[0]["label"] == pytest.approx(0.24, abs=0.08)
     assert retained_by_task(probe, moved, chance, errors)[0]["label"] == pytest.approx(0.4, abs=0.08)
@@ -189,11 +191,13 @@ def test_an_input_that_is_not_read_loses_nothing():
     )
 
 
-def test_of_a_model_that_is_no_better_than_chance_there_is_no_area():
+def test_a_model_at_chance_has_no_area():
     probe = make_probe(lambda a, b, noise: 9 * noise, xor)
     evaluation, constant, chance = measured(probe)
     errors = standard_errors_of_gain(probe, evaluation, constant)
-    assert errors["label"] == pytest.approx(0.05, abs=0.015)  # of a difference between two guesses in 200 rows
+    assert errors["label"] == pytest.approx(
+        0.05, abs=0.015
+    )  # standard error of the difference of two guesses over 200 rows
     area, refused = retained_by_task(probe, [evaluation.scores, *score_with_missing(probe)], chance, errors)
     assert area == {}
     assert refused["label"].startswith("label: accuracy 0.5 without any change is not better than chance")
@@ -205,22 +209,22 @@ def test_rows_of_one_group_are_drawn_together():
     together = make_probe(*XOR, groups=groups)
     first, second = (standard_errors_of_gain(grouped, *measured(grouped)[:2])["label"] for grouped in (alone, together))
     assert first == pytest.approx(0.035, abs=0.01)
-    assert second < first / 3  # each group has the same share of labels
+    assert second < first / 3  # all groups have equal shares of labels
 
 
-def test_another_seed_gives_others():  # test_contribution.py shows that the same seed gives the same
+def test_another_seed_gives_other_values():  # test_contribution.py shows that the same seed gives the same
     probe, other_probe = (make_probe(*XOR, inputs=("a", "b"), seed=seed) for seed in (0, 1))
     assert score_with_missing(probe) != score_with_missing(other_probe)
     assert score_with_corrupted(probe, "a") != score_with_corrupted(other_probe, "a")
 
 
-def test_the_projection_keeps_to_its_budget_of_pairs(monkeypatch):
+def test_the_projection_respects_its_limit_of_pairs(monkeypatch):
     monkeypatch.setattr(module, "MAX_PAIRS", 75)
     for inputs, rows in ((("a", "b"), 8), (("a", "b", "noise"), 5)):  # 8^2 and 3 * 5^2
         probe = make_probe(*XOR, inputs=inputs)
         assert compare_to_additive(probe, measured(probe)[0], most=64, batch=50)["rows"] == rows
 
 
-def test_a_sample_without_a_group_is_its_own():
+def test_a_sample_without_a_group_is_a_group_of_its_own():
     probe = Probe(SimpleNamespace(), EncodedRows({}, [], frozenset()), {1: "x", 2: "x"}, 0)
     assert probe.group_names([1, 2, 3]) == ["x", "x", "3 alone"]

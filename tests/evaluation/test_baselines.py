@@ -1,4 +1,4 @@
-"""Constant, linear and boosting: against scikit-learn, on planted signals, with gaps."""
+"""Constant, linear and boosting baselines: against scikit-learn, on planted signals, with missing values."""
 
 import math
 
@@ -21,7 +21,7 @@ from tasks.tagging import Tagging, TaggingLabel
 
 
 class Vector(Processor):
-    """A list of numbers; an empty one holds nothing."""
+    """A list of numbers; an empty list is an absent value."""
 
     def __call__(self, value, rng=None):
         return {"values": torch.tensor(value, dtype=torch.float64)} if len(value) else {}
@@ -43,7 +43,7 @@ COLOURS = ("red", "green", "blue")
 
 
 def samples(count=500, seed=0):
-    """The colour's name stands in the text, the number is a sum of the numbers' first two."""
+    """Samples whose text has the name of the colour, and whose number is the sum of the first two numbers."""
     rng = np.random.default_rng(seed)
     result = []
     for row in range(count):
@@ -167,7 +167,7 @@ def dense(matrix):
 
 
 def problem(label, targets, rng):
-    """The same random features in every split, so that scikit-learn's fit is the one to be chosen."""
+    """Equal random features in every split, so that the result can be compared to scikit-learn."""
     features = rng.normal(size=(80, 6)).astype(np.float32)
     items = [label(target) for target in targets(features)]
     part = LabelledRows(np.arange(80), list(range(80)), items, label.collate(items))
@@ -191,7 +191,7 @@ def test_linear_is_multinomial_logistic_regression(monkeypatch):
     features, known = problem(label, lambda x: ["abc"[k] for k in (x[:, :3] + rng.normal(size=(80, 3))).argmax(1)], rng)
     task = Classification(4, label)
     output = fit_linear(task, known, [dense({"train": features, "validation": features})])["train"]
-    # the loss is divided by log 3, so the penalty weighs log 3 as much
+    # the loss is divided by log 3, so the penalty has log 3 times the weight
     expected = LogisticRegression(C=1 / (3.0 * math.log(3)), tol=1e-8).fit(features, known["train"].targets["target"])
     np.testing.assert_allclose(task.predict(output).numpy(), expected.predict_proba(features), atol=5e-3)
 
@@ -244,7 +244,9 @@ def test_text_features_learn_from_training_only_and_say_what_is_absent():
     norms = np.sqrt(np.square(wide.toarray()).sum(1))
     assert norms[1] == 0
     assert norms[2] == pytest.approx(1, abs=1e-6)
-    assert features.linear["train"][0][[3]].toarray() == pytest.approx(wide[[2]].toarray())  # words joined
+    assert features.linear["train"][0][[3]].toarray() == pytest.approx(
+        wide[[2]].toarray()
+    )  # words are joined to a text
     assert features.trees["test"].shape == (3, features.trees["train"].shape[1])
 
 
@@ -260,7 +262,7 @@ def test_value_features_are_standardised_by_training_and_constant_columns_left_o
     train = [[*row, 7.0] for row in rng.normal(5, 3, size=(50, 2))] + [None, []]
     features = value_features({"train": train, "test": [[5.0, 1e9, 8.0], [float("nan"), 5.0, 7.0], None]}, Vector())
     assert features is not None
-    assert features.trees["train"].shape == (52, 3)  # two that vary, and the one that says what is absent
+    assert features.trees["train"].shape == (52, 3)  # two columns that vary and the indicator of absence
     assert features.trees["train"][:50, :2].mean(0) == pytest.approx([0, 0], abs=1e-6)
     assert features.trees["train"][:50, :2].std(0) == pytest.approx([1, 1], abs=1e-6)
     assert features.trees["train"][50:].tolist() == [[0, 0, 1]] * 2

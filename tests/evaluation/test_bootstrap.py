@@ -1,4 +1,4 @@
-"""The paired bootstrap against what normal theory says about means."""
+"""The paired bootstrap, against normal theory of means."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def mean_error(predictions, targets):
 def data(size=400, shift=0.1, seed=0):
     rng = np.random.default_rng(seed)
     targets = rng.normal(size=size)
-    common = rng.normal(size=size) * 10  # shared by both arms: only a paired test is blind to it
+    common = rng.normal(size=size) * 10  # shared by both arms: cancels in a paired test
     return targets, targets + common + shift + rng.normal(size=size), targets + common
 
 

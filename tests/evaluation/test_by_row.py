@@ -1,4 +1,4 @@
-"""Rows of many batches under their samples' ids."""
+"""Predictions of many batches, collected by the ids of their samples."""
 
 import pickle
 
@@ -13,7 +13,7 @@ BLOCKS = [
 ]
 
 
-def test_each_row_is_found_under_its_id_in_the_order_of_the_ids():
+def test_each_row_is_collected_under_its_id_in_the_order_of_ids():
     rows = RowsById(BLOCKS)
     expected = {4: [0.4], 9: [0.9, 1.0], 2**62: [0.1, 2.0]}
     assert [*rows] == [*expected]
@@ -29,7 +29,7 @@ def test_targets_are_rows_of_each_tensor():
     assert {name: tensor.item() for name, tensor in rows[1].items()} == {"target": 10, "known": False}
 
 
-def test_what_is_not_there_and_what_is_there_twice():
+def test_rows_by_id_detects_missing_and_duplicate_ids():
     assert 5 not in RowsById(BLOCKS)
     assert 2**62 + 1 not in RowsById(BLOCKS)
     assert RowsById(BLOCKS).distinct

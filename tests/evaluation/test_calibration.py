@@ -1,4 +1,4 @@
-"""Calibration: 0 where probabilities are what happens, closed forms, parity with scikit-learn, temperatures found."""
+"""Calibration error and temperature scaling, against closed forms and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,14 @@ from mmbert.evaluation.calibration import TEMPERATURES, best_temperature, class_
 
 
 def drawn(rows=4000, classes=3, seed=0):
-    """Logits, and classes drawn with the probabilities that they say."""
+    """Logits, and classes drawn with their probabilities."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(rows, classes)) * 2
     target = (softmax(logits, 1).cumsum(1) < rng.random((rows, 1))).sum(1)
     return logits, target
 
 
-def test_the_error_is_0_where_each_bin_is_right_as_often_as_it_says():
+def test_the_error_is_0_if_accuracy_equals_confidence_in_each_bin():
     confidence = np.repeat([0.6, 0.8, 1.0], 10)
     hit = np.concatenate([np.arange(10) < 6, np.arange(10) < 8, np.ones(10, bool)])
     assert ece(confidence, hit) == pytest.approx(0, abs=1e-15)
@@ -45,7 +45,7 @@ def test_classes_agree_with_scikit_learn():
     )
 
 
-def test_labels_agree_with_scikit_learn_over_what_is_known():
+def test_labels_agree_with_scikit_learn_over_known_values():
     rng = np.random.default_rng(1)
     logits, target = rng.normal(size=(50, 4)), (rng.random((50, 4)) < 0.5).astype(np.float32)
     known = rng.random((50, 4)) < 0.7
@@ -57,13 +57,13 @@ def test_labels_agree_with_scikit_learn_over_what_is_known():
     assert label_calibration(logits, target, known) == measures
 
 
-def test_a_sure_and_right_predictor_has_0_throughout():
+def test_a_confident_correct_predictor_has_no_error():
     logits = np.eye(3) * 1000
     assert class_calibration(logits, np.arange(3)) == (0, 0, 0)
     assert label_calibration(logits * 2 - 1000, np.eye(3), np.ones((3, 3), bool)) == (0, 0, 0)
 
 
-def test_a_sure_and_wrong_predictor_has_a_finite_loss():
+def test_a_confident_wrong_predictor_has_a_finite_loss():
     assert class_calibration(np.array([[1000.0, 0.0]]), np.array([1])) == (1, 2, 1000)
 
 
@@ -105,5 +105,5 @@ def test_labels_have_one_temperature():
     assert best_temperature(2 * logit(probability), target, known) == pytest.approx(2, rel=0.1)
 
 
-def test_where_all_is_right_the_temperature_is_the_lowest():
+def test_if_all_predictions_are_right_the_temperature_is_the_lowest():
     assert best_temperature(np.eye(3), np.arange(3)) == pytest.approx(TEMPERATURES[0], rel=1e-3)

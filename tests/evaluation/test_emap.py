@@ -1,4 +1,4 @@
-"""The additive projection: additive functions stay, XOR comes to chance, and the closed form of a product."""
+"""EMAP: additive functions are unchanged, XOR falls to chance, and a product has a closed form."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_a_product_becomes_the_sum_of_its_main_effects():
     torch.testing.assert_close(projection, values_of["a"] * mean_b + mean_a * values_of["b"] - mean_a * mean_b)
 
 
-def test_it_is_the_formula_written_out_with_three_inputs():
+def test_with_three_inputs_it_equals_the_written_out_formula():
     values_of = values()
 
     def function(view):
@@ -56,7 +56,7 @@ def test_it_is_the_formula_written_out_with_three_inputs():
     torch.testing.assert_close(projection, sum(terms) - 2 * overall)
 
 
-def test_it_is_additive_and_projecting_again_changes_nothing():
+def test_the_projection_is_additive_and_idempotent():
     values_of = values(inputs=("a", "b"))
     grid = {"a": torch.arange(SIZE).repeat_interleave(SIZE), "b": torch.arange(SIZE).repeat(SIZE)}
     table = (values_of["a"][grid["a"]] * values_of["b"][grid["b"]]).tanh().reshape(SIZE, SIZE, 2)
@@ -66,7 +66,7 @@ def test_it_is_additive_and_projecting_again_changes_nothing():
     torch.testing.assert_close(projected(lambda view: additive[view["a"], view["b"]], ("a", "b")), once)
 
 
-def test_xor_comes_to_chance():
+def test_the_projection_of_xor_is_at_chance():
     bits = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]] * 3)
 
     def function(view):
@@ -78,7 +78,7 @@ def test_xor_comes_to_chance():
     assert function({"a": torch.arange(12), "b": torch.arange(12)}).std() > 4
 
 
-def test_two_inputs_are_asked_for_each_pair_once_and_three_for_three_times_as_many():
+def test_two_inputs_evaluate_each_pair_once_and_three_three_times_as_many():
     for inputs, passes in ((NAMES[:2], 1), (NAMES, 3)):
         asked = []
 

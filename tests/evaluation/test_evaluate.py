@@ -1,4 +1,4 @@
-"""Evaluation is exact: the same for any cut into batches and processes, measured against the constant predictor."""
+"""Exact evaluation: independent of batches and processes; skill relative to the constant predictor."""
 
 import math
 from pathlib import Path
@@ -16,9 +16,16 @@ from mmbert.recipe.load import load_recipe
 from mmbert.types import Batch
 
 SMALL = (
-    "inputs.image=null", "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16",
-    "trunk.hidden_size=16", "trunk.heads=2", "train.precision=fp64", "data.generated.absent=0.3",
-)  # fmt: skip
+    "inputs.image=null",
+    "inputs.sound=null",
+    "inputs.series=null",
+    "inputs.graph=null",
+    "inputs.cells.width=16",
+    "trunk.hidden_size=16",
+    "trunk.heads=2",
+    "train.precision=fp64",
+    "data.generated.absent=0.3",
+)
 TASKS = {"amount", "kind", "topics", "words"}
 
 
@@ -40,18 +47,18 @@ def same(actual: Evaluation, expected: Evaluation, bound=1e-9):
         assert list(actual.predictions[task]) == list(rows) == sorted(rows)
         for row, prediction in rows.items():
             actual_prediction = actual.predictions[task][row]
-            if task == "words":  # as long as the longest row of the batch
+            if task == "words":  # padded to the longest row of the batch
                 actual_prediction, prediction = actual_prediction[actual_prediction >= 0], prediction[prediction >= 0]
             torch.testing.assert_close(actual_prediction, prediction, rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize("size", [1, 5, 81])
-def test_any_size_of_batch_gives_the_same(experiment, size):
+def test_results_do_not_depend_on_the_batch_size(experiment, size):
     same(evaluate(experiment.model, batches(experiment, size)), evaluate(experiment.model, batches(experiment)))
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_any_number_of_processes_gives_the_same_to_each(experiment, world, monkeypatch):
+def test_results_do_not_depend_on_the_number_of_processes(experiment, world, monkeypatch):
     parts = []
     monkeypatch.setattr(evaluate_module, "gather_object", lambda share: parts.append(share) or share)
     for rank in range(world):
@@ -110,10 +117,12 @@ def test_skill_is_one_minus_the_share_of_the_constants_loss(experiment, monkeypa
     labels = torch.stack([item["target"] for item in evaluation.targets["amount"].values()])
     expected = 1 - (labels - 0.5).square().sum() / (labels - 2.0).square().sum()
     assert evaluation.skill["amount"] == pytest.approx(float(expected))
-    monkeypatch.setattr(amount, "loss", lambda output, targets: (output - output).sum())  # a perfect predictor's
+    monkeypatch.setattr(
+        amount, "loss", lambda output, targets: (output - output).sum()
+    )  # the loss of a perfect predictor
     assert (
         evaluate(experiment.model, batches(experiment)).skill["amount"] == 0.0
-    )  # and a perfect constant's: nothing to gain
+    )  # and of a perfect constant: nothing can be gained
 
 
 def test_a_row_in_two_shares_is_refused(experiment):
@@ -136,18 +145,18 @@ def test_a_task_without_a_label_has_no_entry(experiment):
 
 
 @pytest.mark.parametrize("mode", [True, False])
-def test_the_model_comes_back_as_it_was(experiment, mode):
+def test_evaluation_changes_no_state_of_the_model(experiment, mode):
     experiment.model.train(mode)
     before = {name: tensor.clone() for name, tensor in experiment.model.state_dict().items()}
     first, second = evaluate(experiment.model, batches(experiment)), evaluate(experiment.model, batches(experiment))
     assert experiment.model.training is mode
-    assert first.loss == second.loss  # no dropout
+    assert first.loss == second.loss  # without dropout
     torch.testing.assert_close(experiment.model.state_dict(), before, rtol=0, atol=0)
     assert all(parameter.grad is None for parameter in experiment.model.parameters())
 
 
 @pytest.mark.parametrize("names", [["text"], ["cells"], ["text", "cells"]])
-def test_an_input_taken_away_is_an_absent_input(experiment, names):
+def test_a_removed_input_equals_an_absent_input(experiment, names):
     evaluation = evaluate(experiment.model, batches(experiment), without=names)
     bare = [
         Batch(batch.ids, {name: present for name, present in batch.inputs.items() if name not in names}, batch.targets)

@@ -1,4 +1,4 @@
-"""Results beside baselines: fingerprints that see every value, the best of several, and a cache."""
+"""Results beside baselines: fingerprints of data, the best of several results, and their cache."""
 
 import json
 from pathlib import Path
@@ -49,7 +49,7 @@ PAIRS = [
     ({"x": 1}, {"y": 1}),
     ([[1, 2], [3]], [[1], [2, 3]]),
     (b"one", b"two"),
-    (LONG, np.where(LONG == 2500, -1, LONG)),  # in the middle, where repr writes dots
+    (LONG, np.where(LONG == 2500, -1, LONG)),  # in the middle, which repr abbreviates
     (LONG, LONG.reshape(50, 100)),
     (LONG, LONG.astype(np.float32)),
     (LONG * 1e-12, LONG * 1e-12 + 1e-20),
@@ -91,7 +91,7 @@ def test_a_file_counts_by_name_and_size(tmp_path):
     for name, content in (("a.png", b"123"), ("deep/a.png", b"456"), ("b.png", b"123"), ("long/a.png", b"1234")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    assert hash_of(tmp_path / "a.png") == hash_of(tmp_path / "deep" / "a.png")  # a folder may move
+    assert hash_of(tmp_path / "a.png") == hash_of(tmp_path / "deep" / "a.png")  # independent of the folder
     assert hash_of(tmp_path / "a.png") != hash_of(tmp_path / "b.png")
     assert hash_of(tmp_path / "a.png") != hash_of(tmp_path / "long" / "a.png")
     assert hash_of([tmp_path / "a.png"]) != hash_of([tmp_path / "long" / "a.png"])

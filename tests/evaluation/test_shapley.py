@@ -1,4 +1,4 @@
-"""Shapley values on enumerated value functions: efficiency, symmetry, dummy, linearity, and orders counted by hand."""
+"""Shapley values of enumerated value functions: efficiency, symmetry, dummy and linearity."""
 
 import random
 from itertools import permutations
@@ -16,7 +16,7 @@ def game(seed, names=NAMES):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_it_is_the_mean_over_all_orders(seed):
+def test_the_shapley_value_is_the_mean_over_all_orders(seed):
     value = game(seed)
     sums, orders = dict.fromkeys(NAMES, 0.0), list(permutations(NAMES))
     for order in orders:
@@ -32,7 +32,7 @@ def test_contributions_add_up_to_all_over_none(count):
     assert sum(shapley_values(value, names).values()) == pytest.approx(value[frozenset(names)] - value[frozenset()])
 
 
-def test_inputs_that_add_the_same_have_the_same_and_one_that_adds_nothing_has_nothing():
+def test_symmetric_inputs_have_equal_values_and_a_dummy_has_0():
     base = game(1, ("image", "text"))
     swapped = {frozenset({"image": "text", "text": "image"}[name] for name in subset): subset for subset in base}
     even = {subset: base[subset] + base[counterpart] for subset, counterpart in swapped.items()}
@@ -42,19 +42,19 @@ def test_inputs_that_add_the_same_have_the_same_and_one_that_adds_nothing_has_no
     assert values["noise"] == 0.0
 
 
-def test_it_is_linear():
+def test_shapley_values_are_linear():
     game_1, game_2 = game(1), game(2)
     both = {subset: 2 * game_1[subset] - 3 * game_2[subset] for subset in game_1}
     first, second = shapley_values(game_1, NAMES), shapley_values(game_2, NAMES)
     assert shapley_values(both, NAMES) == {name: pytest.approx(2 * first[name] - 3 * second[name]) for name in NAMES}
 
 
-def test_xor_shares_what_only_both_have():
+def test_the_inputs_of_xor_share_its_value():
     value = {frozenset(): 0.5, frozenset("a"): 0.5, frozenset("b"): 0.5, frozenset("ab"): 1.0}
     assert shapley_values(value, "ab") == {"a": 0.25, "b": 0.25}
 
 
-def test_redundant_inputs_share_what_either_has():
+def test_redundant_inputs_share_their_value():
     value = {frozenset(): 0.5, frozenset("a"): 0.9, frozenset("b"): 0.9, frozenset("ab"): 0.9}
     assert shapley_values(value, "ab") == {"a": pytest.approx(0.2), "b": pytest.approx(0.2)}
 

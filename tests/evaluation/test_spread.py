@@ -1,4 +1,4 @@
-"""How much the vectors of an input differ between rows."""
+"""The spread of an input: how much its vectors differ between rows."""
 
 import math
 from itertools import pairwise
@@ -16,7 +16,7 @@ def token(vectors, real=None):
     return Tokens(torch.as_tensor(vectors)[:, None], mask, mask.long())
 
 
-def test_it_is_the_deviation_over_the_size_whatever_the_batches():
+def test_spread_is_deviation_over_size_for_any_batches():
     vectors = np.random.default_rng(0).normal(3.0, 0.5, (50, 6))
     expected = math.sqrt(vectors.var(0).sum() / np.square(vectors).mean(0).sum())
     for cuts in ([0, 50], [0, 1, 20, 50]):
@@ -27,15 +27,15 @@ def test_it_is_the_deviation_over_the_size_whatever_the_batches():
 def test_rows_without_the_input_do_not_count():
     vectors = [[1.0, 2.0], [1.0, 2.0], [float("nan")] * 2]
     assert spread([moments("x", token(vectors, [True, True, False]))]) == {"x": 0.0}
-    assert spread([moments("x", token(vectors, [True, False, False]))]) == {}  # one row differs from no other
+    assert spread([moments("x", token(vectors, [True, False, False]))]) == {}  # a single row has no spread
     assert spread([]) == {}
 
 
-def test_rounding_is_no_spread_and_nothing_is_none():
+def test_rounding_errors_and_zero_vectors_have_no_spread():
     large = np.full((1000, 8), 1234.5678)
     assert spread([moments("x", token(large))])["x"] < 1e-6
     assert spread([moments("x", token(np.zeros((5, 8))))]) == {"x": 0.0}
 
 
-def test_what_is_not_finite_is_not_called_the_same():
+def test_values_that_are_not_finite_have_a_spread_of_nan():
     assert math.isnan(spread([moments("x", token([[float("nan")], [1.0]]))])["x"])
