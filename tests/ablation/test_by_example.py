@@ -1,4 +1,4 @@
-"""Two arms on the same examples: the bootstrap over seeds, McNemar's test against its closed form, what is refused."""
+"""Two arms compared on the same examples: bootstrap over seeds, McNemar's test, and refused inputs."""
 
 import json
 from math import comb
@@ -24,7 +24,7 @@ def task_of(cls, processor, training):
 
 
 def folder(path, task, labels, predictions, *, ids=None, groups=None, name="y"):
-    """A run folder with what a comparison reads, in two blocks; ``labels`` are raw."""
+    """Write a run folder for a comparison, with predictions in two blocks; ``labels`` are raw."""
     ids = [*range(len(labels))] if ids is None else ids
     path.mkdir(parents=True)
     true = [
@@ -57,7 +57,7 @@ def kind():
 
 
 def guesses(labels, rng, rate):
-    """Probabilities [rows, 2] of which the likeliest class is right with this rate."""
+    """Probabilities [rows, 2] whose likeliest class is right at this rate."""
     right = rng.random(len(labels)) < rate
     first = np.array([label == "apple" for label in labels]) == right
     return np.where(first[:, None], [0.9, 0.1], [0.2, 0.8])
@@ -129,9 +129,9 @@ def test_the_difference_is_that_of_the_means_over_seeds_and_has_the_arms_sign(tm
 
 def test_the_interval_of_a_mean_error_follows_normal_theory_and_groups_widen_it(tmp_path, number):
     rng = np.random.default_rng(0)
-    size, common = 100, rng.normal(size=100) * 10  # shared by both arms: only a paired test is blind to it
+    size, common = 100, rng.normal(size=100) * 10  # shared by both arms: cancels in a paired test
     a, b = ([np.abs(common) + 20 + shift + rng.normal(size=size) for _ in (0, 1)] for shift in (0.2, 0.0))
-    difference = np.mean(a, 0) - np.mean(b, 0)  # all predictions are above labels of 0: the error is the prediction
+    difference = np.mean(a, 0) - np.mean(b, 0)  # labels are 0 and predictions positive: the error is the prediction
     error = difference.std() / size**0.5
 
     def mae(times):
@@ -159,13 +159,13 @@ def test_the_interval_of_a_mean_error_follows_normal_theory_and_groups_widen_it(
     assert once.difference.p == pytest.approx(2 * norm.sf(abs(difference.mean()) / error), abs=0.03)
     assert (thrice.rows, thrice.groups) == (3 * size, size)
     width = once.difference.high - once.difference.low
-    assert thrice.difference.high - thrice.difference.low == pytest.approx(width, rel=0.1)  # not 1 / 3 ** .5 of it
+    assert thrice.difference.high - thrice.difference.low == pytest.approx(width, rel=0.1)  # not divided by 3 ** 0.5
 
 
 def test_each_run_is_scored_in_the_scale_and_order_of_its_own_labels(tmp_path):
     labels, rng = drawn()
     turned = task_of(Classification, ClassificationLabel(), ["zebra", "pear", "pear", "apple"])
-    assert turned.labels.classes[:2] != ["pear", "apple"]  # three classes, where the other has two
+    assert turned.labels.classes[:2] != ["pear", "apple"]  # three classes; the other run has two
     plain = task_of(Classification, ClassificationLabel(), ["apple", "pear"])
     values = guesses(labels, rng, 0.7)
     wide = np.zeros((ROWS, 3))

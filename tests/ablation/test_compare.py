@@ -1,4 +1,4 @@
-"""Which arms are compared, on which seeds, and in which words."""
+"""Comparisons of arms: which pairs, on which seeds, and how the result is worded."""
 
 import dataclasses
 import math
@@ -34,7 +34,7 @@ def replaced(outcome, name, values, **options):
     return dataclasses.replace(outcome, arms=arms)
 
 
-def test_planned_come_first_and_every_other_arm_is_described():
+def test_planned_comparisons_come_first_and_all_arms_are_compared():
     compared = comparisons(study(planned=[("wide", "without text"), ("noisy", "reference")]))
     assert [(comparison.arm, comparison.reference, comparison.planned) for comparison in compared] == [
         ("wide", "without text", 2),
@@ -54,7 +54,7 @@ def test_differences_are_arm_minus_reference():
     assert by_arm["wide"].paired == compare_paired(*values)
 
 
-def test_holm_is_over_the_planned_alone():
+def test_holm_adjusts_planned_comparisons_only():
     [first, *_] = comparisons(study())
     assert first.holm == first.paired.p == 2 / 128
     three = comparisons(study(planned=[(name, "reference") for name in SHIFTS]))
@@ -74,7 +74,7 @@ def comparison(a, b, **options):
     return Comparison("without text", "reference", "label", "accuracy", False, compare_paired(a, b), **options)
 
 
-def test_the_sentence():
+def test_the_forecast_as_a_sentence():
     a = 0.8 + 0.0115 * np.array([-1, 1, -1, 1, -1, 1, 0])
     planned = comparison(a, np.full(7, 0.831), planned=3, holm=6 / 128, decidable=True)
     assert sentence(planned) == (
@@ -89,7 +89,7 @@ def test_the_sentence():
     assert sentence(changed, base="wide").startswith("without text: accuracy lower by")
 
 
-def test_an_interval_across_no_difference_says_its_directions():
+def test_an_interval_across_zero_is_worded_with_both_directions():
     up, down = [0.1, -0.05, 0.1, -0.05], [-0.1, 0.05, -0.1, 0.05]
     assert "higher by 0.03 (95 % interval 0.11 lower to 0.16 higher" in sentence(comparison(up, [0] * 4))
     assert "lower by 0.03 (95 % interval 0.11 higher to 0.16 lower" in sentence(comparison(down, [0] * 4))
@@ -97,7 +97,7 @@ def test_an_interval_across_no_difference_says_its_directions():
 
 def test_a_difference_that_is_not_detected_is_neither_better_nor_worse():
     [planned, *_] = comparisons(study(planned=[("noisy", "reference")]))
-    assert planned.better in ("better", "worse")  # by the mean, as comparisons.csv has it
+    assert planned.better in ("better", "worse")  # by the mean, as in comparisons.csv
     assert not planned.detected
     text = sentence(planned)
     assert text.endswith(": no detectable difference")
@@ -105,12 +105,12 @@ def test_a_difference_that_is_not_detected_is_neither_better_nor_worse():
     assert ", better" not in text
 
 
-def test_a_difference_that_the_digits_do_not_show():
+def test_a_difference_smaller_than_the_digits_is_worded_so():
     assert "accuracy the same on average (95 % interval 0 to 0, 3 seeds)" in sentence(comparison([1] * 3, [1] * 3))
     assert "accuracy nearly the same on average (" in sentence(comparison([0.5, -0.4999], [0, 0]))
 
 
-def test_the_word_stands_only_where_the_adjusted_p_is_small():
+def test_significant_is_written_only_for_a_small_adjusted_p():
     compared = comparisons(study(planned=[("without text", "reference"), ("noisy", "reference")]))
     texts = {comparison.arm: sentence(comparison) for comparison in compared}
     assert texts["without text"].endswith(": significant")
@@ -121,7 +121,7 @@ def test_the_word_stands_only_where_the_adjusted_p_is_small():
 
 
 @pytest.mark.parametrize(("k", "needed"), [(1, 6), (2, 7), (3, 7)])
-def test_a_design_that_cannot_decide_never_says_the_word(k, needed):
+def test_a_design_with_too_few_seeds_never_says_significant(k, needed):
     planned = [(name, "reference") for name in SHIFTS][:k]
     for seeds in range(1, needed):
         for comparison in comparisons(study(seeds, planned)):
@@ -158,7 +158,7 @@ def test_seeds_are_paired_and_what_is_missing_is_named():
     )
 
 
-def test_an_arm_without_the_task_is_said_to_be():
+def test_an_arm_without_the_task_is_reported():
     outcome = study()
     bare = ArmOutcome("without text", scores={seed: {"amount": {"rmse": 1.0}} for seed in (0, 1, 3, 5, 6)})
     outcome = dataclasses.replace(outcome, arms=[outcome.reference, bare], planned=[])
@@ -181,7 +181,7 @@ def test_a_planned_comparison_without_runs_still_counts():
     )
 
 
-def test_a_significant_one_is_always_decidable():
+def test_a_significant_difference_is_always_decidable():
     rng = np.random.default_rng(2)
     for _ in range(60):
         outcome = study(planned=[(name, "reference") for name in SHIFTS])

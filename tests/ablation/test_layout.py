@@ -1,4 +1,4 @@
-"""What stands in the table of a study."""
+"""Layout of the table of a study: columns, digits, marks, and notes on missing values."""
 
 import dataclasses
 import math
@@ -66,7 +66,7 @@ def test_rows_say_how_many_seeds_they_have():
     assert failed_runs(study(REFERENCE, failed)) == [("failed", 2, "killed")]
 
 
-def test_values_that_are_not_finite_are_left_out_and_said():
+def test_values_that_are_not_finite_are_left_out_and_reported():
     layout = make_layout(study(REFERENCE, arm("some", [0.5, math.nan, 0.7]), arm("all", [math.inf, math.nan])))
     assert [row.cells[0].text for row in layout.arms[1:]] == ["0.600 ± 0.141 (n = 2)", "not finite"]
     assert best(REFERENCE, arm("all", [math.inf] * 3)) == ["reference"]
@@ -92,4 +92,4 @@ def test_a_baseline_is_never_the_best():
     layout = make_layout(study(REFERENCE, baselines={"perfect": {"label": {"accuracy": 1.0}}}))
     assert [cell.best for row in layout.baselines for cell in row.cells] == [False, False]
     assert layout.arms[0].cells[0].best
-    assert not layout.arms[0].cells[1].best  # whose direction is not known
+    assert not layout.arms[0].cells[1].best  # the direction of its metric is unknown

@@ -1,4 +1,4 @@
-"""Names in Markdown and LaTeX: nothing in them is a command."""
+"""Escaping of names in Markdown and LaTeX."""
 
 import re
 
@@ -9,14 +9,14 @@ from mmbert.ablation.markup import escape_latex, escape_markdown, one_line
 HOSTILE = r"a|b `c` <script> & 50 % of $x_1$ #1 {y} ~ ^ \input{/etc/passwd} [z] *w* \\ --- 'q' " + '"r"'
 
 
-def test_a_line_stays_one_and_shows_what_it_holds():
+def test_a_line_stays_one_line_with_all_its_characters():
     assert one_line(" two\r\nlines\tand\u2028more ") == "two lines and more"
     assert one_line("a\u202eb\x00c\x1b[0m\ud800") == "a\ufffdb\ufffdc\ufffd[0m\ufffd"
     for text in ("שלום", "می\u200cخو", "\U0001f600", "\U0001f469\u200d\U0001f52c", "naïve", "分子"):
         assert one_line(text) == text
 
 
-def test_markdown_has_no_mark_left():
+def test_markdown_marks_are_escaped():
     text = escape_markdown(HOSTILE + "\n| next | row |")
     bare = re.sub(r"\\[\\`*_{}\[\]|~$#]|&(amp|lt|gt);", "", text)
     assert not set("\\`*_{}[]|~$#<>&\n") & set(bare)
@@ -24,11 +24,11 @@ def test_markdown_has_no_mark_left():
     assert unescaped == HOSTILE + " | next | row |"
 
 
-def test_what_looks_like_an_entity_stays_so():
+def test_text_that_looks_like_an_entity_is_unchanged():
     assert escape_markdown("&lt;") == "&amp;lt;"
 
 
-def test_latex_has_no_command_left():
+def test_latex_commands_are_escaped():
     text = escape_latex(HOSTILE + "\n\\end{tabular}")
     commands = r"\\(textbackslash|textasciitilde|textasciicircum|textless|textgreater|textbar|textasciigrave"
     bare = re.sub(commands + r'|textquotesingle)\{\}|\\[&%$#_{}]|\{["\[*]\}|-\{\}', "", text)
@@ -43,7 +43,7 @@ def test_latex_has_no_command_left():
         ("&%$#_{}", r"\&\%\$\#\_\{\}"),
         ("\\", r"\textbackslash{}"),
         ("~^", r"\textasciitilde{}\textasciicircum{}"),
-        ("[2ex]", "{[}2ex]"),  # after a row's end: an option of it
+        ("[2ex]", "{[}2ex]"),  # after the end of a row, it would be an option
         ("*", "{*}"),
         ("a---b", "a-{}-{}-b"),
         ("fusion.type: joint -> concat", r"fusion.type: joint -\textgreater{} concat"),

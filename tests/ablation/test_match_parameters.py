@@ -1,4 +1,4 @@
-"""Arms that are matched to the reference's number of parameters."""
+"""Arms that are matched to the number of parameters of the reference."""
 
 import pytest
 
@@ -40,7 +40,7 @@ def study(tmp_path):
 
 @pytest.mark.parametrize("goal", [1, 9, 100, 101, 1234, 99_999])
 @pytest.mark.parametrize("step", [1, 2, 12])
-def test_the_nearest_value_is_the_one_that_trying_all_finds(goal, step):
+def test_the_nearest_value_equals_that_of_exhaustive_search(goal, step):
     def parameters(value):
         return value * value + 3 * value if value % step == 0 else None
 
@@ -48,7 +48,7 @@ def test_the_nearest_value_is_the_one_that_trying_all_finds(goal, step):
     assert nearest_value(parameters, goal) == min(tried, key=lambda pair: abs(pair[1] - goal))
 
 
-def test_values_that_change_nothing_and_values_that_may_not_be_given_are_told():
+def test_values_without_effect_and_refused_values_are_reported():
     with pytest.raises(RecipeError, match="does not change the number of parameters"):
         nearest_value(lambda value: 7, 9)
     with pytest.raises(RecipeError, match="no value from 1 to 64 is valid"):
@@ -71,13 +71,13 @@ def test_an_arm_gets_the_parameters_of_the_reference_and_the_others_stay(study):
     )
 
 
-def test_values_that_the_recipe_refuses_are_passed_over(study):
+def test_values_that_the_recipe_refuses_are_skipped(study):
     matched = match_parameters(study("trunk.hidden_size"))
     assert matched.arms[2].recipe.trunk.hidden_size % 2 == 0
     assert matched.arms[2].recipe.trunk.hidden_size < 16
 
 
-def test_what_cannot_be_matched_is_told_with_both_numbers(study):
+def test_an_arm_that_cannot_be_matched_is_reported_with_both_numbers(study):
     text = STUDY.replace("deep: {trunk: {layers: 2}}", "deep: {trunk: {layers: 2, hidden_size: 128}}")
     with pytest.raises(
         RecipeError, match=r"arm 'deep': no value of fusion.hidden comes within 5% of .* nearest, 1, gives [\d,]+"
@@ -102,6 +102,6 @@ def test_what_cannot_be_matched_is_told_with_both_numbers(study):
         ("deep: KEY", "reference: KEY", "no trained arm other than the reference is called 'reference'"),
     ],
 )
-def test_a_wrong_arm_or_key_is_told_with_its_line(study, old, new, message):
+def test_a_wrong_arm_or_key_is_reported_with_its_line(study, old, new, message):
     with pytest.raises(RecipeError, match=message):
         study("fusion.hidden", STUDY.replace(old, new))

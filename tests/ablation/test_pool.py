@@ -1,4 +1,4 @@
-"""Slots for commands: so many at a time, each with its share of the machine, none left behind."""
+"""The pool of jobs: limited slots, a share of the machine for each, and no process left behind."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ def test_jobs_take_slots_and_give_them_back(tmp_path):
     assert launcher.free == 2
 
 
-def test_a_log_goes_on_where_it_was(tmp_path):
+def test_a_log_is_appended_to(tmp_path):
     launcher = LocalPool(1)
     for _ in range(2):
         launcher.start(job(tmp_path, "one", "print('said')"))
@@ -63,7 +63,7 @@ def test_a_log_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-def test_stopping_ends_the_whole_group_of_a_job_also_where_it_will_not(tmp_path, monkeypatch, deaf):
+def test_stopping_ends_the_process_group_of_a_job_even_if_it_ignores_sigterm(tmp_path, monkeypatch, deaf):
     monkeypatch.setattr(pool, "GRACE", 0.5)
     child = "import time; time.sleep(3600)"
     code = f"""
@@ -82,7 +82,7 @@ time.sleep(3600)
     assert not alive(worker)
 
 
-def test_what_a_job_leaves_running_is_ended_with_it(tmp_path):
+def test_processes_that_a_job_leaves_running_are_ended(tmp_path):
     code = """
 import subprocess, sys
 print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"], stdout=subprocess.DEVNULL).pid)
@@ -109,7 +109,7 @@ def test_the_threads_of_a_cpu_are_divided_and_each_gpu_is_given_once(monkeypatch
 
 
 def test_a_job_ends_itself_when_the_study_is_killed(tmp_path):
-    """By what the launcher of a run means to it: see mmbert/training/signals.py."""
+    """A run ends when its launcher is gone, see mmbert/training/signals.py."""
     run = """
 import time
 from mmbert.training.signals import Interruption

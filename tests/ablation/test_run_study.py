@@ -1,4 +1,4 @@
-"""A study from its file to its tables, with runs that are made up: what is run, found, written, and counted as done."""
+"""Running a study with fake runs: which runs start, which are read from ledger or folder, and the tables."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ train: {steps: 4, batch_size: 8}
 
 
 class Trained:
-    """A pool that trains nothing: each run ends at once with a score made of its arm and seed."""
+    """A pool without training: each run ends at once with a score computed from its arm and seed."""
 
     def __init__(self, fails=()):
         self.fails, self.slots, self.started, self._now = fails, 1, [], []
@@ -107,7 +107,7 @@ EXPECTED = {
 }
 
 
-def test_all_arms_are_run_and_a_masked_one_is_read_off_the_reference(study, tmp_path):
+def test_all_arms_are_run_and_masked_ones_are_read_from_the_reference(study, tmp_path):
     pool, outcome = study()
     assert pool.started == [
         f"{arm}, seed {seed}" for seed in (0, 1) for arm in ("reference", "narrow", "without cells")
@@ -124,7 +124,7 @@ def test_all_arms_are_run_and_a_masked_one_is_read_off_the_reference(study, tmp_
     assert float(comparisons[0]["difference"]) == pytest.approx(-0.03)
 
 
-def test_what_is_finished_is_not_run_again_also_for_another_study(study, tmp_path):
+def test_finished_runs_are_not_run_again_for_another_study(study, tmp_path):
     study()
     before = {path.name: path.read_bytes() for path in (tmp_path / "runs" / "study").iterdir() if path.is_file()}
     pool, outcome = study()
@@ -142,8 +142,10 @@ def test_rows_of_a_ledger_count_as_finished_and_are_written_once(study, tmp_path
     ledger = tmp_path / "ledger.csv"
     study(ledger=ledger)
     first = ledger.read_bytes()
-    assert {row["commit"] for row in csv.DictReader(first.decode().splitlines())} == {"0ldc0de"}  # of the runs
-    pool, outcome = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")  # the run folders are not there
+    assert {row["commit"] for row in csv.DictReader(first.decode().splitlines())} == {
+        "0ldc0de"
+    }  # the commit of the runs
+    pool, outcome = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")  # without the run folders
     assert pool.started == []
     assert values(outcome) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}
     assert outcome.baselines == {"constant": {"amount": {"rmse": 3.0, "mae": 2.0}}}
@@ -172,7 +174,7 @@ def test_with_other_data_nothing_counts_as_finished(study, tmp_path):
         assert pool.started == []
 
 
-def test_what_is_masked_at_test_is_read_off_a_run_although_the_ledger_has_the_rest(study, tmp_path):
+def test_masked_arms_are_read_from_a_run_even_if_the_ledger_has_the_others(study, tmp_path):
     ledger, complete = tmp_path / "ledger.csv", tmp_path / "complete.csv"
     study(ledger=ledger)
     complete.write_bytes(ledger.read_bytes())
@@ -212,7 +214,7 @@ def test_baselines_are_computed_where_the_runs_have_none(study, tmp_path, monkey
     assert outcome.baselines == {}
 
 
-def test_a_run_that_fails_is_marked_and_its_code_is_the_studys(study, tmp_path):
+def test_a_failed_run_is_marked_and_gives_the_exit_code_of_the_study(study, tmp_path):
     with pytest.raises(MMBertError, match="narrow, seed 0: not finite") as caught:
         study(fails=["narrow, seed 0"])
     assert caught.value.exit_code == 4
@@ -234,13 +236,13 @@ def test_only_some_arms_are_run_on_request(study):
         study(only=["narow"])
 
 
-def test_a_metric_that_the_task_has_not_is_told(study, tmp_path):
+def test_an_unknown_metric_of_a_task_is_reported(study, tmp_path):
     (tmp_path / "study.yaml").write_text(STUDY.replace("amount/rmse", "amount/rsme"))
     with pytest.raises(RecipeError, match=r"metric \(.*study\.yaml:4\).*no metric 'rsme'\. Did you mean 'rmse'"):
         study()
 
 
-def test_arms_that_do_not_fit_their_data_are_told_together_before_anything_runs(study, tmp_path):
+def test_arms_that_do_not_fit_their_data_are_reported_together_before_any_run(study, tmp_path):
     wrong = (
         "{width: 8}}}, lost: {data: {generated: {type: files, path: nowhere.csv}}},"
         " gone: {tasks: {words: {type: tagging, of: photo}}}}"
@@ -253,7 +255,7 @@ def test_arms_that_do_not_fit_their_data_are_told_together_before_anything_runs(
     assert caught.value.exit_code == DataError.exit_code
 
 
-def test_a_typo_is_told_by_the_command_line_before_torch_is_imported(tmp_path, capsys, monkeypatch):
+def test_a_typo_is_reported_before_torch_is_imported(tmp_path, capsys, monkeypatch):
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "study.yaml").write_text(STUDY.replace("width: 8", "wdth: 8"))
     monkeypatch.setattr("mmbert.cli.commands.importlib.import_module", None)
@@ -262,7 +264,7 @@ def test_a_typo_is_told_by_the_command_line_before_torch_is_imported(tmp_path, c
     assert main(["ablate", str(tmp_path / "study.yaml"), "--slots", "0"]) == 2
 
 
-def test_plan_and_status_say_what_there_is_to_do_and_run_nothing(study, tmp_path, capsys, monkeypatch):
+def test_plan_and_status_list_the_runs_and_start_none(study, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     options = [str(tmp_path / "study.yaml"), "--out", str(tmp_path / "runs" / "study")]
     assert main(["ablate", *options, "--plan", "--slots", "2"]) == 0
@@ -289,5 +291,5 @@ def test_plan_and_status_say_what_there_is_to_do_and_run_nothing(study, tmp_path
         (1, 1, "the smallest possible p is 1,"),
     ],
 )
-def test_what_a_design_can_reach(seeds, planned, text):
+def test_the_plan_says_whether_a_design_can_be_significant(seeds, planned, text):
     assert text in describe_design(seeds, planned)

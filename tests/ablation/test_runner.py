@@ -1,4 +1,4 @@
-"""Which runs of a study are started, in which order, and what becomes of those that fail or are taken."""
+"""The runner of a study: order of runs, finished runs, failures, locks of other studies and signals."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def write(run, name, content):
 
 
 class Scripted:
-    """A launcher whose jobs end at once, as a script says; all others well."""
+    """A launcher whose jobs end at once, as scripted; jobs without a script succeed."""
 
     def __init__(self, runs, slots=2, script=None):
         self.runs, self.slots, self.script = {run.label: run for run in runs}, slots, script or {}
@@ -90,7 +90,7 @@ def go(tmp_path, runs, launcher, **options):
     return reasons
 
 
-def test_all_are_run_the_first_seed_first_in_the_slots_that_there_are(tmp_path, runs):
+def test_all_runs_are_started_first_seed_first_in_the_available_slots(tmp_path, runs):
     launcher = Scripted(runs)
     reasons = go(tmp_path, runs, launcher)
     assert launcher.started == [run.label for run in runs]
@@ -101,7 +101,7 @@ def test_all_are_run_the_first_seed_first_in_the_slots_that_there_are(tmp_path, 
     assert launcher.stopped
 
 
-def test_finished_runs_are_passed_over_but_not_those_of_another_recipe_data_or_epoch(tmp_path, runs):
+def test_finished_runs_are_skipped_unless_recipe_data_or_epoch_differ(tmp_path, runs):
     finish(runs[0])
     finish(runs[1])
     write(runs[1], "data.json", {"fingerprint": "other"})
@@ -114,7 +114,7 @@ def test_finished_runs_are_passed_over_but_not_those_of_another_recipe_data_or_e
     assert launcher.started == [run.label for run in runs[1:]]
 
 
-def test_one_that_always_fails_is_told_and_the_others_go_on(tmp_path, runs):
+def test_a_run_that_always_fails_is_reported_and_others_continue(tmp_path, runs):
     launcher = Scripted(runs, script={runs[1].label: fail})
     reasons = dict(go(tmp_path, runs, launcher))
     assert launcher.started == [run.label for run in runs]
@@ -126,7 +126,7 @@ def test_one_that_always_fails_is_told_and_the_others_go_on(tmp_path, runs):
     assert second.started == [runs[1].label]
 
 
-def test_one_that_fails_again_is_not_tried_for_ever(tmp_path, runs):
+def test_retry_failed_tries_a_failing_run_once(tmp_path, runs):
     fail(runs[0])
     launcher = Scripted(runs, script={runs[0].label: fail})
     reasons = go(tmp_path, runs[:1], launcher, retry_failed=True)
@@ -134,7 +134,7 @@ def test_one_that_fails_again_is_not_tried_for_ever(tmp_path, runs):
     assert launcher.started == [runs[0].label]
 
 
-def test_the_last_line_of_the_log_is_the_reason_if_a_run_gives_none(tmp_path, runs):
+def test_the_last_line_of_the_log_is_the_reason_if_the_run_gives_none(tmp_path, runs):
     def crash(run):
         log = tmp_path / "study" / "logs" / f"{run.folder.name}.txt"
         log.parent.mkdir(parents=True)
@@ -144,7 +144,7 @@ def test_the_last_line_of_the_log_is_the_reason_if_a_run_gives_none(tmp_path, ru
     assert last_line(tmp_path / "none") == "it ended without any output"
 
 
-def test_a_run_that_another_study_has_is_left_to_it_and_taken_when_it_is_done(tmp_path, runs):
+def test_a_run_claimed_by_another_study_is_waited_for_and_used(tmp_path, runs):
     claim = runs[0].claim()
     assert runs[0].claim() is None
     launcher = Scripted(runs)
@@ -182,7 +182,7 @@ def test_a_run_whose_folder_is_held_is_waited_for(tmp_path, runs):
     assert f"{runs[0].label}: process 7 on elsewhere, started today" in messages[0]
 
 
-def test_the_folder_of_a_run_tells_recipe_data_and_code_epoch(runs, monkeypatch):
+def test_the_run_folder_gives_recipe_data_and_code_epoch(runs, monkeypatch):
     name = folder_name(runs[0].recipe, "data")
     assert name == folder_name(runs[0].recipe, "data")
     assert name.startswith("debug-")
@@ -200,7 +200,7 @@ def test_the_folder_of_a_run_tells_recipe_data_and_code_epoch(runs, monkeypatch)
     )
 
 
-def test_a_signal_stops_all_and_frees_the_claims(tmp_path, runs):
+def test_a_signal_stops_all_runs_and_releases_the_claims(tmp_path, runs):
     launcher = Scripted(runs, script={runs[0].label: lambda run: os.kill(os.getpid(), signal.SIGTERM)})
     with pytest.raises(Preempted, match="SIGTERM; the same command continues the study from here"):
         go(tmp_path, runs, launcher)
@@ -210,7 +210,7 @@ def test_a_signal_stops_all_and_frees_the_claims(tmp_path, runs):
         run.claim().release()
 
 
-def test_how_a_run_stands_is_read_from_its_folder(runs):
+def test_the_state_of_a_run_is_read_from_its_folder(runs):
     run = runs[0]
     assert (run.state(), run.last_step()) == ("waiting", 0)
     write(run, "status.json", {"state": "running", "host": "elsewhere", "pid": os.getpid()})
@@ -219,7 +219,7 @@ def test_how_a_run_stands_is_read_from_its_folder(runs):
     (run.folder / "metrics.jsonl").write_text('{"step": 3}\n{"step": 7}\n{"st')
     assert (run.state(), run.last_step()) == ("running", 7)
     lock.release()
-    assert run.state() == "waiting"  # it was killed, whatever has its process id by now
+    assert run.state() == "waiting"  # it was killed, even if another process has its id
     write(run, "status.json", {"state": "preempted", "code": 75})
     assert run.state() == "waiting"
     fail(run)

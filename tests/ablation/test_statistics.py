@@ -1,4 +1,4 @@
-"""Differences over seeds against scipy, closed forms and simulation."""
+"""Statistics of differences over seeds, against scipy, closed forms and simulation."""
 
 import itertools
 import math
@@ -39,7 +39,7 @@ def test_p_is_the_exact_one_of_all_sign_flips(n, shift):
     assert compare_paired(a, b).p == pytest.approx(expected.pvalue, rel=1e-12)
 
 
-def test_ties_count_as_far_as_the_one_seen():
+def test_ties_with_the_observed_difference_count_as_extreme():
     assert sign_flip(np.array([1.0, 1.0, -1.0])) == 1.0  # all eight sums are 1, 3, -1 or -3
     assert sign_flip(np.array([2.0, 1.0, -1.0])) == 6 / 8  # 2: and 4, 2, 2 and their mirror images; not 0
     a, b = np.array([0.9, 0.8, 0.4]), np.array([0.8, 0.7, 0.5])  # three times 0.1, up to rounding
@@ -48,7 +48,7 @@ def test_ties_count_as_far_as_the_one_seen():
     assert compare_paired(a * 1e-9, b * 1e-9).p == 1.0
 
 
-def test_the_one_seen_counts_however_the_sum_is_rounded():
+def test_the_observed_assignment_counts_despite_rounding():
     rng = np.random.default_rng(0)
     for n in (9, 17):
         assert sign_flip(np.abs(rng.normal(size=n))) == smallest_p(n)
@@ -116,13 +116,13 @@ def test_a_constant_difference_has_no_effect_size():
     assert result.p == 0.25
 
 
-def test_rounding_is_no_difference():
+def test_rounding_errors_are_no_difference():
     result = compare_paired([0.1 + 0.2, 0.5], [0.3, 0.5])
     assert (result.difference, result.low, result.high, result.p) == (0.0, 0.0, 0.0, 1.0)
     assert compare_paired([1e-9], [0.0]).difference == 1e-9
 
 
-def test_a_diverged_run_is_refused_by_its_place():
+def test_a_diverged_run_is_refused_by_its_position():
     with pytest.raises(ValueError, match="found nan at index 1, inf at index 2 of b"):
         compare_paired([1.0, 2.0, 3.0], [1.0, math.nan, math.inf])
     with pytest.raises(ValueError, match="-inf at index 0 of a"):
@@ -137,14 +137,14 @@ def test_other_shapes_are_refused():
 
 
 @pytest.mark.parametrize("n", [3, 7])
-def test_the_interval_covers_the_truth_95_times_in_100(n):
+def test_the_95_percent_interval_has_its_coverage(n):
     rng = np.random.default_rng(n)
     a, b = rng.normal(0.3, 1, size=(3000, n)), rng.normal(0, 1, size=(3000, n))
     results = [compare_paired(*pair) for pair in zip(a, b, strict=True)]
     assert np.mean([result.low <= 0.3 <= result.high for result in results]) == pytest.approx(0.95, abs=0.02)
 
 
-def test_equal_arms_are_told_apart_as_rarely_as_the_level_says():
+def test_the_false_positive_rate_is_the_level():
     differences = np.random.default_rng(5).normal(size=(3000, 7))
     p = np.array([sign_flip(sample) for sample in differences])
     for level in (0.05, 0.25, 0.5):
@@ -170,7 +170,7 @@ def test_holm_is_the_closed_test_of_bonferronis(seed):
     assert holm(p.tolist()) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_design_says_what_it_can_reach():
+def test_the_design_gives_its_smallest_p():
     assert [smallest_p(n) for n in (0, 1, 2, 6, 7)] == [1.0, 1.0, 0.5, 2 / 64, 2 / 128]
     assert [seeds_needed(k) for k in (1, 2, 3, 10)] == [6, 7, 7, 9]
     for k in range(1, 60):
@@ -182,7 +182,7 @@ def test_the_design_says_what_it_can_reach():
             seeds_needed(wrong)
 
 
-def test_a_design_can_decide_from_the_needed_seeds_on():
+def test_a_design_can_be_significant_from_the_needed_seeds_on():
     for k in (1, 2, 3):
         assert can_decide([seeds_needed(k)] * k) == [True] * k
         assert can_decide([seeds_needed(k) - 1] * k) == [False] * k

@@ -1,4 +1,4 @@
-"""A study file becomes valid arms, or all that is wrong with it is told before anything runs."""
+"""Study files: expansion into arms, and all errors reported together before anything runs."""
 
 import re
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_an_arm_is_the_base_with_its_patch_and_its_changes_in_words(load):
     assert study.planned == (("joint", "reference"),)
 
 
-def test_what_all_arms_share_and_what_the_command_line_says_changes_the_reference_too(load):
+def test_shared_settings_and_the_command_line_change_the_reference_too(load):
     text = "set: {train: {steps: 9}}\nseeds: [3, 1]\narms: {joint: {fusion: {type: joint}}}\ncomparisons: [joint]\n"
     study = load(text, ["trunk.layers=1"])
     assert [(arm.recipe.train.steps, arm.recipe.trunk.layers) for arm in study.arms] == [(9, 1), (9, 1)]
@@ -89,7 +89,7 @@ def test_each_input_is_left_out(load, how, names):
     assert [arm.name for arm in study.trained] == ["reference", *(name for name in names if "masked" not in name)]
 
 
-def test_each_task_is_left_out_but_the_one_that_is_measured_and_those_to_be_kept(load):
+def test_each_task_is_left_out_except_the_measured_and_kept_ones(load):
     assert list(arms(load("leave_one_out: {of: tasks}\ncomparisons: [without amount]\n"))) == [
         "reference",
         "without amount",
@@ -130,7 +130,7 @@ ONE = "arms: {one: {trunk: {layers: 1}}}\n"
         (ONE + "leave_one_out: {keep: [txt]}\ncomparisons: [one]\n", r"no 'txt' among its inputs. Did you mean 'text'"),
     ],
 )
-def test_what_is_wrong_is_reported_with_its_place(load, text, message):
+def test_errors_are_reported_with_file_and_line(load, text, message):
     with pytest.raises(RecipeError) as caught:
         load(text)
     assert re.search(message, str(caught.value)), str(caught.value)
@@ -139,14 +139,14 @@ def test_what_is_wrong_is_reported_with_its_place(load, text, message):
 @pytest.mark.parametrize(
     ("metric", "message"), [("knd/accuracy", "Did you mean 'kind'"), ("accuracy", "expected task/metric")]
 )
-def test_a_metric_of_no_task_is_told(tmp_path, metric, message):
+def test_a_metric_of_no_task_is_reported(tmp_path, metric, message):
     (tmp_path / "base.yaml").write_text(BASE)
     (tmp_path / "study.yaml").write_text(HEAD.replace("kind/accuracy", metric) + ONE + "comparisons: [one]\n")
     with pytest.raises(RecipeError, match=message):
         load_study(tmp_path / "study.yaml")
 
 
-def test_errors_are_for_people_where_there_is_no_study(tmp_path):
+def test_an_unreadable_study_is_a_recipe_error(tmp_path):
     with pytest.raises(RecipeError, match="cannot read"):
         load_study(tmp_path / "none.yaml")
     for content, message in ((b"- 1\n", "a mapping"), (b"\xff", "UTF-8"), (b"a: [", "not valid YAML")):

@@ -1,4 +1,4 @@
-"""A whole study, killed twice at random moments: nothing is orphaned, and its tables are those of one left alone."""
+"""A study that is killed twice leaves no orphans and gives the tables of an undisturbed one."""
 
 import os
 import random
@@ -62,7 +62,7 @@ def results(folder):
     return list(folder.glob("debug-*/result.json"))
 
 
-def test_a_study_that_is_killed_twice_gives_the_tables_of_one_left_alone(tmp_path):
+def test_a_study_killed_twice_gives_the_tables_of_an_undisturbed_one(tmp_path):
     uninterrupted, killed = tmp_path / "whole", tmp_path / "killed"
     check(uninterrupted, start(uninterrupted))
     assert len(results(uninterrupted)) == 28
@@ -82,7 +82,9 @@ def test_a_study_that_is_killed_twice_gives_the_tables_of_one_left_alone(tmp_pat
     check(killed, start(killed))
     for name in TABLES:
         assert (killed / "study" / name).read_bytes() == (uninterrupted / "study" / name).read_bytes()
-    assert all(path.stat().st_mtime_ns == time_of for path, time_of in finished.items())  # none is trained again
+    assert all(
+        path.stat().st_mtime_ns == time_of for path, time_of in finished.items()
+    )  # no finished run is trained again
     times = {path: path.stat().st_mtime_ns for path in results(killed)}
     check(killed, start(killed))
     assert times == {path: path.stat().st_mtime_ns for path in results(killed)}

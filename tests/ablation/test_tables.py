@@ -1,4 +1,4 @@
-"""The table files: what they hold, that hostile names stay names, and that they are written as a whole."""
+"""The table files of a study: their content, escaping of hostile names, and atomic writes."""
 
 import csv
 import io
@@ -39,7 +39,7 @@ def arm(name, shift=0.0, seeds=range(7), **options):
 
 
 def study(*arms, seeds=range(7), name="s", **options):
-    planned = [(other.name, "reference") for other in arms[:2]]
+    planned = [(compared.name, "reference") for compared in arms[:2]]
     fields = {"planned": planned, "baselines": {"constant": {"label": {"accuracy": 0.5}}}, **options}
     return StudyOutcome(name, "label", "accuracy", False, seeds, [arm("reference", seeds=seeds), *arms], **fields)
 
@@ -84,7 +84,7 @@ def test_comparisons_have_an_adjusted_p_only_where_planned():
     assert lucky["missing"] == "seeds 1-6 of other (not run)"
 
 
-def test_a_design_that_cannot_decide_never_says_the_word():
+def test_a_design_with_too_few_seeds_never_says_significant():
     outcome = study(arm("wide", 0.1, seeds=range(5)), arm("deep", -0.1, seeds=range(6)), seeds=range(6))
     for write in (table_csv, table_md, table_tex, comparisons_csv):
         assert "signific" not in write(outcome).lower()
@@ -149,7 +149,7 @@ def test_hostile_names_in_csv(name):
 
 
 def shown(markdown):
-    """What a reader of Markdown sees: the cells and lines of text, in which nothing but bold is formatted."""
+    """The cells and lines of rendered Markdown; asserts that nothing but bold is formatted."""
     texts = []
     for token in MarkdownIt("commonmark").enable("table").parse(markdown):
         assert token.type != "html_block"
@@ -180,7 +180,7 @@ def test_hostile_names_in_latex(name):
     lines = table_tex(outcome).splitlines()
     rules = (r"\begin{tabular}{lrrrl}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}")
     body = [line for line in lines if line not in rules and not line.startswith("%")]
-    assert len(lines) - len(body) == 8 + any(ord(letter) > 0x17F for letter in name)  # the last for lualatex
+    assert len(lines) - len(body) == 8 + any(ord(letter) > 0x17F for letter in name)  # the last one is for lualatex
     assert len(body) == 1 + 2 + 1
     for line in body:
         assert line.endswith(r" \\")
@@ -191,7 +191,7 @@ def test_hostile_names_in_latex(name):
         assert bare.count("{") == bare.count("}")
 
 
-def test_all_are_written_as_a_whole(tmp_path, monkeypatch):
+def test_tables_are_written_atomically(tmp_path, monkeypatch):
     outcome = study(arm("wide", 0.1), arm("half a pair \ud800"))
     folder = tmp_path / "study" / "tables"
     paths = write_tables(outcome, folder)
@@ -212,7 +212,7 @@ def test_all_are_written_as_a_whole(tmp_path, monkeypatch):
     assert {path: path.read_bytes() for path in paths} == before
 
 
-def test_the_order_in_which_runs_ended_changes_no_byte(tmp_path):
+def test_the_order_of_runs_changes_no_byte(tmp_path):
     first = study(arm("wide", 0.1), arm("deep", failed={8: "b", 9: "a"}))
     second = study(
         arm("wide", 0.1, seeds=reversed(range(7))), arm("deep", seeds=[3, 1, 0, 2, 6, 5, 4], failed={9: "a", 8: "b"})
