@@ -1,4 +1,4 @@
-"""The command line: exit codes, answers without torch, plugins, and packages that hide mmbert's own."""
+"""The command line: exit codes, commands without torch, plugins, and packages that shadow ours."""
 
 import json
 import os
@@ -36,11 +36,11 @@ def _seconds_of_children() -> float:
 
 
 def run_without_torch(*words: str, cwd: Path) -> subprocess.CompletedProcess:
-    """The same with a torch that cannot be imported: an attempt ends in exit code 70."""
+    """Run mmbert with a torch that cannot be imported, so that importing it ends with exit code 70."""
     (cwd / "torch.py").write_text("raise AssertionError('torch was imported')\n")
     before = _seconds_of_children()
     done = run(*words, cwd=cwd)
-    assert _seconds_of_children() - before < 3  # of a core, whatever else the machine does
+    assert _seconds_of_children() - before < 3  # CPU seconds, independent of other load
     assert "torch was imported" not in done.stderr
     return done
 
@@ -53,7 +53,7 @@ def recipe(tmp_path) -> str:
 
 @pytest.fixture
 def api(monkeypatch):
-    """The calls that commands make, instead of what they do."""
+    """Records the calls of the API by commands, instead of executing them."""
     calls = []
 
     def record(name):
@@ -129,7 +129,7 @@ def test_list_recipes_describes_those_of_the_current_folder(tmp_path, monkeypatc
     assert commands.main(["list", "recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["recipes/one.yaml     the first recipe", "recipes/second.yaml"]
-    assert lines[2].startswith("debug  ")  # then the shipped ones by name
+    assert lines[2].startswith("debug  ")  # followed by shipped recipes by name
 
 
 def test_a_shipped_recipe_is_found_by_its_name_anywhere(tmp_path, monkeypatch, capsys):
@@ -162,7 +162,7 @@ def test_a_plugin_adds_a_part_and_a_recipe_cannot(tmp_path):
 
 
 @pytest.mark.parametrize("intruder", ["encoders.py", "tasks/__init__.py"])
-def test_a_package_that_hides_our_own_is_named(tmp_path, intruder):
+def test_a_package_that_shadows_ours_is_named(tmp_path, intruder):
     (tmp_path / intruder).parent.mkdir(exist_ok=True)
     (tmp_path / intruder).write_text("raise SystemExit('the intruder ran')\n")
     done = run("list", "tasks", cwd=tmp_path)
@@ -302,7 +302,7 @@ def test_prepare_prints_the_folder(monkeypatch, capsys, tmp_path):
     assert "probelm (--set): unknown key. Did you mean 'problem'?" in capsys.readouterr().err
 
 
-def test_a_closed_pipe_is_no_error(tmp_path):
+def test_a_closed_pipe_is_not_an_error(tmp_path):
     script = f"{sys.executable} -m mmbert list encoders | true; echo ${{PIPESTATUS[0]}}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The doctor shows what is requested and available, and refuses what training refuses, with the same message."""
+"""`mmbert doctor`: it shows what is requested and available, and refuses what training refuses."""
 
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch, tmp_path):
-    """No launcher around this process, no configuration, and an empty cache."""
+    """Removes the variables of a launcher and its configuration, and sets an empty cache."""
     for name in (*LAUNCHER, *(name for name in os.environ if name.startswith("ACCELERATE_"))):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -30,7 +30,7 @@ def _alone(monkeypatch, tmp_path):
 
 
 def run_doctor(capsys):
-    """The exit code, the table as a dict, and the lines below it."""
+    """Run the doctor; returns the exit code, the table as a dict, and the lines below it."""
     code = commands.main(["doctor"])
     title, *lines = capsys.readouterr().out.splitlines()
     assert title.startswith("mmbert doctor ---")
@@ -69,7 +69,7 @@ def test_what_the_launcher_requests_is_shown_without_secrets(capsys, monkeypatch
     assert "topsecret" not in str(table)
 
 
-def test_a_world_size_that_no_launcher_set_is_told(capsys, monkeypatch):
+def test_a_world_size_not_set_by_a_launcher_is_reported(capsys, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     code, table, verdict = run_doctor(capsys)
     assert code == 2
@@ -89,7 +89,7 @@ def test_a_precision_that_a_training_refuses_is_refused(capsys, monkeypatch):
     assert verdict[-1].startswith("training cannot start: --mixed_precision must be no or bf16")
 
 
-def test_processes_that_cannot_meet_are_told(capsys, monkeypatch):
+def test_processes_that_cannot_connect_are_reported(capsys, monkeypatch):
     def fail(_):
         raise RuntimeError("no connection to https://me:topsecret@example.org\nand a long trace")
 
@@ -131,7 +131,7 @@ def machine(monkeypatch, *, cores, threads, shared=10e9):
         ({"cores": 4, "threads": 4, "shared": None}, 1, None),
     ],
 )
-def test_what_costs_time_is_warned_of(monkeypatch, resources, world, warning):
+def test_slow_settings_cause_warnings(monkeypatch, resources, world, warning):
     machine(monkeypatch, **resources)
     messages = list(doctor.warnings(world))
     assert len(messages) == (warning is not None)
@@ -145,7 +145,7 @@ def test_processes_are_counted_on_this_machine_not_on_all(monkeypatch):
 
 
 def _rank(words, environment, log, barrier):
-    """What one process of a launch does, forked so that it need not import torch again."""
+    """Run a command as one process of a launch; forked, so that torch is not imported again."""
     warnings.simplefilter("default")
     torch.set_num_threads(1)
     torch.cuda.is_available = lambda: False
@@ -153,7 +153,7 @@ def _rank(words, environment, log, barrier):
     AcceleratorState._reset_state(reset_partial_state=True)
     with open(log, "w") as file, redirect_stdout(file), redirect_stderr(file):
         code = commands.main(words)
-    barrier.wait(timeout=1200)  # the first process to end would close the other's connection
+    barrier.wait(timeout=1200)  # else the first process to end would close the connection
     sys.exit(code)
 
 
@@ -186,7 +186,7 @@ def launched(tmp_path, monkeypatch):
 
 
 def test_two_processes_of_rank_0_get_one_table_and_exit_2(launched):
-    """What a configuration with ``use_cpu: true`` and MULTI_GPU makes of its two processes."""
+    """A configuration with ``use_cpu: true`` and MULTI_GPU starts two processes that both have rank 0."""
     codes, outputs = launched("doctor")
     assert codes == [2, 2], outputs
     assert "training cannot start: the launcher started 2 processes, each of which would train alone" in outputs[0]

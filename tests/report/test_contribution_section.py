@@ -1,4 +1,4 @@
-"""The section about contributions of inputs: it is complete, escaped, and no damaged file breaks the page."""
+"""The section of a report about contributions of inputs: complete, escaped, robust to damaged files."""
 
 import json
 import math
@@ -73,7 +73,7 @@ def run(tmp_path, monkeypatch):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures are only their titles, and the template is read once: both take long."""
+    """Replace figures by their titles and read the template once, for speed."""
     monkeypatch.setattr(page, "_environment", cache(page._environment))
     for module in (heatmaps, curves):
         monkeypatch.setattr(module, "draw", lambda name, title, *_: escape(title))
@@ -125,7 +125,7 @@ def test_a_study_shows_the_first_seed_of_the_reference_that_was_measured(tmp_pat
     assert "Measured with seed 1 on 100 of 120 rows" in Parsed(study_report(outcome)).text
 
 
-def test_foreign_names_are_text(run):
+def test_foreign_names_are_escaped(run):
     evil = "</svg><script>alert(1)</script> $\\frac{1}{0}$"
     content = measured(text=evil)
     content["notes"] = [f"{evil}: no"]
@@ -154,11 +154,11 @@ def test_values_that_are_not_finite_are_not_drawn(run):
     assert "kind: accuracy by share of rows of absent at random, constant" in parsed.values("aria-label")
 
 
-def test_many_inputs_are_cut_and_the_page_says_so(run, undrawn):
+def test_many_inputs_are_cut_with_a_note(run, undrawn):
     content = measured()
     names = [f"input {place}" for place in range(40)]
     content["contributions"]["kind"]["accuracy"] = dict.fromkeys(names, 0.1)
     content["curves"] = {name: curve(0.9, 0.8, 0.7, kind=0.5) for name in names}
     text = Parsed(report(run, content)).text
-    assert "12 more inputs are not shown here." in text  # of the 42: price has two others
+    assert "12 more inputs are not shown here." in text  # of 42; price has two others
     assert "33 more curves are not shown here." in text

@@ -1,4 +1,4 @@
-"""Figures: what is drawn where, and that foreign settings and names do no harm."""
+"""Figures of a report: positions of marks, and foreign settings and names."""
 
 import math
 import re
@@ -18,7 +18,7 @@ def texts(svg: str) -> list[str]:
 
 
 def at(svg: str, text: str) -> tuple[float, float]:
-    """Where a text stands."""
+    """The position of a text."""
     match = re.search(rf"<text([^>]*)>{re.escape(text)}</text>", svg)
     assert match, text
     position = dict(re.findall(r' ([xy])="([^"]*)"', match[1]))
@@ -26,7 +26,7 @@ def at(svg: str, text: str) -> tuple[float, float]:
 
 
 def marks(svg: str, colour: str) -> list[tuple[float, float]]:
-    """Where the marks of a colour stand."""
+    """The positions of the marks of a colour."""
     uses = [
         dict(re.findall(r'(href|x|y|style)="([^"]*)"', attributes)) for attributes in re.findall("<use([^>]*)>", svg)
     ]
@@ -80,7 +80,7 @@ def test_differences_lie_around_zero_and_name_the_better_side(lower, direction):
     assert max(x for x, _ in marks(svg, BLUE)) < at(svg, "0.0")[0]
 
 
-def test_metrics_that_differ_have_axes_of_their_own():
+def test_different_metrics_have_separate_axes():
     differences = [ArmDifference("b", "a", task, "accuracy", 0.1, 0.0, 0.2) for task in ("one", "two", "one")]
     svg = str(draw_differences("d", differences))
     assert texts(svg).count("one accuracy") == texts(svg).count("two accuracy") == 1
@@ -157,16 +157,16 @@ def test_numbers_lie_on_the_line_where_they_agree():
     svg = str(draw_scatter("s", "price", [(1.0, 1.0), (2.0, 2.0), (1.0, 2.0)]))
     dots_ = marks(svg, BLUE)
     assert len(dots_) == 3
-    assert dots_[1][0] - dots_[0][0] == pytest.approx(dots_[0][1] - dots_[1][1], abs=0.01)  # y goes down
+    assert dots_[1][0] - dots_[0][0] == pytest.approx(dots_[0][1] - dots_[1][1], abs=0.01)  # y points down
     assert (dots_[2][0], dots_[2][1]) == pytest.approx((dots_[0][0], dots_[1][1]))
 
 
-def test_bars_tell_their_means_and_what_is_not_known():
+def test_bars_show_means_and_mark_unknown_values():
     svg = str(draw_bars("b", "seconds", [("a", [10.0, 20.0]), ("b", [math.nan]), ("c", [1e-5])]))
     assert {"15", "not known", "&lt; 0.001"} <= set(texts(svg))
 
 
-def test_names_are_never_markup(recwarn):
+def test_names_are_escaped(recwarn):
     names = ['$x_1$ <b>&"', "\\LaTeX \U0001f98a", "w" * 500]
     svg = str(draw_dots("d", "$y$", [(name, {0: 1.0}) for name in names], {"$z$": 1.0}))
     assert {'$x_1$ &lt;b&gt;&amp;"', "\\LaTeX \U0001f98a", "$z$ 1"} <= set(texts(svg))
@@ -175,7 +175,7 @@ def test_names_are_never_markup(recwarn):
     assert not recwarn.list
 
 
-def test_ids_are_those_of_the_figure_and_settings_are_left_alone():
+def test_ids_are_unique_to_a_figure_and_settings_are_not_changed():
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9}):
         first = str(draw_dots("one", "m", [("a", {0: 1.0})], {"c": 1.0}))
@@ -187,7 +187,7 @@ def test_ids_are_those_of_the_figure_and_settings_are_left_alone():
     assert dict(matplotlib.rcParams) == before
 
 
-def test_a_figure_has_no_paper_and_no_address():
+def test_a_figure_has_no_background_link_or_style():
     svg = str(draw("n", "a <title>", 2, 1, lambda figure: figure.add_subplot()))
     assert svg.startswith("<svg ")
     assert 'aria-label="a &lt;title&gt;"' in svg

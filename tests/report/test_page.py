@@ -1,4 +1,4 @@
-"""The page: whole, escaped, self-contained, small, the same for the same input, whatever is missing."""
+"""The HTML report: complete, escaped, self-contained, of limited size and reproducible."""
 
 import json
 import math
@@ -64,7 +64,7 @@ def evil(tmp_path_factory):
 
 
 def check(text: str) -> Parsed:
-    """Only known tags and attributes, no id twice, nothing fetched, no script."""
+    """Assert that a page has only known tags, unique ids, no scripts and no external resources."""
     parsed = Parsed(text)
     assert parsed.tags <= HTML | SVG
     assert {name for _, name, _ in parsed.attributes} <= ATTRIBUTES
@@ -83,7 +83,7 @@ def headings(text: str) -> list[str]:
     return re.findall("<h2>(.*?)</h2>", text)
 
 
-def test_a_study_has_all_sections_and_says_what_was_found(study):
+def test_a_study_has_all_sections_and_its_findings(study):
     outcome, _, text = study
     parsed = check(text)
     assert headings(text) == [
@@ -110,7 +110,7 @@ def test_a_study_has_all_sections_and_says_what_was_found(study):
     assert "expected a number, found 'x'" in parsed.text
 
 
-def test_foreign_names_and_texts_are_text(evil):
+def test_foreign_names_and_texts_are_escaped(evil):
     parsed = check(evil)
     for name in (
         "$\\frac{1}{0}$ & </title><script>alert(1)</script>",
@@ -128,7 +128,7 @@ def test_foreign_names_and_texts_are_text(evil):
     assert "\u202e" not in evil
 
 
-def test_the_labels_of_figures_are_text_too(evil):
+def test_labels_of_figures_are_escaped(evil):
     drawn = " ".join(re.findall(r"<svg.*?</svg>", evil, re.DOTALL))
     assert "$\\frac{1}{0}$ &amp; &lt;/title&gt;" in drawn
     assert "<script" not in drawn
@@ -210,7 +210,7 @@ def test_the_better_arm_of_an_error_is_the_lower(tmp_path):
     assert "The mean of the reference is worse than the baseline, linear: 1.45." in text
 
 
-def test_a_huge_study_stays_small_and_says_what_is_cut(tmp_path):
+def test_the_page_of_a_huge_study_is_limited_and_says_what_is_cut(tmp_path):
     runs = {0: write_run(tmp_path / "run", rows=3000, steps=700, classes=[f"class {number}" for number in range(300)])}
     with open(runs[0] / "recipe.yaml", "a") as file:
         file.write("# a remark\n" * 10_000)
@@ -244,7 +244,7 @@ def test_a_page_that_is_too_large_is_cut_further(tmp_path, monkeypatch):
         ({"result.json": "[1]"}, "must hold the scores of a run"),
     ],
 )
-def test_what_is_no_finished_run_is_told(tmp_path, files, message):
+def test_a_folder_without_a_finished_run_is_reported(tmp_path, files, message):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     with pytest.raises(IntegrityError, match=message):
@@ -253,7 +253,7 @@ def test_what_is_no_finished_run_is_told(tmp_path, files, message):
         run_report(tmp_path / "nowhere")
 
 
-def test_other_runs_that_differ_are_named(tmp_path, monkeypatch):
+def test_runs_with_different_settings_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "SECTIONS", (data_section, environment_section))
     outcome, _ = write_study(tmp_path, ("a", "b"), seeds=(0,), classes=KINDS)
     path = outcome.arms[1].runs[0]

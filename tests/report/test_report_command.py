@@ -1,4 +1,4 @@
-"""`mmbert report`: where the page goes, and what is told where there is none."""
+"""`mmbert report`: where the page is written, and the errors if there is none."""
 
 import sys
 
@@ -8,7 +8,7 @@ from report_parts import write_run
 from mmbert.cli.commands import main
 
 
-def test_the_page_lies_in_the_run_folder_or_where_it_is_wanted(tmp_path, capsys):
+def test_the_page_is_written_to_the_run_folder_or_the_given_path(tmp_path, capsys):
     run = write_run(tmp_path / "run", full=False)
     assert main(["report", str(run)]) == 0
     assert capsys.readouterr().out == f"{run / 'report.html'}\n"
@@ -16,7 +16,7 @@ def test_the_page_lies_in_the_run_folder_or_where_it_is_wanted(tmp_path, capsys)
     assert (tmp_path / "page.html").read_bytes() == (run / "report.html").read_bytes()
 
 
-def test_no_finished_run_is_an_error_of_integrity(tmp_path, capsys):
+def test_no_finished_run_is_an_integrity_error(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 6
     assert "must hold a finished run" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -32,7 +32,7 @@ def test_a_missing_library_is_named(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("folder", ["deep/er", "file.txt/x"])
-def test_a_page_that_cannot_be_written_is_an_error_of_resources(tmp_path, folder, capsys):
+def test_a_page_that_cannot_be_written_is_a_resource_error(tmp_path, folder, capsys):
     run = write_run(tmp_path / "run", full=False)
     (tmp_path / "file.txt").write_text("")
     assert main(["report", str(run), "--output", str(tmp_path / folder / "page.html")]) == 5
