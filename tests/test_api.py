@@ -1,4 +1,4 @@
-"""The functions of the package: what the command line does, in a few lines of Python."""
+"""The Python API: the functions of the package do what the command line does."""
 
 import csv
 import json
@@ -60,64 +60,80 @@ def ledger(path):
 
 def scores(lines, arm):
     """Task -> metric -> value of one arm."""
-    found = {}
+    by_task = {}
     for line in lines:
         if line["arm"] == arm:
-            found.setdefault(line["task"], {})[line["metric"]] = float(line["value"])
-    return found
+            by_task.setdefault(line["task"], {})[line["metric"]] = float(line["value"])
+    return by_task
 
 
 def near(expected):
     return {task: pytest.approx(metrics, rel=1e-5) for task, metrics in expected.items()}
 
 
-def test_three_lines_of_python(capsys):
+def test_train_load_and_predict_in_three_lines(capsys):
     import mmbert
 
     result = mmbert.train("small.yaml", overrides=["train.steps=2", "evaluate.baselines=false"])
     (run,) = Path("runs").iterdir()
-    found = mmbert.load(run).predict([{"title": "one shared trunk"}, {}])
-    assert [set(one) for one in found] == [{"price", "mass"}] * 2
+    predictions = mmbert.load(run).predict([{"title": "one shared trunk"}, {}])
+    assert [set(prediction) for prediction in predictions] == [{"price", "mass"}] * 2
     assert set(result["test"]) == {"price", "mass"}
     assert str(run) in capsys.readouterr().out
 
 
-def test_what_training_returns_is_in_the_run_folder(result):
+def test_the_returned_result_is_in_the_run_folder(result):
     assert json.loads(Path("run", "result.json").read_text()) == result
     assert {"mmbert without title", "mmbert without cells"} == {*result["hidden"]}
     assert "constant" in result["baselines"]
     steps = {line["step"] for line in map(json.loads, Path("run", "metrics.jsonl").read_text().splitlines())}
     assert result["best_step"] in steps == set(range(1, max(steps) + 1))
     assert sorted(path.name for path in Path("run").iterdir()) == [
-        "checkpoints", "cost.json", "data.json", "env.json", "events.jsonl", "examples.jsonl", "lock", "metrics.jsonl",
-        "recipe.yaml", "result.json", "status.json", "test.safetensors",
-    ]  # fmt: skip
+        "checkpoints",
+        "cost.json",
+        "data.json",
+        "env.json",
+        "events.jsonl",
+        "examples.jsonl",
+        "lock",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "result.json",
+        "status.json",
+        "test.safetensors",
+    ]
 
 
-def test_a_run_folder_is_a_recipe_that_gives_the_same_run(result):
+def test_the_recipe_of_a_run_folder_gives_the_same_run(result):
     again = mmbert.train("run/recipe.yaml", out="again")
     assert again == result
 
 
-def test_evaluation_of_a_run_gives_what_its_result_says(result, capsys):
+def test_evaluating_a_run_gives_the_scores_of_its_result(result, capsys):
     assert mmbert.evaluate("run") == near(result["test"])
     assert "mmbert" in capsys.readouterr().out
     lines = [json.loads(line) for line in Path("run", "metrics.jsonl").read_text().splitlines()]
-    best = {line["metric"]: line["value"] for line in lines if line["split"] == "validation"
-            and line["step"] == result["best_step"] and line["task"] == "price"}  # fmt: skip
+    best = {
+        line["metric"]: line["value"]
+        for line in lines
+        if line["split"] == "validation" and line["step"] == result["best_step"] and line["task"] == "price"
+    }
     assert mmbert.evaluate("run", split="validation")["price"] == pytest.approx(best, rel=1e-5)
 
 
-def test_predictions_of_a_split_are_what_was_evaluated(result):
+def test_predictions_of_a_split_give_the_evaluated_error(result):
     mmbert.predict("run", split="test", output="out.jsonl")
-    found = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    predictions = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     samples = api.open_run("run", data=True).splits["test"][0]
-    assert [one["key"] for one in found] == [sample.attributes["key"] for sample in samples]
-    error = [abs(one["price"] - sample.targets["price"]) for one, sample in zip(found, samples, strict=True)]
+    assert [prediction["key"] for prediction in predictions] == [sample.attributes["key"] for sample in samples]
+    error = [
+        abs(prediction["price"] - sample.targets["price"])
+        for prediction, sample in zip(predictions, samples, strict=True)
+    ]
     assert sum(error) / len(error) == pytest.approx(result["test"]["price"]["mae"], rel=1e-4)
 
 
-def test_training_writes_its_table_into_the_ledger(result):
+def test_training_writes_all_results_into_the_ledger(result):
     lines = ledger("ledger.csv")
     assert scores(lines, "mmbert") == near(result["test"])
     for arm, expected in {**result["hidden"], **result["baselines"]}.items():
@@ -126,30 +142,30 @@ def test_training_writes_its_table_into_the_ledger(result):
     assert {line["recipe"] for line in lines} == {result["recipe"]}
 
 
-def test_baselines_are_those_of_the_result_and_append_rows(result):
+def test_baseline_gives_the_baselines_of_the_result_and_appends_rows(result):
     Path("rows.csv").unlink(missing_ok=True)
-    found = mmbert.baseline("small.yaml", ledger="rows.csv", overrides=["train.seed=3"])
-    assert found == {arm: near(expected) for arm, expected in result["baselines"].items()}
+    baselines = mmbert.baseline("small.yaml", ledger="rows.csv", overrides=["train.seed=3"])
+    assert baselines == {arm: near(expected) for arm, expected in result["baselines"].items()}
     once = ledger("rows.csv")
-    assert {line["arm"] for line in once} == {*found}
-    for arm, expected in found.items():
+    assert {line["arm"] for line in once} == {*baselines}
+    for arm, expected in baselines.items():
         assert scores(once, arm) == near(expected)
     mmbert.baseline("small.yaml", ledger="rows.csv", overrides=["train.seed=3"])
     assert ledger("rows.csv") == [*once, *once]
 
 
-def test_all_evaluations_of_a_split_make_its_items_once(monkeypatch):
-    made = Counter()
+def test_items_of_a_split_are_encoded_once_for_all_evaluations(monkeypatch):
+    calls = Counter()
 
     def counted(sample, processors, key):
-        made[sample.id, key is None] += 1
+        calls[sample.id, key is None] += 1
         return encode_all_inputs(sample, processors, key)
 
     monkeypatch.setattr("mmbert.data.sample_dataset.encode_all_inputs", counted)
     api.train("small.yaml", out="counted", overrides=["evaluate.baselines=false"])
-    evaluated = [times for (_, evaluating), times in made.items() if evaluating]
+    evaluated = [times for (_, evaluating), times in calls.items() if evaluating]
     assert evaluated == [1] * len(evaluated)
-    assert len(evaluated) > 5  # of validation, thrice, and of test with each input taken away
+    assert len(evaluated) > 5  # validation, three times, and test with each input removed
 
 
 def test_check_reads_the_data(capsys):
@@ -163,7 +179,7 @@ def test_check_reads_the_data(capsys):
 
 
 @pytest.mark.parametrize("select", ["price/accuracy", "mass/rsme"])
-def test_a_score_that_is_not_there_cannot_select(select):
+def test_train_select_refuses_an_unknown_metric(select):
     with pytest.raises(RecipeError, match=rf"train.select \(--set\): the task '{select.split('/')[0]}' has no metric"):
         mmbert.train(
             "small.yaml", out="selected", resume="never", overrides=[f"train.select={select}", "train.steps=1"]
@@ -171,7 +187,7 @@ def test_a_score_that_is_not_there_cannot_select(select):
 
 
 @pytest.mark.parametrize("name", [name for name in mmbert.__all__ if name != "__version__"])
-def test_the_functions_keep_their_names_beside_folders_of_the_same(name):
+def test_functions_of_the_package_are_not_hidden_by_modules(name):
     import mmbert.evaluation.results
     import mmbert.training.trainer
 

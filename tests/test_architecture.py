@@ -1,4 +1,4 @@
-"""The architecture: packages stand on floors, a file imports from floors below its own only, and names are unique."""
+"""The architecture: a file imports only from packages on lower floors, and names are unique."""
 
 import ast
 from collections import Counter
@@ -54,13 +54,13 @@ TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in
 
 
 def package_of(module: str) -> str:
-    """The entry of ``FLOOR`` under which a module stands; the module itself where there is none."""
+    """The package of a module as listed in ``FLOOR``, or the module itself."""
     depth = 1 if module.partition(".")[0] in ("encoders", "tasks") else 2
     return ".".join(module.split(".")[:depth])
 
 
 def imported_modules(module: str) -> set[str]:
-    """Every module that a file imports, anywhere in it, under ``TYPE_CHECKING`` and inside functions too."""
+    """Every module that a file imports, also under ``TYPE_CHECKING`` and inside functions."""
     modules = set()
     for node in ast.walk(TREES[module]):
         if isinstance(node, ast.Import):
@@ -75,11 +75,11 @@ def imported_modules(module: str) -> set[str]:
 
 
 def complaint(importer: str, imported: str) -> str | None:
-    """Why one module may not import another; None where it may."""
+    """The reason why one module may not import another; None if it may."""
     root = imported.partition(".")[0]
     if root in ("tests", "benchmarks"):
         return "the product imports its tests or benchmarks"
-    if root not in PACKAGES or importer == "mmbert":  # which names the API for type checkers and imports it on use
+    if root not in PACKAGES or importer == "mmbert":  # mmbert/__init__ imports the API lazily
         return None
     source, target = package_of(importer), package_of(imported)
     if unlisted := {source, target} - FLOOR.keys() - {"mmbert"}:
@@ -115,7 +115,7 @@ def test_a_file_imports_from_floors_below_it(module):
         ("mmbert.model", "tests.support"),
     ],
 )
-def test_the_floors_refuse(importer, imported):
+def test_imports_against_the_floors_are_refused(importer, imported):
     assert complaint(importer, imported)
 
 
@@ -146,13 +146,13 @@ def test_names_are_unique():
 
 @pytest.mark.parametrize("module", FILES)
 def test_every_module_is_importable_by_its_dotted_path(module):
-    if module != "mmbert.__main__":  # which runs
+    if module != "mmbert.__main__":  # importing it would run the command line
         scope: dict[str, object] = {}
-        exec(f"import {module} as imported", scope)  # fails where a name of the package hides a module
+        exec(f"import {module} as imported", scope)  # fails if a name of the package hides a module
         assert scope["imported"].__name__ == module
 
 
-def test_the_core_knows_no_modality_library():
+def test_the_core_imports_no_modality_library():
     libraries = {"timm", "torch_geometric", "torchaudio", "rdkit", "torchvision", "soundfile"}
     for module in FILES:
         if package_of(module) not in ("encoders", "mmbert.datasets", "mmbert.preprocessing"):

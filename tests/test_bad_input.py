@@ -1,4 +1,4 @@
-"""Bad data from the command line: exit 3 with file, row and field, before anything is written or with no result."""
+"""Bad data on the command line: exit 3 with file, row and field, and no result is written."""
 
 import io
 import json
@@ -94,7 +94,7 @@ def shop(tmp_path, monkeypatch):
         rows = [row(number) | everywhere for number in range(ROWS)]
         for number, values in (changes or {}).items():
             rows[number - 1] |= values
-        lines = (json.dumps({name: value for name, value in one.items() if name not in drop}) for one in rows)
+        lines = (json.dumps({name: value for name, value in values.items() if name not in drop}) for values in rows)
         (tmp_path / "data" / "rows.jsonl").write_text("\n".join(lines))
         return ["small.yaml", "--set", "data.shop.path=data/rows.jsonl"]
 
@@ -102,15 +102,17 @@ def shop(tmp_path, monkeypatch):
 
 
 def train(recipe, *settings):
-    return commands.main(["train", *recipe, *(word for row in settings for word in ("--set", row)), "--out", "run"])
+    return commands.main(
+        ["train", *recipe, *(word for setting in settings for word in ("--set", setting)), "--out", "run"]
+    )
 
 
 def written():
-    """What a run has left."""
+    """The files that a run has written."""
     return sorted(str(path.relative_to("run")) for path in Path("run").rglob("*") if path.is_file())
 
 
-def test_good_data_trains_and_nothing_is_found(shop, capsys):
+def test_good_data_trains_and_no_bad_value_is_reported(shop, capsys):
     recipe = shop()
     assert train(recipe) == 0
     assert {"result.json", "recipe.yaml"} < {*written()}
@@ -119,7 +121,7 @@ def test_good_data_trains_and_nothing_is_found(shop, capsys):
     assert "no bad value in 36 rows" in capsys.readouterr().out
 
 
-BAD = {  # name -> (row, its values, field, what is said); the first training row is read before training
+BAD = {  # name -> (row, its values, field, message); the first training row is read before training
     "truncated image": (1, {"photo": "media/truncated.jpg"}, "input 'photo'", "truncated.jpg: expected an image"),
     "web page as image": (1, {"photo": "media/page.jpg"}, "input 'photo'", "b'<!doctype html><'"),
     "empty image": (1, {"photo": "media/nothing.jpg"}, "input 'photo'", "found 0 bytes"),
@@ -139,7 +141,7 @@ BAD = {  # name -> (row, its values, field, what is said); the first training ro
 
 
 @pytest.mark.parametrize(("number", "values", "field", "message"), BAD.values(), ids=BAD)
-def test_a_bad_value_found_while_preparing_leaves_nothing(shop, capsys, number, values, field, message):
+def test_a_bad_value_found_while_preparing_leaves_no_run(shop, capsys, number, values, field, message):
     assert train(shop({number: values})) == 3
     error = capsys.readouterr().err
     assert error.startswith(f"shop (data/rows.jsonl row {number}), {field}: ")
@@ -170,7 +172,7 @@ def test_an_earlier_run_survives_bad_data_until_training_begins(shop):
     before = {name: Path("run", name).read_bytes() for name in written() if name != "status.json"}
     assert train(shop({1: {"photo": "media/nothing.jpg"}})) == 3
     assert {name: Path("run", name).read_bytes() for name in written() if name != "status.json"} == before
-    assert train(shop({9: {"title": "another pear"}})) == 6  # other data are not taken for the same run
+    assert train(shop({9: {"title": "another pear"}})) == 6  # with other data it is not the same run
     assert {name: Path("run", name).read_bytes() for name in written() if name != "status.json"} == before
 
 
@@ -190,7 +192,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize(("changes", "message"), WHOLE.values(), ids=WHOLE)
-def test_data_that_cannot_be_used_as_a_whole(shop, capsys, changes, message):
+def test_unusable_data_is_refused_before_anything_is_written(shop, capsys, changes, message):
     recipe = shop(**changes)
     assert train(recipe) == 3
     assert message in capsys.readouterr().err
@@ -204,7 +206,7 @@ def test_an_optional_input_may_be_absent(shop, changes):
     assert "without photo" not in Path("run", "result.json").read_text()
 
 
-def test_one_word_in_a_column_of_numbers_is_the_mistake(shop, tmp_path, capsys):
+def test_one_word_in_a_column_of_numbers_is_reported_by_row(shop, tmp_path, capsys):
     recipe = shop()
     lines = ["title,price,split", *(f"thing {number},{number / 3},{row(number)['split']}" for number in range(ROWS))]
     lines[7] = "thing,n/a,train"
@@ -215,7 +217,7 @@ def test_one_word_in_a_column_of_numbers_is_the_mistake(shop, tmp_path, capsys):
     )
 
 
-def test_labels_in_training_only_are_fine_and_none_in_validation_is_told(shop, capsys):
+def test_labels_in_training_only_are_accepted_unless_validation_has_none(shop, capsys):
     recipe = shop({number: {"kind": None} for number in range(25, ROWS + 1)})
     assert train(recipe, "evaluate.baselines=true", *TITLE_ALONE) == 0
     result = json.loads(Path("run", "result.json").read_text())
@@ -243,20 +245,23 @@ def test_check_lists_every_bad_value_before_training(shop, capsys):
     assert {*zip(rows, fields, strict=True)} == expected
     assert len(lines) == len(bad)
     assert all(reasons)
-    assert len({line.index(reason) for line, reason in zip(lines, reasons, strict=True)}) == 1  # a table
+    assert len({line.index(reason) for line, reason in zip(lines, reasons, strict=True)}) == 1  # aligned as a table
     assert output.err == "small.yaml: 7 bad values in 36 rows\n"
     assert not {*written()} - {"status.json", "lock"}
 
 
 @pytest.mark.parametrize("number", [5, 27, 33])
-def test_tags_are_as_many_as_the_words(shop, capsys, number):
+def test_tags_must_be_as_many_as_words(shop, capsys, number):
     changes = {number: {"tags": ["B-a"]}}
     recipe = [*shop(changes, title=["one", "two"], tags=["B-a", "O"]), "--set", "tasks.tags={type: tagging, of: title}"]
     message = "expected a tag for each of the 2 words of 'title', found 1 tags"
     assert train(recipe, *TITLE_ALONE) == 3
     assert capsys.readouterr().err == f"shop (data/rows.jsonl row {number}), task 'tags': {message}\n"
     assert not {*written()} - {"status.json", "lock"}
-    assert commands.main(["check", *recipe, *(w for row in TITLE_ALONE for w in ("--set", row)), "--data"]) == 3
+    assert (
+        commands.main(["check", *recipe, *(word for setting in TITLE_ALONE for word in ("--set", setting)), "--data"])
+        == 3
+    )
     assert message in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""Bad recipes from the command line: exit 2 with file, line and the nearest right thing, before any data is read."""
+"""Bad recipes on the command line: exit 2 with file, line and a suggestion, before any data is read."""
 
 import time
 
@@ -24,8 +24,8 @@ def _in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def told(capsys, text, *words, command=("train",)):
-    """What is said of a recipe that is refused within 3 seconds, with nothing written."""
+def error_of(capsys, text, *words, command=("train",)):
+    """The error message of a recipe, which must be refused within 3 seconds and with no other output."""
     files = {"small.yaml": text} if isinstance(text, str) else text
     for name, content in files.items():
         with open(name, "w") as file:
@@ -59,23 +59,25 @@ def told(capsys, text, *words, command=("train",)):
         ),
     ],
 )
-def test_a_mistake_is_told_with_file_line_and_nearest_before_any_data_is_read(capsys, command, line, changed, message):
+def test_a_mistake_is_reported_with_file_line_and_suggestion_before_data_is_read(
+    capsys, command, line, changed, message
+):
     assert line in RECIPE
-    error = told(capsys, RECIPE.replace(line, changed), command=[command])
+    error = error_of(capsys, RECIPE.replace(line, changed), command=[command])
     assert message in error
     assert "no-such-file" not in error
 
 
-def test_without_a_mistake_the_data_would_have_been_read(tmp_path, capsys):
+def test_without_a_mistake_the_data_is_read(tmp_path, capsys):
     (tmp_path / "small.yaml").write_text(RECIPE)
     assert commands.main(["train", "small.yaml"]) == 3
     assert "no-such-file.csv" in capsys.readouterr().err
 
 
-def test_numbers_words_and_keys_given_twice(capsys):
-    (error,) = [line for line in told(capsys, RECIPE + "train: {steps: 4}\n").splitlines() if "twice" in line]
+def test_duplicate_keys_and_yaml_scalars(capsys):
+    (error,) = [line for line in error_of(capsys, RECIPE + "train: {steps: 4}\n").splitlines() if "twice" in line]
     assert "train (small.yaml:10): this key is given twice, first at small.yaml:9" in error
-    assert "no task is called 'no'" in told(capsys, RECIPE.replace("type: regression", "type: no"))
+    assert "no task is called 'no'" in error_of(capsys, RECIPE.replace("type: regression", "type: no"))
     with open("small.yaml", "w") as file:
         file.write(RECIPE + "optim: {lr: {trunk: 1e-3}}\n")
     assert commands.main(["show", "recipe", "small.yaml"]) == 0
@@ -85,7 +87,7 @@ def test_numbers_words_and_keys_given_twice(capsys):
 @pytest.mark.parametrize("section", ["data.shop", "inputs.cells", "fusion", "tasks.price"])
 @pytest.mark.parametrize("name", ["os.system", "my_lab.eeg:EEG", "../evil.py", "builtins.eval"])
 def test_a_type_that_names_code_is_refused_with_the_known_types(capsys, section, name):
-    error = told(capsys, RECIPE, "--set", f"{section}={{type: '{name}'}}")
+    error = error_of(capsys, RECIPE, "--set", f"{section}={{type: '{name}'}}")
     assert f"is called '{name}'" in error
     assert "Valid: " in error
     assert "--plugin MODULE adds others, a recipe never names code" in error
@@ -93,10 +95,10 @@ def test_a_type_that_names_code_is_refused_with_the_known_types(capsys, section,
 
 def test_parents_that_cannot_be_followed_show_the_chain(capsys):
     cycle = {"a.yaml": "extends: b.yaml\n", "b.yaml": "extends: c.yaml\n", "c.yaml": "extends: a.yaml\n"}
-    assert "extends (c.yaml:1): the files extend each other: a.yaml -> b.yaml -> c.yaml -> a.yaml" in told(
+    assert "extends (c.yaml:1): the files extend each other: a.yaml -> b.yaml -> c.yaml -> a.yaml" in error_of(
         capsys, cycle
     )
     gone = {"one.yaml": "extends: two.yaml\n", "two.yaml": "name: x\nextends: three.yaml\n"}
-    assert "The chain: one.yaml -> two.yaml -> three.yaml" in told(capsys, gone)
+    assert "The chain: one.yaml -> two.yaml -> three.yaml" in error_of(capsys, gone)
     long = {f"{n}.yaml": f"extends: {n + 1}.yaml\n" for n in range(40)}
-    assert "expected at most 20 parents: 0.yaml -> 1.yaml" in told(capsys, long)
+    assert "expected at most 20 parents: 0.yaml -> 1.yaml" in error_of(capsys, long)

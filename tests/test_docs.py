@@ -34,21 +34,21 @@ def spans(text):
 
 
 def missing_paths(text):
-    """Paths below the top folders that no file of the tree fits. <name> and * stand for anything."""
+    """Paths below the top folders that match no file of the tree; <name> and * match anything."""
     named = re.findall(rf"(?<![\w./-])((?:{'|'.join(map(re.escape, TOP))})/[\w.*<>/-]*)", text)
     patterns = {path: re.sub(r"<\w+>|NAME", "*", path.rstrip("./")) for path in named}
     return [path for path, pattern in patterns.items() if not any(ROOT.glob(pattern))]
 
 
 def resolves(name):
-    """Whether a dotted name is a module, or something in one."""
+    """Whether a dotted name is a module or an attribute in one."""
     module, inner = name, []
     while importlib.util.find_spec(module.partition(".")[0]) and module:
         try:
-            found = importlib.util.find_spec(module)
+            spec = importlib.util.find_spec(module)
         except ModuleNotFoundError:
-            found = None
-        if found:
+            spec = None
+        if spec:
             value = importlib.import_module(module)
             for attribute in inner:
                 if not hasattr(value, attribute):
@@ -61,14 +61,14 @@ def resolves(name):
 
 
 def missing_names(text):
-    """Dotted names of the packages that cannot be imported; files such as benchmarks.csv are none."""
+    """Dotted names of the packages that cannot be imported; file names such as benchmarks.csv do not count."""
     text = re.sub(r"[\w./<>*-]*/[\w./<>*-]*|\]\([^)]*\)", " ", text)  # without paths and links
     named = set(re.findall(r"\b((?:mmbert|encoders|tasks|benchmarks)(?:\.[a-zA-Z_]\w*)+)", text))
     return sorted(name for name in named - ENTRY_POINTS if not resolves(name))
 
 
 def commands(text):
-    """The mmbert commands of a text, without what starts them."""
+    """The mmbert commands of a text, without the word mmbert."""
     lines, inline = spans(text)
     for line in (*lines, *inline):
         match = re.search(r"(?:^|-m |&& )mmbert (?=[a-z-])(.+)", line)
@@ -77,7 +77,7 @@ def commands(text):
 
 
 def refused(command):
-    """Why the parser refuses a command; None where it does not. A command alone needs only to exist."""
+    """The command if the parser refuses it, else None. A command without arguments needs only to exist."""
     words = shlex.split(command, comments=True)
     if len(words) == 1 and words[0] in COMMANDS:
         return None
@@ -93,11 +93,11 @@ def parser_options():
     parser = make_parser(COMMANDS)
     commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     parsers = [parser, *commands.choices.values()]
-    return {option for one in parsers for action in one._actions for option in action.option_strings}
+    return {option for command in parsers for action in command._actions for option in action.option_strings}
 
 
 def without_new_files(text):
-    """A text without the files that it asks the reader to write: "Copy ... to `a/b.py`", "Write `a/b.py`"."""
+    """A text without the files that the reader is asked to write: "Copy ... to `a/b.py`", "Write `a/b.py`"."""
     for path in set(re.findall(r"(?:to|Write) `([\w/]+)\.py`", text)):
         text = text.replace(f"{path}.py", "").replace(path.replace("/", "."), "")
     return text
@@ -163,7 +163,7 @@ def test_make_targets_exist(page):
     assert not named - targets
 
 
-def test_every_page_stands_in_the_navigation_and_in_the_readme():
+def test_every_page_is_in_the_navigation_and_in_the_readme():
     pages = {page.name for page in (ROOT / "docs").glob("*.md")}
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -171,7 +171,7 @@ def test_every_page_stands_in_the_navigation_and_in_the_readme():
     assert {name for name in pages if f"(docs/{name})" in readme} == pages - {"index.md"}
 
 
-def test_what_does_not_exist_is_found(capsys):
+def test_names_that_do_not_exist_are_detected(capsys):
     assert missing_paths("see `mmbert/nothing.py`, `recipes/*.yaml` and `results/<name>.csv`") == ["mmbert/nothing.py"]
     assert has_key(Recipe, "inputs.X.missing")
     assert not has_key(Recipe, "train.nothing")

@@ -8,21 +8,21 @@ from test_architecture import FILES, TREES
 from mmbert import contracts
 
 Definition = ast.FunctionDef | ast.ClassDef
-MOST_WITH_ARGS = 0.5  # the least share of public docstrings with parameters that has to have a section of them
-CONTRACTS = {  # methods whose parameters the contract explains once for all that implement it
+MOST_WITH_ARGS = 0.5  # required share of docstrings with an Args section, among those of names with parameters
+CONTRACTS = {  # methods whose parameters are explained in mmbert.contracts
     name for value in vars(contracts).values() if isinstance(value, type) for name in vars(value)
 }
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:
-    """The names of a function's parameters but for ``self`` and ``cls``."""
+    """The names of a function's parameters without ``self`` and ``cls``."""
     arguments = function.args
     names = [argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
     return [name for name in names if name not in ("self", "cls")]
 
 
 def explained(node: Definition) -> list[str]:
-    """The parameters that the docstring of a function, or of a class for its constructor, has to explain."""
+    """The parameters that the docstring of a function or class must explain; of a class, those of ``__init__``."""
     if isinstance(node, ast.FunctionDef):
         return parameters(node)
     constructors = [method for method in node.body if isinstance(method, ast.FunctionDef) and method.name == "__init__"]
@@ -62,6 +62,6 @@ def test_public_names_have_docstrings_that_explain_their_parameters(module):
     assert not without
 
 
-def test_most_docstrings_of_what_takes_parameters_explain_them():
+def test_most_docstrings_of_names_with_parameters_have_args():
     texts = [ast.get_docstring(node) or "" for module in FILES for _, node in public(module) if explained(node)]
     assert sum("Args:" in text for text in texts) > MOST_WITH_ARGS * len(texts)

@@ -1,4 +1,4 @@
-"""The examples run, and do what they say."""
+"""The scripts in examples/ run and give the promised results."""
 
 import json
 import runpy
@@ -18,7 +18,7 @@ def run(tmp_path, monkeypatch, capsys):
     """Run an example as a script in a temporary folder and return what it prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(ENCODERS, "_table", {**ENCODERS._table})  # what an example registers stays in its test
+    monkeypatch.setattr(ENCODERS, "_table", {**ENCODERS._table})  # undoes what an example registers
 
     def run_script(name, *words):
         monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
@@ -32,7 +32,7 @@ def test_every_example_is_tested():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {"own_csv.py", "own_encoder.py", "parts_alone.py"}
 
 
-def test_a_csv_file_of_ones_own_is_trained_on_and_predicted_for(run, tmp_path):
+def test_own_csv_trains_and_predicts(run, tmp_path):
     printed = run("own_csv.py", tmp_path)
     scores = json.loads((tmp_path / "run" / "result.json").read_text())["test"]
     assert scores["furnished"]["accuracy"] > 0.6
@@ -41,13 +41,13 @@ def test_a_csv_file_of_ones_own_is_trained_on_and_predicted_for(run, tmp_path):
     assert "'rent':" in empty
 
 
-def test_an_encoder_of_ones_own_is_registered_and_trained(run, tmp_path):
+def test_own_encoder_is_registered_and_trained(run, tmp_path):
     assert "test accuracy:" in run("own_encoder.py", tmp_path)
     assert "eeg" in ENCODERS.names()
     assert (tmp_path / "run" / "result.json").exists()
 
 
-def test_the_parts_alone_learn_in_a_plain_loop_of_under_40_lines(run, tmp_path):
+def test_parts_alone_learn_in_a_plain_loop_of_under_40_lines(run, tmp_path):
     write_checkpoint(tmp_path / "checkpoint")
     losses = [float(line.split()[-1]) for line in run("parts_alone.py", tmp_path / "checkpoint").splitlines()]
     assert losses[-1] < 0.95 * losses[0]

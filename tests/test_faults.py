@@ -1,4 +1,4 @@
-"""docs/faults.md tells the truth: each test that it names exists, and each row that is not open names one."""
+"""docs/faults.md: each test that it names exists, and each row names a test or is marked as open."""
 
 import ast
 import re
@@ -12,8 +12,11 @@ from mmbert import errors
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
-ROWS = {int(cells[0]): cells for line in TEXT.splitlines() if len(cells := line.strip("| ").split(" | ")) == 5
-        and cells[0].isdecimal()}  # fmt: skip
+ROWS = {
+    int(cells[0]): cells
+    for line in TEXT.splitlines()
+    if len(cells := line.strip("| ").split(" | ")) == 5 and cells[0].isdecimal()
+}
 FAULTS = 33
 
 
@@ -44,16 +47,16 @@ def test_a_row_names_a_test_or_says_that_it_is_open(number):
     assert re.fullmatch(r"\d+(, \d+)*", codes)
 
 
-def test_the_codes_are_those_of_the_errors():
+def test_the_exit_codes_are_those_of_the_errors():
     listed = {int(code) for code in re.findall(r"^\| (\d+) \| [^|]+ \|$", TEXT, re.MULTILINE)}
-    own = {
+    codes = {
         error.exit_code for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "exit_code")
     }
-    assert own <= listed
+    assert codes <= listed
     assert {int(code) for row in ROWS.values() for code in row[3].split(", ")} <= listed
 
 
-def test_the_search_sees_a_name_that_is_not_there():
+def test_a_test_that_does_not_exist_is_detected():
     assert "test_every_fault_has_a_row" in named_in("tests/test_faults.py")
     assert "test_no_such_test" not in named_in("tests/test_faults.py")
     assert named_in("tests/no_such_file.py") == frozenset()

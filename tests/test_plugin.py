@@ -1,4 +1,4 @@
-"""The encoder of docs/encoders.md in a file of the user's own: trained and used without touching a file of mmbert."""
+"""A plugin: the encoder of docs/encoders.md in a user's file is trained and used without changing mmbert."""
 
 import json
 import os
@@ -31,7 +31,7 @@ evaluate: {baselines: false}
 
 
 def rows():
-    """Half of them without a window, one without a note."""
+    """Rows of which half have no window and one has no note."""
     rng = random.Random(0)
     windows = [[[rng.gauss(0, 20) for _ in range(CHANNELS)] for _ in range(SAMPLES)] for _ in range(40)]
     return [
@@ -57,7 +57,7 @@ def lab(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _afresh(lab, monkeypatch):
-    """In the folder, as a process that has not yet imported the plugin; what one test imports is gone in the next."""
+    """Run each test in the folder as if the plugin had not been imported, and remove it afterwards."""
     monkeypatch.chdir(lab)
     monkeypatch.setenv("XDG_CACHE_HOME", str(lab))
     monkeypatch.setattr(sys, "path", [*sys.path])

@@ -1,4 +1,4 @@
-"""README.md and docs/: their tables are those of results/*.csv, and the recipe, study and encoder in them work."""
+"""README.md and docs/: tables equal results/*.csv; the recipe, study and encoder shown there work."""
 
 from pathlib import Path
 

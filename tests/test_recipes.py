@@ -1,4 +1,4 @@
-"""Every file in recipes/ can be read, and says how to run it and what to expect."""
+"""The files in recipes/: each is valid and has a header with its command and the expected result."""
 
 import warnings
 from pathlib import Path

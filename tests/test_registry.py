@@ -1,4 +1,4 @@
-"""The table of parts: lazy, closed to clashes, and helpful about wrong names."""
+"""The registry of parts: lazy imports, no duplicate names, and suggestions for wrong ones."""
 
 import sys
 from importlib.metadata import EntryPoint
@@ -53,10 +53,10 @@ def test_a_part_is_imported_when_it_is_first_used(fruits):
     assert fruits.get("pear").__name__ == "Pear"
     assert "orchard" in sys.modules
     assert fruits.get("pear") is sys.modules["orchard"].Pear
-    assert fruits.describe("pear") == "A sweet fruit."  # the same once it is imported
+    assert fruits.describe("pear") == "A sweet fruit."  # equal after the import
 
 
-def test_an_unknown_name_is_told_the_nearest_one(fruits):
+def test_an_unknown_name_is_refused_with_the_nearest_one(fruits):
     with pytest.raises(
         RecipeError, match=r"^no fruit is called 'pera'\. Did you mean 'pear'\? Valid: bare, pear, plum$"
     ):
@@ -83,12 +83,12 @@ def test_a_name_that_is_taken_is_refused(fruits, name):
 
 def test_tables_do_not_share_their_entries():
     table = {}
-    one, other = Registry("fruit", table), Registry("fruit", table)
-    one.register("apple", Apple)
-    assert (one.names(), other.names(), table) == (["apple"], [], {})
+    first, second = Registry("fruit", table), Registry("fruit", table)
+    first.register("apple", Apple)
+    assert (first.names(), second.names(), table) == (["apple"], [], {})
 
 
-def test_an_installed_package_adds_parts_and_never_replaces_ours(fruits, monkeypatch):
+def test_an_installed_package_adds_parts_but_replaces_none(fruits, monkeypatch):
     group = "test.installed"
     installed = [EntryPoint("quince", "orchard:Pear", group), EntryPoint("plum", "elsewhere:Plum", group)]
     monkeypatch.setattr(registry, "entry_points", lambda group: installed if group == "test.installed" else [])

@@ -1,4 +1,4 @@
-"""No recipe, model folder, data file or package makes mmbert run foreign code, leave its folders or fill the memory."""
+"""Security: recipes, model folders, data and packages cannot run code, escape their folders or fill the memory."""
 
 import ast
 import csv
@@ -28,7 +28,7 @@ UNSAFE_WORDS = {"allow_pickle": False, "shell": False, "trust_remote_code": Fals
 
 
 def unsafe(source: str) -> list[str]:
-    """What in a file could run code out of data, or write where an archive says."""
+    """Calls and imports in a file that could execute data as code, or extract an archive to arbitrary paths."""
     problems = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -58,7 +58,7 @@ def unsafe(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_line_runs_code_out_of_data(path):
+def test_no_file_executes_data_as_code(path):
     assert unsafe(path.read_text(encoding="utf-8")) == []
 
 
@@ -84,7 +84,7 @@ def test_no_line_runs_code_out_of_data(path):
         "YAML().load(text)",
     ],
 )
-def test_the_search_finds_what_it_looks_for(source):
+def test_unsafe_code_is_detected(source):
     assert unsafe(source)
 
 
@@ -121,29 +121,27 @@ def model_folder(tmp_path: Path, executed: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("answer", ["", "y\n"])
-def test_a_model_folder_that_brings_code_is_refused_whatever_is_on_standard_input(
-    tmp_path, executed, monkeypatch, answer
-):
+def test_a_model_folder_with_code_is_refused_without_asking(tmp_path, executed, monkeypatch, answer):
     monkeypatch.setattr(sys, "stdin", io.StringIO(answer * 5))
     with pytest.raises(RecipeError, match=r"trunk\.checkpoint .* is neither packaged"):
         load_checkpoint(str(model_folder(tmp_path, executed, "evil")))
-    assert sys.stdin.read() == answer * 5  # nobody was asked
+    assert sys.stdin.read() == answer * 5  # no question was asked
 
 
-def test_weights_that_are_a_pickle_are_refused(tmp_path, executed):
+def test_pickled_weights_are_refused(tmp_path, executed):
     folder = model_folder(tmp_path, executed, "bert")
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"embeddings": Evil(executed)}))
     with pytest.raises(RecipeError, match=r"trunk\.checkpoint"):
         load_checkpoint(str(folder))
 
 
-def test_the_configuration_in_a_checkpoint_chooses_no_code(tmp_path, executed):
+def test_the_configuration_of_a_checkpoint_cannot_select_code(tmp_path, executed):
     folder = model_folder(tmp_path, executed, "bert")
     model = build_from_config({**json.loads((folder / "config.json").read_text()), "_name_or_path": str(folder)})
     assert type(model).__name__ == "BertModel"
 
 
-def test_a_pickle_in_the_place_of_packaged_weights_is_not_executed(tmp_path, executed, monkeypatch):
+def test_a_pickle_in_place_of_packaged_weights_is_not_executed(tmp_path, executed, monkeypatch):
     import encoders.image
 
     content = io.BytesIO()
@@ -165,7 +163,7 @@ def test_a_run_folder_whose_checkpoint_is_a_pickle_is_refused(tmp_path, executed
 
 
 def peak(call) -> int:
-    """Bytes that Python held at most."""
+    """Peak of the memory that Python allocated, in bytes."""
     tracemalloc.start()
     try:
         call()
@@ -194,7 +192,7 @@ FORMULAS = ["=HYPERLINK(1)", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", " =1\n"
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_a_name_that_a_spreadsheet_would_run_is_text_in_the_ledger(tmp_path, monkeypatch, name):
+def test_spreadsheet_formulas_are_escaped_in_the_ledger(tmp_path, monkeypatch, name):
     monkeypatch.setattr(ledger, "commit", lambda: "")
     lines = {name: {name: {name: -0.5}}}
     ledger.append_results(tmp_path / "ledger.csv", lines, ledger.Measured(name, 0, name, name, name))
@@ -202,10 +200,10 @@ def test_a_name_that_a_spreadsheet_would_run_is_text_in_the_ledger(tmp_path, mon
         (row,) = csv.DictReader(file)
     assert all(row[column] == f"'{name.strip()}" for column in ("study", "arm", "task", "metric", "split", "recipe"))
     assert row["data"] == f"'{name.strip()}"
-    assert row["value"] == "-0.5"  # a number stays one
+    assert row["value"] == "-0.5"  # a number stays a number
 
 
-def test_a_plain_name_stays_in_one_line_of_the_ledger(tmp_path):
+def test_a_name_with_line_breaks_stays_on_one_line_of_the_ledger(tmp_path):
     lines = {"image +\rtext,\n=all": {"price": {"rmse": 1.0}}}
     ledger.append_results(tmp_path / "ledger.csv", lines, ledger.Measured("s", 0, "test"))
     assert ',"image + text, =all",0,price,rmse,1.0,test,' in (tmp_path / "ledger.csv").read_text()

@@ -1,4 +1,4 @@
-"""recipes/synergy.yaml: in small it beats what any sum of scores can reach, whole it reaches the best there is."""
+"""recipes/synergy.yaml: a small version beats every sum of unimodal scores; the full one reaches the Bayes optimum."""
 
 import math
 from pathlib import Path
@@ -27,7 +27,7 @@ def trained(tmp_path, *settings):
 
 
 @pytest.mark.slow
-def test_a_small_fusion_is_better_than_any_sum(tmp_path):
+def test_a_small_fusion_is_better_than_any_sum_of_scores(tmp_path):
     accuracy, _, ceiling, _ = trained(tmp_path, *EASY)
     assert ceiling == pytest.approx(0.75)
     assert accuracy > 0.95

@@ -15,8 +15,15 @@ def counts(seconds, lengths, computed):
 
 
 def small():
-    config = AutoConfig.for_model("bert", num_hidden_layers=2, hidden_size=8, num_attention_heads=2, vocab_size=9,
-                                  intermediate_size=24, max_position_embeddings=16)  # fmt: skip
+    config = AutoConfig.for_model(
+        "bert",
+        num_hidden_layers=2,
+        hidden_size=8,
+        num_attention_heads=2,
+        vocab_size=9,
+        intermediate_size=24,
+        max_position_embeddings=16,
+    )
     return MeanRegressor(build_from_config(config.to_dict()))
 
 
@@ -38,8 +45,11 @@ def test_ratios_are_of_real_tokens_a_second_within_a_repeat():
     assert figures["padded"]["efficiency"] == 0.5
     assert figures["padded"]["loss"] == 2
     assert json_entry(figures) == {
-        "vs_padded": 4, "gemm_share": pytest.approx(0.25), "efficiency_padded": 0.5, "target_vs_padded": 1.74
-    }  # fmt: skip
+        "vs_padded": 4,
+        "gemm_share": pytest.approx(0.25),
+        "efficiency_padded": 0.5,
+        "target_vs_padded": 1.74,
+    }
 
 
 def test_every_parameter_is_in_one_group():

@@ -1,4 +1,4 @@
-"""What travels between rooms: rows of it, moving it, and ids that never change."""
+"""Batch, Tokens, Fused, Sample: selecting rows, moving to a device, immutability, and stable ids."""
 
 import dataclasses
 
@@ -22,18 +22,18 @@ def batch():
     return Batch(torch.tensor([9, 8, 7]), {"photo": photo, "sound": sound}, {"price": price}, {"year": torch.ones(3)})
 
 
-def same(one, other):
-    torch.testing.assert_close(one, other, rtol=0, atol=0)
+def same(first, second):
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def test_tokens_of_some_rows_in_any_order_and_number():
+def test_tokens_can_be_selected_by_rows_in_any_order_and_number():
     whole, rows = tokens(), torch.tensor([2, 0, 0])
     for part, full in zip(whole.at(rows), whole, strict=True):
         same(part, torch.stack([full[2], full[0], full[0]]))
     assert [len(part) for part in whole.at(torch.tensor([], dtype=torch.int64))] == [0, 0, 0]
 
 
-def test_fused_of_some_rows_holds_those_rows_of_every_stream():
+def test_fused_can_be_selected_by_rows_in_every_stream():
     streams = {"text": tokens(), "photo": tokens(length=4)}
     fused = Fused(torch.arange(6.0).reshape(3, 2), streams)
     rows = torch.tensor([1, 1])
@@ -87,7 +87,7 @@ def test_a_batch_is_a_tree_of_tensors():
     assert len(doubled) == 3
 
 
-def test_what_travels_cannot_be_changed_on_the_way():
+def test_batches_and_samples_are_immutable():
     for value in (batch(), Present(torch.zeros(1), {}), Sample(1, "shop", {}, {})):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(value, dataclasses.fields(value)[0].name, None)
@@ -97,7 +97,7 @@ def test_what_travels_cannot_be_changed_on_the_way():
 
 
 def test_ids_never_change():
-    """These numbers stand in ledgers, predictions and caches: another hash would break them all."""
+    """These numbers are stored in ledgers, predictions and caches; another hash would break them all."""
     assert sample_id("molecules", "64-17-5") == 3554155761919361917
     assert sample_id("", "") == 5367003119948742948
 

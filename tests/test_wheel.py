@@ -1,4 +1,4 @@
-"""The wheel alone is enough: it lists its recipes and trains one from an empty folder."""
+"""The wheel: it lists its recipes and trains one from an empty folder, without the checkout."""
 
 import json
 import os
@@ -39,14 +39,14 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def command(wheel, tmp_path_factory):
-    """``mmbert`` of a fresh environment that holds the wheel and, by a path, the libraries of this one."""
+    """The command ``mmbert`` of a new environment with the wheel and, through a path file, this one's libraries."""
     environment = tmp_path_factory.mktemp("environment")
     run([sys.executable, "-m", "venv", "--without-pip", str(environment)], environment)
     python = environment / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
     run(pip, environment)
     packages = run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], environment).strip()
-    # a path file adds the folders alone: it does not run the hooks of editable installs in them
+    # a path file adds only the folders and does not run the hooks of editable installs
     libraries = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
     (Path(packages) / "libraries.pth").write_text("\n".join(libraries) + "\n")
     return str(environment / "bin" / "mmbert")
