@@ -76,13 +76,13 @@ def test_the_example_holds_the_same_encoder():
     assert encoder in (ROOT / "examples" / "own_encoder.py").read_text(encoding="utf-8")
 
 
-def test_it_trains(lab):
+def test_the_plugin_trains(lab):
     result = json.loads((lab / "run" / "result.json").read_text())
     assert 0 <= result["test"]["stage"]["accuracy"] <= 1
     assert "mmbert without window" in result["hidden"]
 
 
-def test_it_predicts(lab):
+def test_the_plugin_predicts(lab):
     words = ["predict", "run", "--plugin", "my_lab_eeg", "--input", "nights.jsonl", "--output", "out.jsonl"]
     assert commands.main(words) == 0
     lines = [json.loads(line) for line in (lab / "out.jsonl").read_text().splitlines()]
@@ -97,6 +97,6 @@ def test_a_recipe_or_run_alone_never_brings_code(capsys):
     assert "my_lab_eeg" not in sys.modules
 
 
-def test_its_options_are_checked_and_shown(capsys):
+def test_options_of_the_plugin_are_checked_and_shown(capsys):
     assert commands.main(["check", "sleep.yaml", "--plugin", "my_lab_eeg", "--set", "inputs.window.ptach=2"]) == 2
     assert "inputs.window.ptach (--set): unknown key. Did you mean 'patch'?" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def comparison(a, b, **options):
     return Comparison("without text", "reference", "label", "accuracy", False, compare_paired(a, b), **options)
 
 
-def test_the_forecast_as_a_sentence():
+def test_the_comparison_as_a_sentence():
     a = 0.8 + 0.0115 * np.array([-1, 1, -1, 1, -1, 1, 0])
     planned = comparison(a, np.full(7, 0.831), planned=3, holm=6 / 128, decidable=True)
     assert sentence(planned) == (

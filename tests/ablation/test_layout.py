@@ -72,7 +72,7 @@ def test_values_that_are_not_finite_are_left_out_and_reported():
     assert best(REFERENCE, arm("all", [math.inf] * 3)) == ["reference"]
 
 
-def test_marks():
+def test_reference_masked_arms_and_baselines_are_marked():
     base = dataclasses.replace(REFERENCE, name="base")
     layout = make_layout(study(base, arm("image", [0.1], masked=True), baselines={"constant": {}}))
     assert [row.mark for row in layout.arms] == ["reference", "masked at test"]

@@ -50,5 +50,5 @@ def test_latex_commands_are_escaped():
         ("שלום \U0001f600 é", "שלום \U0001f600 é"),
     ],
 )
-def test_latex(text, expected):
+def test_latex_is_escaped(text, expected):
     assert escape_latex(text) == expected

@@ -35,16 +35,16 @@ def fault(at, kind):
     seen, dead = [], []
 
     def wrap(name, real):
-        def call(*given):
+        def call(*arguments):
             if dead:
                 raise dead[0]
             seen.append(name)
             if len(seen) != at + 1:
-                return real(*given)
+                return real(*arguments)
             if kind == "dies after":
-                real(*given)
+                real(*arguments)
             elif kind == "dies torn":
-                tear(name, real, *given)
+                tear(name, real, *arguments)
             error = OSError(errno.EIO, "made up") if kind.startswith("fails") else Died()
             if kind != "fails once":
                 dead.append(error)

@@ -28,7 +28,7 @@ def test_after_any_disk_error_the_old_checkpoint_is_intact_and_the_new_is_remove
     run = Run()
     run.mark(1).save(tmp_path, best=1)
 
-    def failing(*given):
+    def failing(*arguments):
         raise OSError(code, os.strerror(code))
 
     for name in CALLS:
@@ -75,7 +75,7 @@ def test_a_read_only_folder_is_reported():
         check_intact(folder)
 
 
-def test_a_file_where_the_folder_should_be_is_told(tmp_path):
+def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
     (tmp_path / "checkpoints").touch()
     assert "Not a directory" in attempt(lambda: Run().mark(1).save(tmp_path / "checkpoints"))
     assert "Not a directory" in attempt(lambda: Run().mark(1).save(tmp_path / "checkpoints" / "deeper"))

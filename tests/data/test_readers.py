@@ -49,7 +49,7 @@ def test_values_that_only_resemble_numbers_are_text(tmp_path, cell):
 @pytest.mark.parametrize(
     ("cell", "value"), [("1.", 1.0), ("-.5", -0.5), ("2E-3", 0.002), ("-inf", -math.inf), ("0", 0)]
 )
-def test_numbers(tmp_path, cell, value):
+def test_number_formats(tmp_path, cell, value):
     assert rows(written(tmp_path / "a.csv", f"x\n{cell}\n0.5\n"))[0] == {"x": value}
 
 

@@ -87,7 +87,7 @@ def test_group_in_two_splits_names_both_rows():
         split_by_column(["train", "test", "test"], ["x", "y", "x"], 0, place)
 
 
-def test_rows_in():
+def test_rows_of_a_split_by_its_name():
     parts = np.array([0, 2, 0, 1])
     assert rows_of_split("train", parts).tolist() == [0, 2]
     with pytest.raises(DataError, match=r"no split is called 'valid'. Did you mean 'validation'"):

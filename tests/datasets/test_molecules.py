@@ -96,7 +96,7 @@ def test_a_smaller_set_is_part_of_a_larger(tables):
     assert list(molecules(reordered).index) == everything
 
 
-def test_names(tables):
+def test_names_are_joined_without_duplicates_and_cas_numbers(tables):
     frame = molecules(tables)
     assert frame.loc["64-17-5", ["names", "common_name", "iupac_name"]].tolist() == [
         "alcohol; ethanol",

@@ -155,7 +155,7 @@ def test_a_graph_keeps_the_nearest_nodes(monkeypatch):
     assert graph["edges"] == [[0, 1], [0, 2], [1, 2]]
 
 
-def test_numbers(archive):
+def test_numbers_of_a_package(archive):
     numbers = rows(archive)["numbers"]
     assert numbers["lamp"] == {
         "installed_size": 40,

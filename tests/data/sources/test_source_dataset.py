@@ -50,7 +50,7 @@ def source(builder, **options):
     return DatasetSource("shapes", {**fields(Letters, "name"), **fields(Photo, "photo")}, {}, builder, **options)
 
 
-def test_samples(cache):
+def test_samples_have_inputs_and_attributes_of_their_row(cache):
     samples = all_samples(source(Shapes()))
     folder = next((cache / "datasets").glob("shapes-*[0-9a-f]"))
     assert samples[0].inputs == {"photo": str(folder / "photos" / "0.png")}

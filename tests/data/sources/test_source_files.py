@@ -151,7 +151,7 @@ def test_fields_are_those_with_a_column(tmp_path):
     assert data.fields == {"words", "number"}
 
 
-def test_one_row(tmp_path):
+def test_a_single_row_is_in_one_split(tmp_path):
     data = source(saved(tmp_path / "a.csv", FRAME[1:2]))
     assert sum(len(data.split(name)) for name in ("train", "validation", "test")) == 1
 

@@ -34,7 +34,7 @@ def test_nothing_is_absent_by_default():
     assert all(len(sample.inputs) == 3 and len(sample.targets) == 2 for sample in all_samples(source()))
 
 
-def test_absence():
+def test_inputs_and_targets_are_absent_at_the_given_rate():
     samples = [*all_samples(source(rows=2000, absent=0.6))]
     assert all(sample.inputs for sample in samples)
     assert any(not sample.targets for sample in samples)
