@@ -142,9 +142,8 @@ def test_rows_of_a_ledger_count_as_finished_and_are_written_once(study, tmp_path
     ledger = tmp_path / "ledger.csv"
     study(ledger=ledger)
     first = ledger.read_bytes()
-    assert {row["commit"] for row in csv.DictReader(first.decode().splitlines())} == {
-        "0ldc0de"
-    }  # the commit of the runs
+    # the commit of the runs
+    assert {row["commit"] for row in csv.DictReader(first.decode().splitlines())} == {"0ldc0de"}
     pool, outcome = study(ledger=ledger, out=tmp_path / "elsewhere" / "study")  # without the run folders
     assert pool.started == []
     assert values(outcome) == {arm: pytest.approx(scores) for arm, scores in EXPECTED.items()}

@@ -82,9 +82,8 @@ def test_a_study_killed_twice_gives_the_tables_of_an_undisturbed_one(tmp_path):
     check(killed, start(killed))
     for name in TABLES:
         assert (killed / "study" / name).read_bytes() == (uninterrupted / "study" / name).read_bytes()
-    assert all(
-        path.stat().st_mtime_ns == time_of for path, time_of in finished.items()
-    )  # no finished run is trained again
+    # no finished run is trained again
+    assert all(path.stat().st_mtime_ns == time_of for path, time_of in finished.items())
     times = {path: path.stat().st_mtime_ns for path in results(killed)}
     check(killed, start(killed))
     assert times == {path: path.stat().st_mtime_ns for path in results(killed)}

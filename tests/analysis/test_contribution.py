@@ -106,9 +106,8 @@ def test_emap_and_calibration_are_of_tasks_with_one_label_a_row(trained):
     result, report = trained
     additive = report["additive"]["tasks"]
     assert additive.keys() == {"price", "kind"}
-    assert additive["price"]["model"] == pytest.approx(
-        result["test"]["price"], rel=1e-9
-    )  # few enough rows to use all of them
+    # few enough rows to use all of them
+    assert additive["price"]["model"] == pytest.approx(result["test"]["price"], rel=1e-9)
     measures = report["calibration"]["kind"]
     assert report["calibration"].keys() == {"kind"}
     assert measures["before"]["nll"] == pytest.approx(result["test"]["kind"]["log_loss"], rel=1e-9)
@@ -148,9 +147,8 @@ def test_other_splits_and_row_limits_have_their_own_file(trained, monkeypatch):
     assert (report["split"], report["rows"]) == ("validation", 4)
     assert report["of"] > 4
     assert json.loads(Path("run", "inputs.validation.json").read_text()) == report
-    assert all(
-        "temperature" not in task for task in report["calibration"].values()
-    )  # the split on which it would be fitted
+    # a temperature is fitted on this split, so it is not measured there
+    assert all("temperature" not in task for task in report["calibration"].values())
     assert (report["subsets"], report["contributions"], len(report["curves"])) == ([], {}, 3)
     assert any("2 inputs have 4 subsets, more than the 2 that are scored" in note for note in report["notes"])
     assert json.loads(Path("run", "inputs.json").read_text()) == trained[1]

@@ -74,9 +74,8 @@ def evaluate_rows(encoded_case, change=lambda item: item.inputs):
 
 def same(actual, expected):
     assert actual.loss == pytest.approx(expected.loss, rel=EXACT)
-    assert actual.scores["kind"] == pytest.approx(
-        expected.scores["kind"], rel=EXACT
-    )  # other metrics rank rows, which may tie
+    # other metrics rank rows, which may tie
+    assert actual.scores["kind"] == pytest.approx(expected.scores["kind"], rel=EXACT)
     for task, rows in expected.predictions.items():
         assert list(actual.predictions[task]) == list(rows)
         for row, prediction in rows.items():

@@ -173,9 +173,8 @@ def test_curves_fall_to_chance_with_the_share_of_changed_rows():
         assert value == pytest.approx(0.5 + (1 - rate) ** 2 / 2, abs=0.09)
     moved = [evaluation.scores, *score_with_corrupted(probe, "a")]
     for rate, scores in zip((0, 0.2, 0.4, 0.6, 0.8, 1), moved, strict=True):
-        assert scores["label"]["accuracy"] == pytest.approx(
-            1 - rate / 2, abs=0.09
-        )  # half of the exchanged values are equal
+        # half of the exchanged values are equal
+        assert scores["label"]["accuracy"] == pytest.approx(1 - rate / 2, abs=0.09)
     errors = standard_errors_of_gain(probe, evaluation, constant)
     assert retained_by_task(probe, absent, chance, errors)[0]["label"] == pytest.approx(0.24, abs=0.08)
     assert retained_by_task(probe, moved, chance, errors)[0]["label"] == pytest.approx(0.4, abs=0.08)
@@ -195,9 +194,8 @@ def test_a_model_at_chance_has_no_area():
     probe = make_probe(lambda a, b, noise: 9 * noise, xor)
     evaluation, constant, chance = measured(probe)
     errors = standard_errors_of_gain(probe, evaluation, constant)
-    assert errors["label"] == pytest.approx(
-        0.05, abs=0.015
-    )  # standard error of the difference of two guesses over 200 rows
+    # standard error of the difference of two guesses over 200 rows
+    assert errors["label"] == pytest.approx(0.05, abs=0.015)
     area, refused = retained_by_task(probe, [evaluation.scores, *score_with_missing(probe)], chance, errors)
     assert area == {}
     assert refused["label"].startswith("label: accuracy 0.5 without any change is not better than chance")

@@ -90,9 +90,8 @@ def test_a_step_is_the_same_wherever_one_starts(case):
     assert [fresh.batch(step) for step in reversed(range(60))] == forward[::-1]
     assert plan(case).batch(59) == forward[59]
     sizes = [draw for step in range(12) for draw in plan(case, batch_size=40).batch(step)]
-    assert sizes == [
-        draw for step in forward for draw in step
-    ]  # the batch size cuts the sequence but does not change it
+    # the batch size cuts the sequence but does not change it
+    assert sizes == [draw for step in forward for draw in step]
 
 
 @pytest.mark.parametrize(("world", "accumulate"), [(1, 4), (2, 1), (2, 2), (8, 1)])

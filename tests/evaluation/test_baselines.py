@@ -244,9 +244,8 @@ def test_text_features_learn_from_training_only_and_say_what_is_absent():
     norms = np.sqrt(np.square(wide.toarray()).sum(1))
     assert norms[1] == 0
     assert norms[2] == pytest.approx(1, abs=1e-6)
-    assert features.linear["train"][0][[3]].toarray() == pytest.approx(
-        wide[[2]].toarray()
-    )  # words are joined to a text
+    # words are joined to a text
+    assert features.linear["train"][0][[3]].toarray() == pytest.approx(wide[[2]].toarray())
     assert features.trees["test"].shape == (3, features.trees["train"].shape[1])
 
 

@@ -117,12 +117,9 @@ def test_skill_is_one_minus_the_share_of_the_constants_loss(experiment, monkeypa
     labels = torch.stack([item["target"] for item in evaluation.targets["amount"].values()])
     expected = 1 - (labels - 0.5).square().sum() / (labels - 2.0).square().sum()
     assert evaluation.skill["amount"] == pytest.approx(float(expected))
-    monkeypatch.setattr(
-        amount, "loss", lambda output, targets: (output - output).sum()
-    )  # the loss of a perfect predictor
-    assert (
-        evaluate(experiment.model, batches(experiment)).skill["amount"] == 0.0
-    )  # and of a perfect constant: nothing can be gained
+    # a perfect predictor and a perfect constant: nothing can be gained
+    monkeypatch.setattr(amount, "loss", lambda output, targets: (output - output).sum())
+    assert evaluate(experiment.model, batches(experiment)).skill["amount"] == 0.0
 
 
 def test_a_row_in_two_shares_is_refused(experiment):
