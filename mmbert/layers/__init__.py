@@ -1,1 +1,1 @@
-"""Small modules shared by rooms, one a file."""
+"""Small modules and tensor functions that several packages share."""

@@ -1,4 +1,4 @@
-"""Dropout whose masks are cheap to draw on CPU, and one rate for every dropout of a model."""
+"""Dropout with fast masks on CPU, and functions that replace or set every dropout of a model."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ LEVELS = 1 << 16  # a rate is rounded to a multiple of 1 / LEVELS
 
 
 class Dropout(nn.Dropout):
-    """``nn.Dropout`` with masks of its own in training on CPU: the library's cost five times.
+    """``nn.Dropout`` that draws its masks with NumPy in training on CPU, five times faster than torch.
 
     Reference: Srivastava et al. 2014.
 
@@ -21,7 +21,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Drop values in training, else return them as they are.
+        """Drop values in training; return the input unchanged in evaluation.
 
         Args:
             input: values of any shape.
@@ -33,24 +33,25 @@ class Dropout(nn.Dropout):
 
 
 def draw_mask(shape: Sequence[int], rate: float) -> tuple[Tensor, float]:
-    """A mask of ``shape`` on CPU, uint8, one where a value is kept; and the factor that keeps the expectation exact.
+    """A uint8 mask of ``shape`` on CPU, 1 where a value stays; and the factor that preserves the expectation exactly.
 
-    The bits are 16 of PCG64 a value, whose seed is one draw from torch's generator: the same seed, the same mask.
+    Each value uses 16 bits of PCG64, which is seeded by one draw from torch's generator: the same seed gives the same
+    mask.
 
     Args:
-        shape: of the mask, any number of axes.
+        shape: the shape of the mask, any number of axes.
         rate: the probability that a value is dropped, rounded to a multiple of 1 / ``LEVELS``.
     """
-    kept = min(max(round((1 - rate) * LEVELS), 1), LEVELS)
+    levels_kept = min(max(round((1 - rate) * LEVELS), 1), LEVELS)
     size = math.prod(shape)
     words = np.random.PCG64(int(torch.randint(1 << 62, ()))).random_raw((size + 3) // 4)
-    mask = words.view(np.uint16)[:size] <= np.uint16(kept - 1)
+    mask = words.view(np.uint16)[:size] <= np.uint16(levels_kept - 1)
     # uint8 rather than bool: a product with bool has no vectorised kernel and costs four times as much
-    return torch.from_numpy(mask.view(np.uint8)).view(*shape), LEVELS / kept
+    return torch.from_numpy(mask.view(np.uint8)).view(*shape), LEVELS / levels_kept
 
 
 def replace_dropout(model: nn.Module) -> None:
-    """Put ``Dropout`` in place of every plain ``nn.Dropout`` of a model; no name, weight or mode changes.
+    """Replace every plain ``nn.Dropout`` of a model by ``Dropout``; names, weights and modes do not change.
 
     Args:
         model: the model, changed in place.
@@ -62,7 +63,7 @@ def replace_dropout(model: nn.Module) -> None:
 
 
 def set_dropout(model: nn.Module, rate: float) -> None:
-    """Give every dropout of a model, those inside attention included, the same rate.
+    """Set the rate of every dropout of a model, including those inside attention.
 
     Args:
         model: the model, changed in place.
@@ -71,6 +72,6 @@ def set_dropout(model: nn.Module, rate: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = rate
-        for name in ("dropout", "attention_dropout"):  # attention keeps its rate as a number
+        for name in ("dropout", "attention_dropout"):  # attention stores its rate as a float
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, rate)

@@ -1,4 +1,4 @@
-"""The moving average of the weights: smoother than the last step's, and often better."""
+"""Exponential moving average of the trained weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,14 +11,14 @@ class WeightAverage:
     """The exponential moving average of a model's trained parameters.
 
     ``update`` after each step: average <- decay * average + (1 - decay) * weights, where decay is at most
-    (1 + steps) / (10 + steps), so that the first, random weights are soon forgotten. Buffers stay as they are: running
-    statistics are averages already. A ``decay`` of 0 is no average and costs nothing.
+    (1 + steps) / (10 + steps), so that the first, random weights soon lose their share. Buffers are not averaged:
+    running statistics are averages already. A ``decay`` of 0 switches the average off and costs nothing.
 
     Reference: Polyak and Juditsky 1992.
 
     Args:
-        model: the model whose parameters are averaged: those that require a gradient at this moment.
-        decay: the most that an update keeps of the average, at least 0 and below 1.
+        model: the model; parameters that require a gradient at construction are averaged.
+        decay: upper bound of the decay, at least 0 and below 1.
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> average = WeightAverage(layer, 0.5)
@@ -41,7 +41,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the present weights into the average; to be called after each step."""
+        """Update the average with the current weights. Call it after each step."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         for name, weight in self.weights.items():
@@ -49,7 +49,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within, the model's weights are the average."""
+        """Context manager in which the model's weights are the average."""
         self._swap()
         try:
             yield
@@ -57,20 +57,20 @@ class WeightAverage:
             self._swap()
 
     def state(self) -> dict[str, Tensor]:
-        """The average by the name of the parameter, whether it is applied or not; not a copy."""
+        """The average by parameter name, whether or not it is applied; not a copy."""
         return {name: tensor.detach() for name, tensor in (self.weights if self._swapped else self.average).items()}
 
     def raw(self) -> dict[str, Tensor]:
-        """The trained weights by the name of the parameter, whether the average is applied or not; not a copy."""
+        """The trained weights by parameter name, whether or not the average is applied; not a copy."""
         return {name: tensor.detach() for name, tensor in (self.average if self._swapped else self.weights).items()}
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor], steps: int) -> None:
-        """Go on from a ``state`` and its number of updates.
+        """Restore the average and its number of updates.
 
         Args:
-            state: the average by the name of the parameter, as ``state`` returns it.
-            steps: how many updates it has had.
+            state: the average by parameter name, as ``state`` returns it.
+            steps: the number of updates so far.
 
         Raises:
             KeyError: the state lacks a parameter.
@@ -84,6 +84,6 @@ class WeightAverage:
         self._swapped = not self._swapped
         for name, weight in self.weights.items():
             average = self.average[name]
-            kept = weight.clone()
+            trained = weight.clone()
             weight.copy_(average)
-            average.copy_(kept)
+            average.copy_(trained)

@@ -1,4 +1,4 @@
-"""Embeddings of numbers: each column its own map from a scalar to a vector."""
+"""Embeddings of numeric and categorical columns."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from torch.nn.functional import embedding_bag, pad
 
 
 class LinearEmbedding(nn.Module):
-    """x * weight + bias, with a vector of each for every column: [..., columns] -> [..., columns, width].
+    """x * weight + bias, with a weight and bias vector per column: [..., columns] -> [..., columns, width].
 
     Reference: Gorishniy et al. 2021, the feature tokenizer of FT-Transformer.
 
@@ -66,13 +66,13 @@ class PeriodicEmbedding(nn.Module):
 class PiecewiseEmbedding(nn.Module):
     """A linear map of the piecewise linear encoding over quantile bins: [..., columns] -> [..., columns, width].
 
-    ``edges`` [columns, bins + 1] are non-decreasing; bins without extent (ties) encode to a step at their edge. Outside
-    the edges the encoding stays at its ends.
+    ``edges`` [columns, bins + 1] are non-decreasing; a bin of zero extent (ties) encodes as a step at its edge. Outside
+    the edges the encoding is constant.
 
     Reference: Gorishniy et al. 2022, "PLE-Q".
 
     Args:
-        edges: of the bins of each column [columns, bins + 1], non-decreasing; kept as a buffer.
+        edges: bin edges of each column [columns, bins + 1], non-decreasing; a buffer.
         width: of the vector of each number.
     """
 
@@ -99,9 +99,9 @@ class PerColumnLinear(nn.Module):
     """A linear layer for each column: [..., columns, before] -> [..., columns, after].
 
     Args:
-        columns: how many layers there are, one for each column.
-        before: width of the vectors that go in.
-        after: width of the vectors that come out.
+        columns: number of columns, each with its own layer.
+        before: width of the input vectors.
+        after: width of the output vectors.
     """
 
     def __init__(self, columns: int, before: int, after: int):
@@ -111,7 +111,7 @@ class PerColumnLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(columns, after).uniform_(-bound, bound))
 
     def forward(self, values: Tensor) -> Tensor:
-        """Map the vector of each column by the layer of this column: [..., columns, after].
+        """Apply each column's layer to its vector: [..., columns, after].
 
         Args:
             values: tensor [..., columns, before].
@@ -122,17 +122,18 @@ class PerColumnLinear(nn.Module):
 class FieldEmbedding(nn.Module):
     """The sum of an embedding of each categorical field, a linear map of the numbers, and a bias.
 
-    Embeddings are multiplied by ``scale`` and start as much smaller (Vaswani et al. 2017 take sqrt(width)). Adam moves
-    a label that is seen ten times by about ten learning rates; multiplied, that counts beside where it started.
+    Embeddings are multiplied by ``scale`` and initialised smaller by the same factor (Vaswani et al. 2017 use
+    sqrt(width)). Adam moves the embedding of a label seen ten times by about ten learning rates; the factor makes that
+    comparable to its initial size.
 
     Shape:
         indices [rows, categorical fields] int64 and numbers [rows, numeric fields + values] -> [rows, width].
 
     Args:
-        fields: facts of each field; one that has a ``size`` is categorical with so many labels, any other is a number.
-        width: of the vector of a row.
-        values: how many numbers come beside those of the fields.
-        scale: the factor of the embeddings of categorical fields, above 0.
+        fields: one mapping per field; with a ``size`` it is categorical with that many labels, without it is numeric.
+        width: width of a row's vector.
+        values: number of further numeric values besides the fields.
+        scale: factor of the embeddings of categorical fields, above 0.
     """
 
     first: Tensor

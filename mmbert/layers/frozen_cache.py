@@ -1,4 +1,4 @@
-"""What a frozen network makes of an item, computed once on the CPU and remembered by the item's content."""
+"""In-memory cache of a frozen network's outputs on CPU, keyed by the content of the item."""
 
 import hashlib
 from collections.abc import Callable
@@ -12,13 +12,13 @@ MAX_BYTES = 1_000_000_000  # bytes
 
 
 class FrozenCache:
-    """Results of a network by item. The first that have room stay; the others are computed each time.
+    """Caches a network's output per item. No eviction: items that do not fit are computed each time.
 
-    Each item goes through the network on its own, so that a result never depends, to the last bit, on the items that
-    stood beside it when it was first seen. All is forgotten where the network's weights, or autocast, were changed.
+    Items pass through the network one at a time, so that a cached output does not depend, to the last bit, on the batch
+    in which its item was first seen. A change of the network's weights, or of autocast, clears the cache.
 
     Args:
-        most: bytes that the remembered results may take together.
+        most: maximum size of the cached outputs in bytes.
 
     >>> memory, network = FrozenCache(), nn.Linear(2, 3).requires_grad_(False)
     >>> memory(network, network, torch.ones(4, 2)).shape  # computed once
@@ -26,16 +26,16 @@ class FrozenCache:
     """
 
     def __init__(self, most: int = MAX_BYTES):
-        self._results = BoundedCache[Tensor](most)  # of which a copy is empty
+        self._results = BoundedCache[Tensor](most)  # a copy of it is empty
         self._stamp: object = None
 
     def __call__(self, network: nn.Module, read: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
-        """``read`` of items [any, ...], which runs ``network`` and nothing else that learns: [any, ...].
+        """The outputs of ``read`` for items [items, ...], cached: [items, ...].
 
         Args:
-            network: the network, frozen and on the CPU (see ``is_frozen_on_cpu``); a change of its weights forgets all.
-            read: makes results [1, any, ...] of one item [1, any, ...].
-            items: tensor [items, any, ...] on the CPU, with at least one item.
+            network: the network, frozen and on the CPU (see ``is_frozen_on_cpu``).
+            read: maps one item [1, ...] to its output [1, ...]; runs ``network`` and no other module with parameters.
+            items: tensor [items, ...] on the CPU, with at least one item.
         """
         weights = [(part.data_ptr(), part._version) for part in (*network.parameters(), *network.buffers())]
         stamp = weights, torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu")
@@ -56,10 +56,10 @@ class FrozenCache:
 
 
 def is_frozen_on_cpu(network: nn.Module) -> bool:
-    """Whether a network is on the CPU, frozen and in evaluation mode: it always makes the same of the same item.
+    """Whether a network is on the CPU, frozen and in evaluation mode, so that equal items give equal outputs.
 
     Args:
-        network: the network; its buffers are not looked at.
+        network: the network; its buffers are not checked.
     """
     if any(module.training for module in network.modules()):
         return False

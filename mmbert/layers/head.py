@@ -1,4 +1,4 @@
-"""The head of a task: from a vector to outputs."""
+"""The head of a task: an MLP from a pooled vector to outputs."""
 
 import torch
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 def build_head(dim: int, start: Tensor, *, hidden: int, dropout: float) -> nn.Sequential:
     """Dropout, an optional GELU layer of width ``hidden``, dropout, linear: [..., dim] -> [..., outputs].
 
-    ``start`` [outputs], the output of the constant predictor, is the first bias, so that training does not begin by
-    learning frequencies. The last weights start small rather than at zero: outputs then begin within about .1 of
-    ``start`` (for vectors of norm sqrt(dim)), yet from the first step on a gradient reaches the trunk, without which
-    gradient rules have nothing to compare.
+    The bias of the last layer starts at ``start`` [outputs], the output of the constant predictor, so that training
+    does not begin by learning frequencies. The weights of the last layer start small rather than at zero: initial
+    outputs are within about .1 of ``start`` (for vectors of norm sqrt(dim)), and a gradient reaches the trunk from the
+    first step on, which gradient balancing needs.
 
     Args:
         dim: width of the vectors that the head reads.

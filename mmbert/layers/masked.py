@@ -1,4 +1,4 @@
-"""Reductions over masked tokens that nothing hidden can reach, NaN included."""
+"""Masked tensor operations. Masked values, NaN included, reach neither results nor gradients."""
 
 from collections.abc import Iterable, Sequence
 
@@ -19,7 +19,7 @@ def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over real tokens: [batch, length, dim], [batch, length] -> [batch, dim]; zeros where none is real.
+    """The mean over real tokens: [batch, length, dim], [batch, length] -> [batch, dim]; zeros for a row without one.
 
     Args:
         values: tensor [batch, length, dim].
@@ -32,20 +32,20 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def rows_with_any_stream(streams: Iterable[Tokens], like: Tokens) -> Tensor:
-    """Which rows have a real token in one of the ``streams``: [batch] bool. ``like`` has as many rows.
+    """Which rows have a real token in any of the ``streams``: [batch] bool.
 
     Args:
-        streams: tokens, each stream with the same rows; none gives False for every row.
-        like: any tokens of as many rows and on the same device.
+        streams: streams of the same batch; without any, the result is False for every row.
+        like: any tokens with the same number of rows and on the same device.
     """
-    some = torch.zeros_like(like.mask[:, 0])
+    has_stream = torch.zeros_like(like.mask[:, 0])
     for stream in streams:
-        some = some | stream.mask.any(1)
-    return some
+        has_stream = has_stream | stream.mask.any(1)
+    return has_stream
 
 
 def mean_token(tokens: Tokens) -> Tokens:
-    """Tokens [batch, length, dim] as one a row, their mean [batch, 1, dim]; masked where no token is real.
+    """One token per row, the mean of its real tokens: [batch, 1, dim]; masked where no token is real.
 
     Args:
         tokens: the tokens of a stream, values [batch, length, dim].
@@ -55,7 +55,7 @@ def mean_token(tokens: Tokens) -> Tokens:
 
 
 def zero_with_grad(values: Tensor) -> Tensor:
-    """Zero, whatever ``values`` hold; yet what made them takes part in the step, with a gradient of zero.
+    """Scalar 0 that keeps ``values`` in the autograd graph with zero gradient (for DDP).
 
     Args:
         values: tensor of any shape, NaN allowed.
@@ -69,8 +69,8 @@ def pad_and_stack(items: Sequence[Tensor], value: float | int | bool = 0) -> Ten
     Trailing axes may be ragged as well and are padded in the same way.
 
     Args:
-        items: at least one tensor, all with as many axes.
-        value: what stands where an item is shorter than the longest.
+        items: at least one tensor, all with the same number of axes.
+        value: the padding value.
 
     >>> pad_and_stack([torch.ones(1), torch.ones(3)]).tolist()
     [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
@@ -83,32 +83,32 @@ def pad_and_stack(items: Sequence[Tensor], value: float | int | bool = 0) -> Ten
 
 
 def mask_from_lengths(lengths: Tensor, longest: int) -> Tensor:
-    """[present] lengths as a mask [present, longest], True before each length.
+    """A mask [present, longest] from lengths [present], True before each length.
 
     Args:
-        lengths: int tensor [present], how many tokens each item has.
-        longest: the length of the mask, at least the largest of the lengths.
+        lengths: int tensor [present], the number of tokens of each item.
+        longest: the length of the mask, at least the largest length.
     """
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
 def scatter_to_rows(tokens: Tokens, rows: Tensor, size: int) -> Tokens:
-    """Put items [present, length, dim] into their ``rows`` (non-decreasing): [size, most items * length, dim].
+    """Scatter items [present, length, dim] to their rows of the batch: [size, most items * length, dim].
 
-    The items of a list repeat their row and stand one behind the other. Rows without an item are all masked.
+    Items of the same row are concatenated in order. Rows without an item are fully masked.
 
     Args:
         tokens: the items' tokens, values [present, length, dim].
         rows: the row of each item, int64 tensor [present], non-decreasing and below ``size``.
-        size: how many rows the batch has.
+        size: the number of rows of the batch.
 
-    >>> one = Tokens(torch.ones(1, 2, 3), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.int64))
-    >>> scatter_to_rows(one, torch.tensor([1]), size=2).mask.tolist()
+    >>> item = Tokens(torch.ones(1, 2, 3), torch.ones(1, 2, dtype=torch.bool), torch.zeros(1, 2, dtype=torch.int64))
+    >>> scatter_to_rows(item, torch.tensor([1]), size=2).mask.tolist()
     [[False, False], [True, True]]
     """
     present, length, dim = tokens.values.shape
     first = torch.searchsorted(rows, rows)  # the index of each row's first item
-    place = torch.arange(present, device=rows.device) - first  # of each item within its row
+    place = torch.arange(present, device=rows.device) - first  # of each item within its row, from 0
     slots = int(place.max()) + 1 if present else 1
     shape = (size, slots, length)
     values = tokens.values.new_zeros(*shape, dim).index_put((rows, place), tokens.values)

@@ -1,4 +1,4 @@
-"""One vector a row from the tokens of a stream."""
+"""Pooling of a stream's tokens to one vector per row."""
 
 from collections.abc import Iterable, Mapping
 from typing import Literal
@@ -13,10 +13,10 @@ Pooling = Literal["mean", "cls", "attention"]
 
 
 class Readout(nn.Module):
-    """Pools Tokens [batch, length, dim] to [batch, dim]; rows without a real token give zeros.
+    """Pools tokens [batch, length, dim] to [batch, dim]; a row without a real token gives zeros.
 
     ``mean`` over real tokens, ``cls`` the first token, ``attention`` a softmax of a learned query over real tokens
-    (a zero query, as at the start, is the mean).
+    (the query starts at zero, which is the mean).
 
     Args:
         dim: width of the tokens.
@@ -29,7 +29,7 @@ class Readout(nn.Module):
         self.query = nn.Parameter(torch.zeros(dim)) if pooling == "attention" else None
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """One vector a row: [batch, dim].
+        """Pool the tokens to one vector per row: [batch, dim].
 
         Args:
             tokens: the tokens of a stream, values [batch, length, dim].
@@ -40,21 +40,21 @@ class Readout(nn.Module):
         if self.query is None:
             return masked_mean(values, mask)
         scores = (values @ self.query / values.shape[-1] ** 0.5).masked_fill(~mask, float("-inf"))
-        scores = scores.masked_fill(~mask.any(1, keepdim=True), 0.0)  # a row of only -inf would give NaN
+        scores = scores.masked_fill(~mask.any(1, keepdim=True), 0.0)  # a softmax over only -inf gives NaN
         return torch.einsum("bl,bld->bd", torch.where(mask, scores.softmax(1), 0.0), values)
 
 
 class StreamVectors(nn.Module):
-    """Pools each stream and norms the result with a LayerNorm, so that all are of one size.
+    """Pools each stream and applies a LayerNorm, so that all vectors have the same scale.
 
-    Streams without a name in ``names`` are not read; ``readout`` is for all.
+    Streams that ``names`` does not list are ignored. All streams share ``readout``.
 
     Reference: Ba et al. 2016 (LayerNorm).
 
     Args:
         dim: width of the tokens of every stream.
-        names: of the streams to read, in the order of the vectors.
-        pooling: ``mean``, ``cls`` or ``attention``, as of ``Readout``.
+        names: the streams to read, in the order of the vectors.
+        pooling: ``mean``, ``cls`` or ``attention``, as for ``Readout``.
     """
 
     def __init__(self, dim: int, names: Iterable[str], *, pooling: Pooling = "mean"):
@@ -64,21 +64,21 @@ class StreamVectors(nn.Module):
         self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
 
     def forward(self, streams: Mapping[str, Tokens], like: Tensor) -> tuple[Tensor, Tensor]:
-        """The vectors [batch, names, dim], zero where absent, and which are there [batch, names].
+        """The vectors [batch, names, dim], zero where absent, and their presence [batch, names] bool.
 
-        ``like`` is any [batch, dim]. A stream whose key is absent equals one whose mask is all False.
+        A stream whose key is absent is treated as one whose mask is all False.
 
         Args:
             streams: tokens by the name of the stream, values [batch, length, dim].
-            like: any tensor [batch, dim] of the type and on the device that the vectors shall have.
+            like: any tensor [batch, dim] with the dtype and device of the result.
         """
-        values, present = [], []
+        vectors, presences = [], []
         for name in self.names:
             if name in streams:
-                there = streams[name].mask.any(1)
-                vector = torch.where(there[:, None], self.norms[name](self.readout(streams[name])), 0.0)
+                present = streams[name].mask.any(1)
+                vector = torch.where(present[:, None], self.norms[name](self.readout(streams[name])), 0.0)
             else:
-                there, vector = torch.zeros_like(like[:, 0], dtype=torch.bool), torch.zeros_like(like)
-            values.append(vector)
-            present.append(there)
-        return torch.stack(values, 1), torch.stack(present, 1)
+                present, vector = torch.zeros_like(like[:, 0], dtype=torch.bool), torch.zeros_like(like)
+            vectors.append(vector)
+            presences.append(present)
+        return torch.stack(vectors, 1), torch.stack(presences, 1)

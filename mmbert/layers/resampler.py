@@ -1,4 +1,4 @@
-"""Fewer tokens: learned queries read a stream into a fixed number of them."""
+"""Perceiver resamplers, and a learned token for missing inputs."""
 
 import torch
 from torch import nn
@@ -8,16 +8,16 @@ from mmbert.types import Tokens
 
 
 class Resampler(nn.Module):
-    """Reads Tokens [batch, length, dim] into exactly ``tokens`` of them by cross-attention of learned queries.
+    """Resamples [batch, length, dim] to [batch, tokens, dim] by cross-attention of learned queries.
 
-    Rows without a real token stay without one. The units of resampled tokens are -1: never resample a stream that a
+    Rows without a real token stay masked. The units of resampled tokens are -1: never resample a stream that a
     task tags.
 
-    Reference: Jaegle et al. 2021 (Perceiver) and Alayrac et al. 2022 (Flamingo), of whose resampler this is one layer.
+    Reference: Jaegle et al. 2021 (Perceiver); Alayrac et al. 2022 (Flamingo): this is one layer of its resampler.
 
     Args:
         dim: width of the tokens, a multiple of ``heads``.
-        tokens: how many tokens a row has afterwards.
+        tokens: number of tokens per row of the result.
         heads: of the attention.
     """
 
@@ -30,7 +30,7 @@ class Resampler(nn.Module):
         self.out = nn.LayerNorm(dim)
 
     def forward(self, stream: Tokens) -> Tokens:
-        """The stream with ``tokens`` tokens a row, all of them masked where the row had none.
+        """The stream with ``tokens`` tokens per row, all masked where the row had no real token.
 
         Args:
             stream: tokens, values [batch, length, dim].
@@ -38,20 +38,20 @@ class Resampler(nn.Module):
         present = stream.mask.any(1)
         values = self.norm(zero_masked(stream.values, stream.mask))
         queries = self.queries.expand(len(values), -1, -1)
-        hidden = ~(stream.mask | ~present[:, None])  # a softmax over nothing would give NaN
+        hidden = ~(stream.mask | ~present[:, None])  # a softmax without a key gives NaN
         read, _ = self.attend(queries, values, values, key_padding_mask=hidden, need_weights=False)
         mask = present[:, None].expand(-1, self.tokens)
         return Tokens(zero_masked(self.out(queries + read), mask), mask, stream.unit.new_full(mask.shape, -1))
 
 
 class LongRowResampler(nn.Module):
-    """Tokens [batch, length, dim] as at most ``tokens`` of them: only rows that have more are resampled.
+    """Limits a stream to ``tokens`` tokens per row: only longer rows are resampled.
 
-    The other rows keep what they have, so that a row is the same in any batch.
+    Shorter rows keep their tokens, so that the result of a row does not depend on the rest of the batch.
 
     Args:
         dim: width of the tokens, a multiple of ``heads``.
-        tokens: the most tokens that a row has afterwards.
+        tokens: maximum number of tokens per row of the result.
         heads: of the attention.
     """
 
@@ -60,29 +60,29 @@ class LongRowResampler(nn.Module):
         self.resample = Resampler(dim, tokens, heads)
 
     def forward(self, stream: Tokens) -> Tokens:
-        """The stream with at most ``tokens`` tokens a row.
+        """The stream with at most ``tokens`` tokens per row.
 
         Args:
             stream: tokens, values [batch, length, dim].
         """
         tokens = self.resample.tokens
         if stream.mask.shape[1] <= tokens:
-            part = self.resample(stream.at(stream.unit.new_zeros(1)))  # every parameter takes part in every step
+            part = self.resample(stream.at(stream.unit.new_zeros(1)))  # every parameter takes part in every step (DDP)
             return stream._replace(values=stream.values + zero_with_grad(part.values))
         first = stream.mask.int().argsort(dim=1, descending=True, stable=True)[:, :tokens]
-        kept = Tokens(
+        leading = Tokens(
             stream.values.take_along_dim(first[..., None], 1),
             *(part.take_along_dim(first, 1) for part in (stream.mask, stream.unit)),
         )
         read, long = self.resample(stream), stream.mask.sum(1) > tokens
         return Tokens(
-            torch.where(long[:, None, None], read.values, zero_masked(kept.values, kept.mask)),
-            *(torch.where(long[:, None], new, old) for new, old in zip(read[1:], kept[1:], strict=True)),
+            torch.where(long[:, None, None], read.values, zero_masked(leading.values, leading.mask)),
+            *(torch.where(long[:, None], new, old) for new, old in zip(read[1:], leading[1:], strict=True)),
         )
 
 
 class MissingToken(nn.Module):
-    """Fills the rows of a stream that have no real token with one, the same for all of them, which no unit owns.
+    """Fills rows of a stream that have no real token with one learned token, whose unit is -1.
 
     Args:
         dim: width of the tokens.
@@ -94,14 +94,14 @@ class MissingToken(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.token = nn.Parameter(0.02 * torch.randn(dim))  # as BERT's own tokens start
+        self.token = nn.Parameter(0.02 * torch.randn(dim))  # BERT's initialisation
 
     def forward(self, stream: Tokens | None, size: int) -> Tokens:
-        """The stream with no row left empty; None stands for one that none of the ``size`` rows has.
+        """The stream with one learned token in every empty row; None is a stream that is absent from all rows.
 
         Args:
             stream: tokens, values [size, length, dim], or None.
-            size: how many rows the batch has; only read where the stream is None.
+            size: number of rows of the batch; only read where the stream is None.
         """
         if stream is None:
             mask = torch.ones(size, 1, dtype=torch.bool, device=self.token.device)

@@ -1,4 +1,4 @@
-"""A small pre-norm transformer over masked tokens."""
+"""A pre-norm transformer layer over masked tokens, its initialisation and sinusoidal positions."""
 
 import torch
 from einops import rearrange
@@ -11,19 +11,19 @@ from mmbert.layers.masked import zero_masked
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward part, each after a LayerNorm and around a residual. Dropout acts on both branches.
+    """Pre-norm attention and feed-forward, each with a residual connection and dropout on its branch.
 
     Reference: Xiong et al. 2020.
 
     Shape:
-        values [batch, length, width], mask [batch, length] -> [batch, length, width]; masked places of the result
-        are zero and what they held is not read.
+        values [batch, length, width], mask [batch, length] -> [batch, length, width]; masked positions of the result
+        are zero, and masked values are not read.
 
     Args:
         width: of the tokens, a multiple of ``heads``.
         heads: of the attention.
         dropout: the probability that a value of a branch is dropped.
-        expansion: how many times wider the feed-forward part is inside.
+        expansion: width of the feed-forward layer as a multiple of ``width``.
 
     Raises:
         ValueError: the width is not a multiple of the heads.
@@ -32,7 +32,7 @@ class TransformerLayer(nn.Module):
     def __init__(self, width: int, heads: int, *, dropout: float = 0.1, expansion: int = 4):
         super().__init__()
         if width % heads:
-            raise ValueError(f"width must be a multiple of heads, however: {width=}, {heads=}")
+            raise ValueError(f"width must be a multiple of heads, got {width=}, {heads=}")
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width)
         self.read = nn.Linear(width, 3 * width)
@@ -43,7 +43,7 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Both parts of the layer, one after the other: [batch, length, width].
+        """Attention, then feed-forward: [batch, length, width].
 
         Args:
             values: tensor [batch, length, width].
@@ -55,7 +55,7 @@ class TransformerLayer(nn.Module):
         return zero_masked(values, mask)
 
     def attend(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Attention of each token to the real tokens of its row: [batch, length, width].
+        """Self-attention over the real tokens of each row: [batch, length, width].
 
         Args:
             values: tensor [batch, length, width].
@@ -63,17 +63,17 @@ class TransformerLayer(nn.Module):
         """
         pattern = "batch length (part heads size) -> part batch heads length size"
         query, key, value = rearrange(self.read(values), pattern, part=3, heads=self.heads)
-        readable = mask | ~mask.any(1, keepdim=True)  # a row with nothing to read would give NaN
+        readable = mask | ~mask.any(1, keepdim=True)  # a softmax without a key gives NaN
         read = scaled_dot_product_attention(query, key, value, attn_mask=readable[:, None, None, :])
         return self.write(rearrange(read, "batch heads length size -> batch length (heads size)"))
 
 
 def check_heads(dim: int, heads: int) -> None:
-    """Raise ``RecipeError`` where a fusion's ``heads`` do not divide the trunk's width.
+    """Check that a fusion's ``heads`` divide the trunk's width.
 
     Args:
         dim: the trunk's width.
-        heads: of the fusion's attention.
+        heads: attention heads of the fusion.
 
     Raises:
         RecipeError: the width is not a multiple of the heads.
@@ -83,15 +83,15 @@ def check_heads(dim: int, heads: int) -> None:
 
 
 def init_xavier(module: nn.Module) -> None:
-    """For ``Module.apply``: linear layers start as Xavier uniform, square ones thus keep the variance.
+    """Initialise linear layers as Xavier uniform, so that square ones preserve the variance; for ``Module.apply``.
 
-    As ``nn.Linear`` starts, they give a third of it, and a product of two inputs comes out of some layers too weak to
-    be learned in reasonable time.
+    With the default of ``nn.Linear`` each layer scales the variance to a third: after some layers a product of two
+    inputs is too small to be learned in reasonable time.
 
     Reference: Glorot and Bengio 2010.
 
     Args:
-        module: changed in place where it is a linear layer, which must have a bias; any other stays as it is.
+        module: changed in place where it is a linear layer, which must have a bias; other modules are left unchanged.
     """
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
@@ -104,9 +104,9 @@ def sinusoidal_positions(length: int, width: int, device: torch.device | None = 
     Reference: Vaswani et al. 2017.
 
     Args:
-        length: how many positions.
-        width: of the encoding of a position.
-        device: where the encodings are made; None for the default device.
+        length: number of positions.
+        width: width of an encoding.
+        device: device of the result; None for the default device.
     """
     position = torch.arange(length, device=device, dtype=torch.float32)[:, None]
     rate = 10_000.0 ** -torch.linspace(0, 1, (width + 1) // 2, device=device)

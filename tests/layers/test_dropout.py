@@ -1,4 +1,4 @@
-"""Dropout keeps its rate and its expectation, whoever draws the masks."""
+"""Tests of the CPU dropout: rate, expectation, independence, seeding and gradient."""
 
 import copy
 
@@ -18,16 +18,16 @@ def dropped(rate, seed=0, count=COUNT):
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5, 0.9])
 def test_as_many_values_are_kept_as_the_rate_says(rate):
-    kept = (dropped(rate) != 0).double().mean()
-    assert abs(kept - (1 - rate)) < 5 * (rate * (1 - rate) / COUNT) ** 0.5 + 1 / LEVELS
+    share = (dropped(rate) != 0).double().mean()
+    assert abs(share - (1 - rate)) < 5 * (rate * (1 - rate) / COUNT) ** 0.5 + 1 / LEVELS
 
 
 @pytest.mark.parametrize("rate", [1e-9, 0.1, 1 / 3, 1 - 1e-9])
 def test_scale_times_the_share_of_levels_kept_is_one(rate):
     mask, scale = draw_mask((COUNT,), rate)
-    kept = round(LEVELS / scale)
-    assert scale * (kept / LEVELS) == pytest.approx(1, abs=1e-12)
-    assert abs(kept / LEVELS - (1 - rate)) <= 1 / LEVELS
+    levels_kept = round(LEVELS / scale)
+    assert scale * (levels_kept / LEVELS) == pytest.approx(1, abs=1e-12)
+    assert abs(levels_kept / LEVELS - (1 - rate)) <= 1 / LEVELS
     assert mask.dtype == torch.uint8
     assert mask.max() <= 1
 
@@ -38,8 +38,8 @@ def test_the_expectation_is_the_input():
 
 @pytest.mark.parametrize("lag", [1, 2, 3, 4, 64, 384])
 def test_neighbours_are_dropped_independently(lag):
-    kept = (dropped(0.5) != 0).double() - 0.5
-    assert abs((kept[lag:] * kept[:-lag]).mean()) < 5 * 0.25 / COUNT**0.5
+    centred = (dropped(0.5) != 0).double() - 0.5
+    assert abs((centred[lag:] * centred[:-lag]).mean()) < 5 * 0.25 / COUNT**0.5
 
 
 def test_the_same_seed_draws_the_same_mask_and_each_call_another():
@@ -79,7 +79,7 @@ def test_replacing_changes_no_name_no_weight_and_no_mode():
     assert model.state_dict().keys() == before.state_dict().keys()
 
 
-def test_one_rate_reaches_it():
+def test_set_dropout_reaches_it():
     model = nn.Sequential(Dropout(0.2))
     set_dropout(model, 0.0)
     assert torch.equal(model(torch.ones(9)), torch.ones(9))

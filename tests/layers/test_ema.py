@@ -1,4 +1,4 @@
-"""The moving average of the weights: its closed form, and where training uses it."""
+"""Tests of the exponential moving average: its closed form, and its use in training."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a frozen network made once is what it would make now."""
+"""Tests of FrozenCache: cached outputs equal recomputed ones."""
 
 import pickle
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""The token that is learned for an input that is not there."""
+"""Tests of MissingToken, the learned token of an absent input."""
 
 import torch
 
@@ -26,10 +26,10 @@ def test_it_enters_the_rows_that_have_no_token_and_no_other():
 
 def test_a_stream_that_is_not_there_at_all_equals_one_without_a_token():
     missing = MissingToken(DIM)
-    made, filled = missing(None, 2), missing(stream(), 2)
-    assert torch.equal(made.values[1, 0], filled.values[1, 0])
-    assert made.mask.tolist() == [[True], [True]]
-    assert made.unit.tolist() == [[-1], [-1]]
+    absent, filled = missing(None, 2), missing(stream(), 2)
+    assert torch.equal(absent.values[1, 0], filled.values[1, 0])
+    assert absent.mask.tolist() == [[True], [True]]
+    assert absent.unit.tolist() == [[-1], [-1]]
 
 
 def test_its_gradient_comes_from_those_rows_alone():

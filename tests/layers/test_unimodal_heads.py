@@ -1,4 +1,4 @@
-"""Heads that read one stream alone: the product of softmaxes, additivity, their own losses, what absence does."""
+"""Tests of unimodal heads: product of softmaxes, additivity, losses, absent inputs."""
 
 from pathlib import Path
 
@@ -13,16 +13,24 @@ from mmbert.types import Fused
 
 DEBUG = Path(__file__).resolve().parents[2] / "recipes" / "debug.yaml"
 SMALL = (
-    "inputs.sound=null", "inputs.series=null", "inputs.graph=null", "inputs.cells.width=16", "inputs.image.size=16",
-    "inputs.image.width=16", "trunk.hidden_size=16", "trunk.heads=2", "train.precision=fp64", "train.dropout=0",
+    "inputs.sound=null",
+    "inputs.series=null",
+    "inputs.graph=null",
+    "inputs.cells.width=16",
+    "inputs.image.size=16",
+    "inputs.image.width=16",
+    "trunk.hidden_size=16",
+    "trunk.heads=2",
+    "train.precision=fp64",
+    "train.dropout=0",
     "data.generated.absent=0",
-)  # fmt: skip
+)
 ROWS = 6
 STREAMS = ("cells", "image", "text")
 LACKS = {1: {"image"}, 2: {"cells", "text"}, 3: {"text"}, 4: {"image", "cells"}}  # row -> inputs
 
 
-def made(*settings):
+def built(*settings):
     experiment = build(load_recipe(DEBUG, [*SMALL, *settings]).recipe)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -35,38 +43,38 @@ def batch_of(experiment, lacks=LACKS):
     items = []
     for row in range(ROWS):
         item = experiment.dataset("train")[row, None]
-        inputs = {name: one for name, one in item.inputs.items() if name not in lacks.get(row, ())}
+        inputs = {name: tensors for name, tensors in item.inputs.items() if name not in lacks.get(row, ())}
         items.append(Item(item.id, inputs, item.targets))
     return collate(items, experiment.processors).to("cpu", torch.float64)
 
 
 def heads_of(experiment, fused, task):
-    """stream -> what its head puts out, less the constant, for all rows."""
-    found = {}
+    """stream -> output of its head minus the constant output, for all rows."""
+    contributions = {}
     for stream, head in experiment.model.unimodal.heads[task].items():
         read = Fused(experiment.model.unimodal.norms[stream](fused.unimodal[stream].values[:, 0]), {})
-        found[stream] = head(read) - head.constant(read)
-    return found
+        contributions[stream] = head(read) - head.constant(read)
+    return contributions
 
 
 @pytest.mark.parametrize("fusion", ["concat", "joint", "cross_attention"])
 def test_the_softmax_is_the_normalised_product_of_the_softmaxes_of_all_that_is_present(fusion):
-    experiment = made(f"fusion={{type: {fusion}, logit_sum: true}}")
+    experiment = built(f"fusion={{type: {fusion}, logit_sum: true}}")
     batch = batch_of(experiment)
     fused = experiment.model.eval().fuse(batch)
-    found = experiment.model.predict(batch)["kind"]
+    predicted = experiment.model.predict(batch)["kind"]
     product = experiment.model.tasks["kind"](fused).softmax(-1)
     for stream, logits in heads_of(experiment, fused, "kind").items():
         for row in range(ROWS):
             if stream not in LACKS.get(row, ()):
                 product[row] *= logits[row].softmax(-1)
-    torch.testing.assert_close(found, product / product.sum(-1, keepdim=True), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(predicted, product / product.sum(-1, keepdim=True), rtol=1e-12, atol=1e-12)
     alone = experiment.model.tasks["kind"](fused).softmax(-1)
-    assert (found - alone).abs().amax(1).min() > 1e-4  # no row is without anything
+    assert (predicted - alone).abs().amax(1).min() > 1e-4  # no row is without anything
 
 
 def test_numbers_and_labels_are_summed_as_well():
-    experiment = made("fusion={type: concat, logit_sum: true}")
+    experiment = built("fusion={type: concat, logit_sum: true}")
     fused = experiment.model.eval().fuse(batch_of(experiment, {}))
     for task in ("amount", "topics"):
         expected = experiment.model.tasks[task](fused) + sum(heads_of(experiment, fused, task).values())
@@ -96,7 +104,7 @@ def crossed(experiment):
     [("type: logit_sum", True), ("type: concat", False), ("type: concat, logit_sum: true", False)],
 )
 def test_without_a_joint_term_inputs_add_up_and_never_interact(fusion, additive):
-    experiment = made(f"fusion={{{fusion}}}")
+    experiment = built(f"fusion={{{fusion}}}")
     batch = crossed(experiment)
     fused = experiment.model.eval().fuse(batch)
     for task in ("kind", "topics", "amount"):
@@ -107,8 +115,8 @@ def test_without_a_joint_term_inputs_add_up_and_never_interact(fusion, additive)
 
 
 def test_a_row_of_text_alone_takes_the_plain_trunk_and_the_tasks_own_head_reads_it():
-    experiment = made("fusion={type: logit_sum}")
-    assert {stream for own in experiment.model.unimodal.heads.values() for stream in own} == {"cells", "image"}
+    experiment = built("fusion={type: logit_sum}")
+    assert {stream for heads in experiment.model.unimodal.heads.values() for stream in heads} == {"cells", "image"}
     fused = experiment.model.eval().fuse(batch_of(experiment))
     torch.testing.assert_close(fused.summary[4], fused.unimodal["text"].values[4, 0])
     torch.testing.assert_close(experiment.model.output("kind", fused)[4], experiment.model.tasks["kind"](fused)[4])
@@ -117,7 +125,7 @@ def test_a_row_of_text_alone_takes_the_plain_trunk_and_the_tasks_own_head_reads_
 
 @pytest.mark.parametrize("settings", ["fusion={type: joint}", "fusion={type: logit_sum}"])
 def test_each_has_a_loss_of_its_own_over_the_rows_that_have_it(settings):
-    experiment = made(settings, "balance.unimodal_aux=0.25", "tasks.kind.weight=2")
+    experiment = built(settings, "balance.unimodal_aux=0.25", "tasks.kind.weight=2")
     batch, model = batch_of(experiment), experiment.model
     losses, fused, counts = model(batch), model.fuse(batch), model.count_labelled(batch)
     task, kinds = model.tasks["kind"], batch.targets["kind"].tensors["target"]
@@ -134,18 +142,18 @@ def test_each_has_a_loss_of_its_own_over_the_rows_that_have_it(settings):
         torch.testing.assert_close(losses[f"kind/{stream}/likelihood"], likelihood)
         assert model.loss_weights[f"kind/{stream}"] == 0.5
     assert not any(name.startswith("amount/") and name.endswith("likelihood") for name in losses)
-    assert not any(name.startswith("words/") for name in losses)  # which are of units, not of rows
+    assert not any(name.startswith("words/") for name in losses)  # a task of units, not of rows
 
 
 def test_their_losses_alone_leave_the_outputs_to_the_fusion():
-    experiment = made("fusion={type: concat}", "balance.unimodal_aux=0.5")
+    experiment = built("fusion={type: concat}", "balance.unimodal_aux=0.5")
     fused = experiment.model.eval().fuse(batch_of(experiment))
     assert torch.equal(experiment.model.output("kind", fused), experiment.model.tasks["kind"](fused))
 
 
 @pytest.mark.parametrize("fusion", ["concat", "joint", "cross_attention", "logit_sum"])
 def test_no_other_input_reaches_what_is_read_of_one_alone(fusion):
-    experiment = made(f"fusion.type={fusion}", "balance.unimodal_aux=0.5")
+    experiment = built(f"fusion.type={fusion}", "balance.unimodal_aux=0.5")
     model = experiment.model.eval()
     whole = model.fuse(batch_of(experiment, {}))
     for stream in STREAMS:
@@ -159,8 +167,8 @@ def test_heads_are_the_same_whatever_else_the_recipe_has():
     recipes = [["fusion={type: concat, logit_sum: true}", "inputs.image=null"], ["fusion.logit_sum=true"]]
     few, many = (build(load_recipe(DEBUG, [*SMALL, *settings]).recipe).model.unimodal for settings in recipes)
     for stream in ("cells", "text"):
-        own, same = (one.heads["kind"][stream].state_dict() for one in (few, many))
-        torch.testing.assert_close(own, same, rtol=0, atol=0)
+        first, second = (heads.heads["kind"][stream].state_dict() for heads in (few, many))
+        torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -172,4 +180,4 @@ def test_heads_are_the_same_whatever_else_the_recipe_has():
 )
 def test_what_can_do_nothing_is_refused(settings, message):
     with pytest.raises(RecipeError, match=message):
-        made(*settings)
+        built(*settings)
