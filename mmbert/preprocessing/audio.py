@@ -1,4 +1,4 @@
-"""Any sound as samples, or a SampleError that says what was found instead."""
+"""Reading of raw sound (files, bytes, arrays) as float32 samples."""
 
 import io
 import math
@@ -10,9 +10,9 @@ import numpy as np
 
 from mmbert.errors import SampleError
 
-RATES = range(1_000, 384_001)  # in hertz; a header beyond is damaged, and resampling from it would cost gigabytes
+RATES = range(1_000, 384_001)  # in hertz; a header outside this range is damaged, and resampling would take gigabytes
 CHANNELS = 64
-LOUDEST = 1e6  # amplitudes are about -1 to 1; far beyond, the power spectrum overflows
+LOUDEST = 1e6  # amplitudes are about -1 to 1; far larger ones overflow the power spectrum
 
 
 def read_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
@@ -21,11 +21,11 @@ def read_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
     Args:
         value: a path, the bytes of a file, a pair ``(array, rate)``, or a dict with ``array`` and ``sampling_rate`` or
             with ``bytes`` and ``path``. An array is [samples] or [samples, channels], int16 or floats of about -1 to 1.
-        max_seconds: how much of the sound is read at most, from its start.
+        max_seconds: maximum duration, from the start of the sound.
 
     Raises:
-        SampleError: naming the file, on what is not sound, has no samples or no finite ones, or where the header
-            promises more than the file holds.
+        SampleError: if the value is not sound, has no samples or non-finite ones, or the file is shorter than its
+            header says. The message names the file.
     """
     name = "audio"
     if isinstance(value, dict):
@@ -44,7 +44,7 @@ def read_sound(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
                 f"found {len(samples)} samples at {rate} Hz in {samples.shape[1]} channels"
             )
         samples = samples[: math.ceil(max_seconds * rate)]
-        if not (loudest := np.abs(samples).max()) <= LOUDEST:  # so written, it catches NaN as well
+        if not (loudest := np.abs(samples).max()) <= LOUDEST:  # negated, so that NaN fails as well
             raise SampleError(f"expected amplitudes of about -1 to 1, found {loudest:.3g}")
     except SampleError as error:
         raise SampleError(f"{name}: {error}") from error
@@ -75,9 +75,9 @@ def _from_file(value: Any, max_seconds: float) -> tuple[np.ndarray, int]:
             return _decode(file, max_seconds)
     except SampleError:
         raise
-    except (OSError, ValueError) as error:  # ValueError: a path with NUL or a lone surrogate
+    except (OSError, ValueError) as error:  # ValueError: the path contains NUL or a lone surrogate
         reason = getattr(error, "strerror", None) or error
-        raise SampleError(f"expected a file of sound, found that it cannot be read: {reason}") from error
+        raise SampleError(f"expected a sound file, but it cannot be read: {reason}") from error
 
 
 def _decode(file: BinaryIO, max_seconds: float) -> tuple[np.ndarray, int]:
@@ -87,16 +87,16 @@ def _decode(file: BinaryIO, max_seconds: float) -> tuple[np.ndarray, int]:
     file.seek(0)
     try:
         with soundfile.SoundFile(file) as sound:
-            # libsndfile corrects a wrong length by the size of the file, and says so in its log only
-            lie = re.search(r"\b(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info)
-            if lie:
-                raise SampleError(f"expected {lie[1]} bytes of sound, as the header says, found {lie[2]}")
-            promised = min(sound.frames, math.ceil(max_seconds * sound.samplerate))
-            samples = sound.read(promised, dtype="float32", always_2d=True)
-            if len(samples) < promised:
-                raise SampleError(f"expected {promised} samples, as the header says, found {len(samples)}")
+            # libsndfile corrects a wrong length by the file size and reports that only in its log
+            wrong_length = re.search(r"\b(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info)
+            if wrong_length:
+                raise SampleError(f"expected {wrong_length[1]} bytes of sound from the header, found {wrong_length[2]}")
+            expected = min(sound.frames, math.ceil(max_seconds * sound.samplerate))
+            samples = sound.read(expected, dtype="float32", always_2d=True)
+            if len(samples) < expected:
+                raise SampleError(f"expected {expected} samples from the header, found {len(samples)}")
             return samples, sound.samplerate
     except soundfile.SoundFileError as error:
         reason = getattr(error, "error_string", error)
-        found = f"what begins with {head!r}" if head else "0 bytes"
-        raise SampleError(f"expected sound, found {found}: {reason}") from error
+        content = f"bytes that begin with {head!r}" if head else "0 bytes"
+        raise SampleError(f"expected sound, found {content}: {reason}") from error

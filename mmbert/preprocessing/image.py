@@ -1,4 +1,4 @@
-"""Any image as 8-bit RGB, or a SampleError that says what was found instead."""
+"""Reading of raw images (files, bytes, arrays) as 8-bit RGB."""
 
 import io
 import os
@@ -12,15 +12,15 @@ from mmbert.errors import SampleError
 
 
 def read_image(value: Any, max_pixels: int) -> Image.Image:
-    """A raw image as RGB.
+    """Read a raw image as 8-bit RGB.
 
     Args:
         value: a path, the bytes of a file, a dict with ``bytes`` and ``path``, a PIL image, or an array of uint8
             [height, width] or [height, width, channel].
-        max_pixels: width times height at most; what has more is refused by its header, before it is decoded.
+        max_pixels: maximum of width times height, checked in the header before decoding.
 
     Raises:
-        SampleError: naming the file and what was found in it, where it is no image or too large a one.
+        SampleError: if the value is not an image or is too large. The message names the file and what it holds.
     """
     name = "image"
     if isinstance(value, dict):
@@ -38,23 +38,23 @@ def read_image(value: Any, max_pixels: int) -> Image.Image:
         raise SampleError(f"{name}: {error}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own limit
         raise SampleError(f"{name}: expected an image of at most {max_pixels:,} pixels: {error}") from error
-    except Exception as error:  # on broken bytes Pillow's decoders raise nearly anything
-        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else f"not readable: {error}"
+    except Exception as error:  # Pillow's decoders raise many types of exception on broken bytes
+        reason = "of unknown format" if isinstance(error, UnidentifiedImageError) else f"not readable: {error}"
         raise SampleError(f"{name}: expected an image, found {_found(value)}, {reason}") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The one conversion to 8-bit RGB.
+    """Convert an image of any mode to 8-bit RGB.
 
-    The EXIF orientation is applied. 16-bit channels keep their high byte. Grey repeats in the three channels; palettes
-    are looked up; CMYK is converted without a colour profile. What is transparent is laid on white. Of an animation
-    the first frame is taken.
+    The EXIF orientation is applied. 16-bit channels keep their high byte. Grey is repeated in the three channels;
+    palettes are resolved; CMYK is converted without a colour profile. Transparent images are composited on white. An
+    animation gives its first frame.
 
     Args:
-        image: of any mode.
+        image: the image, of any mode.
 
     Raises:
-        SampleError: on floats and on integers beyond 16 bits.
+        SampleError: if the pixels are floats, or integers beyond 16 bits.
     """
     image = ImageOps.exif_transpose(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
@@ -91,7 +91,7 @@ def _checked(image: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def _found(value: Any) -> str:
-    """What a raw value turned out to be, in a few words."""
+    """A short description of a raw value, for error messages."""
     if isinstance(value, np.ndarray):
         return f"an array {list(value.shape)} of {value.dtype}"
     if isinstance(value, str | os.PathLike):
@@ -107,12 +107,12 @@ def _found(value: Any) -> str:
 
 
 def random_box(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A part of the image (left, top, right, bottom): half to all of its area, 3:4 to 4:3 of its shape.
+    """A random crop (left, top, right, bottom): 50 to 100 % of the area, aspect ratio changed by 3:4 to 4:3.
 
     Args:
-        width: of the image.
-        height: of the image.
-        rng: draws area, shape and place of the part.
+        width: width of the image.
+        height: height of the image.
+        rng: draws area, aspect ratio and position of the crop.
     """
     area, ratio = rng.uniform(0.5, 1.0), np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
     wide, high = min(1.0, (area * ratio) ** 0.5) * width, min(1.0, (area / ratio) ** 0.5) * height

@@ -1,4 +1,4 @@
-"""Labels as numbers: the sorted classes of the training split, and the index of one label among them."""
+"""Class labels: the sorted classes of the training split, and the class index of a label."""
 
 import difflib
 from collections import Counter
@@ -10,35 +10,35 @@ import numpy as np
 from mmbert.errors import DataError, SampleError
 
 Label = str | int | bool
-MAX_CLASSES_SHOWN = 20  # classes that an error message lists at most
+MAX_CLASSES_SHOWN = 20  # maximum number of classes that an error message lists
 
 
 def to_plain_label(label: Any) -> Label:
-    """A label as a value of JSON: a string, an integer or a truth value; whole floats count as integers.
+    """A label as a JSON value: a string, an integer or a bool; whole floats become integers.
 
     Args:
-        label: as the source gives it, a NumPy scalar included.
+        label: the raw label, possibly a NumPy scalar.
 
     Raises:
-        SampleError: on anything else.
+        SampleError: if the label is of another type.
     """
     label = label.item() if isinstance(label, np.generic) else label
-    if isinstance(label, float) and label.is_integer():  # what a column of integers with gaps becomes
+    if isinstance(label, float) and label.is_integer():  # pandas reads integers with gaps as floats
         return int(label)
     if not isinstance(label, Label):
-        raise SampleError(f"expected a label (a string, an integer or a truth value), found {label!r}")
+        raise SampleError(f"expected a label (a string, an integer or a bool), found {label!r}")
     return label
 
 
 def count_classes(labels: Iterable[Any]) -> tuple[list[Label], list[int]]:
-    """The sorted classes among ``labels`` and how often each occurs.
+    """The sorted classes and their counts.
 
     Args:
-        labels: those of the training split, one a row.
+        labels: the labels of the training split, one per row.
 
     Raises:
-        DataError: where there are fewer than two classes: nothing can be learned then.
-        SampleError: on what is no label.
+        DataError: if there are fewer than two classes.
+        SampleError: if a value is not a label.
 
     Example:
         >>> count_classes(["pear", "apple", "pear"])
@@ -52,14 +52,14 @@ def count_classes(labels: Iterable[Any]) -> tuple[list[Label], list[int]]:
 
 
 def class_index(label: Any, classes: Sequence[Label]) -> int:
-    """The index of a label among the sorted classes.
+    """The class index of a label.
 
     Args:
-        label: as the source gives it.
-        classes: those of the training split, sorted, as ``count_classes`` gives them.
+        label: the raw label.
+        classes: the sorted classes of the training split, from ``count_classes``.
 
     Raises:
-        SampleError: where the label is not among the classes, naming the nearest one, or is no label.
+        SampleError: if the value is not a label or not among the classes. The message names the nearest class.
 
     Example:
         >>> class_index("plum", ["apple", "plum"])

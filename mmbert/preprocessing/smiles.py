@@ -1,4 +1,4 @@
-"""A SMILES string as a graph of atoms and bonds."""
+"""Parsing of SMILES strings into graphs of atoms and bonds."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,26 +13,26 @@ ATOM_FIELD_SIZES = (119, 12, 13, 9, 9, 2, 2, 4)
 BOND_FIELD_SIZES = (5, 2, 2, 6)
 
 
-@lru_cache(maxsize=16_384)  # about 2 kB each; every epoch asks again
+@lru_cache(maxsize=16_384)  # about 2 kB each; reused in every epoch
 def parse_smiles(smiles: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Atoms [nodes, 8], bonds [edges, 2] in both directions and their features [edges, 4], all int32.
+    """Parse a SMILES string: atoms [nodes, 8], bonds [edges, 2] in both directions, features [edges, 4], all int32.
 
-    The fields, whose sizes are ``ATOM_FIELD_SIZES`` and ``BOND_FIELD_SIZES``, are those of the Open Graph Benchmark. An
-    atom is numbered by its place in the string. The arrays are shared, to be read only.
+    The fields are those of the Open Graph Benchmark; their sizes are ``ATOM_FIELD_SIZES`` and ``BOND_FIELD_SIZES``.
+    Atoms are numbered by their position in the string. The arrays are cached and read-only.
 
     Args:
-        smiles: the string of one molecule.
+        smiles: the SMILES string of one molecule.
 
     Raises:
-        SampleError: with the string, where it is no valid SMILES.
+        SampleError: if the string is not valid SMILES. The message quotes it.
 
     Reference:
         Hu et al. 2020, "Open Graph Benchmark: datasets for machine learning on graphs".
     """
-    from rdkit import Chem, rdBase  # takes a second: at first use
+    from rdkit import Chem, rdBase  # imported on first use: it takes a second
 
     with rdBase.BlockLogs():
-        parsed = Chem.MolFromSmiles(smiles.encode("utf-8", "replace").decode())  # a lone surrogate
+        parsed = Chem.MolFromSmiles(smiles.encode("utf-8", "replace").decode())  # RDKit cannot take a lone surrogate
     if parsed is None:
         raise SampleError(f"expected a molecule as SMILES, found {smiles[:200]!r}")
     atoms = [
@@ -64,5 +64,5 @@ def parse_smiles(smiles: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _clip_rows(rows: Sequence[tuple], sizes: tuple[int, ...]) -> np.ndarray:
-    """The fields of rows [rows, fields] int64, each clipped to its number of values."""
+    """Rows of fields as int64 [rows, fields], each field clipped to its number of values."""
     return np.array(rows, dtype=np.int64).reshape(-1, len(sizes)).clip(0, np.array(sizes) - 1)

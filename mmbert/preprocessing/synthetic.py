@@ -1,7 +1,7 @@
-"""A bit as a raw value of each modality, among words, colours or noise that tell nothing: for the source ``oracle``.
+"""Synthetic raw values of each modality that encode one bit; the source ``oracle`` uses them.
 
-Each function takes the bit, 0 or 1, and a generator. What it draws besides does not depend on the bit, and the bit can
-always be read off the value.
+Each function takes the bit, 0 or 1, and a generator. Everything else it draws is independent of the bit, and the bit
+can always be recovered from the value.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ PLACES = ("in the harbour", "at the station", "on the hill", "by the river", "at
 
 
 def sentence(bit: int, rng: np.random.Generator) -> str:
-    """A sentence on bad (0) or good weather (1).
+    """A sentence about bad (0) or good (1) weather.
 
     Args:
         bit: 0 for bad weather, 1 for good.
@@ -29,11 +29,11 @@ def sentence(bit: int, rng: np.random.Generator) -> str:
 
 
 def bar(bit: int, rng: np.random.Generator) -> np.ndarray:
-    """An image [32, 32, 3] uint8 of a blue (0) or red (1) bar, lying or standing on a dark ground, with noise.
+    """An image [32, 32, 3] uint8 of a blue (0) or red (1) bar, horizontal or vertical, on a dark noisy background.
 
     Args:
         bit: 0 for a blue bar, 1 for a red one.
-        rng: draws colours, place, width, direction and noise.
+        rng: draws colours, position, width, direction and noise.
     """
     image = np.empty((32, 32, 3), dtype=int)
     image[:] = rng.integers(0, 80, 3)
@@ -45,7 +45,7 @@ def bar(bit: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def tone(bit: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """A low (0: 200 to 400 Hz) or high tone (1: 800 to 1600 Hz) of 0.2 to 0.4 s, with noise, and its rate in hertz.
+    """A low (0: 200 to 400 Hz) or high (1: 800 to 1600 Hz) tone of 0.2 to 0.4 s with noise, and its sample rate in Hz.
 
     Args:
         bit: 0 for a low tone, 1 for a high one.
@@ -59,10 +59,10 @@ def tone(bit: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
 
 
 def slope(bit: int, rng: np.random.Generator) -> list[float]:
-    """A series that falls (0) or rises (1) by 2 to 6 on its 16 to 40 steps, from any level, with noise.
+    """A series of 16 to 40 steps that falls (0) or rises (1) by 2 to 6, at a random level, with noise.
 
     Args:
-        bit: 0 for a series that falls, 1 for one that rises.
+        bit: 0 for a falling series, 1 for a rising one.
         rng: draws length, level, slope and noise.
     """
     steps = int(rng.integers(16, 41))
@@ -71,11 +71,11 @@ def slope(bit: int, rng: np.random.Generator) -> list[float]:
 
 
 def tree(bit: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A graph of 4 to 8 labelled nodes in any order: a chain (0) or a star (1).
+    """A graph of 4 to 8 labelled nodes in random order: a chain (0) or a star (1).
 
     Args:
         bit: 0 for a chain, 1 for a star.
-        rng: draws size, order and labels of the nodes.
+        rng: draws number, order and labels of the nodes.
     """
     size = int(rng.integers(4, 9))
     order = rng.permutation(size).tolist()
@@ -84,11 +84,11 @@ def tree(bit: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def record(bit: int, rng: np.random.Generator) -> dict[str, Any]:
-    """A row of a table whose ``balance`` is below (0) or above zero (1), by 0.5 to 2.
+    """A table row whose ``balance`` is below (0) or above (1) zero by 0.5 to 2.
 
     Args:
-        bit: 0 for a balance below zero, 1 for one above.
-        rng: draws the balance's size and the other cells.
+        bit: 0 for a negative balance, 1 for a positive one.
+        rng: draws the absolute balance and the remaining cells.
     """
     balance = (2 * bit - 1) * rng.uniform(0.5, 2)
     return {"balance": float(balance), "age": float(rng.normal()), "kind": str(rng.choice(["a", "b", "c"]))}

@@ -1,4 +1,4 @@
-"""Fields of nodes, edges or other rows without names: labels as indices, floats standardised, and their embedding."""
+"""Fields of nodes and edges, and cells of tables: categories as indices, numbers standardised."""
 
 from collections.abc import Mapping, Sequence
 from numbers import Real
@@ -9,22 +9,22 @@ import pandas as pd
 
 from mmbert.errors import DataError, SampleError
 
-MAX_NUMBER = 1e30  # a number beyond it is a bad value: float32 and most units end before
-MAX_DEVIATIONS = 1e4  # standard deviations to which standardised numbers are clipped, so that activations stay finite
+MAX_NUMBER = 1e30  # larger numbers are refused: beyond any physical unit and close to the limit of float32
+MAX_DEVIATIONS = 1e4  # standardised numbers are clipped to this, so that activations stay finite
 FieldStatistics = dict[str, Any]  # {"size", "known"} of a categorical field, {"mean", "deviation"} of a numeric one
 UNKNOWN = 0
 
 
 def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[FieldStatistics]:
-    """What there is to know of each field: categorical where it holds strings, ints or bools, numeric with a float.
+    """Statistics of each field: numeric if it holds a float, categorical if it holds only strings, ints or bools.
 
     Args:
-        kind: what errors call a row ("node").
-        rows: those of the training split, each a sequence of cells.
+        kind: name of a row in errors ("node").
+        rows: the rows of the training split, each a sequence of cells.
 
     Raises:
-        DataError: where rows differ in length.
-        SampleError: where a field mixes strings and floats, or holds a bad number.
+        DataError: if rows differ in length.
+        SampleError: if a field mixes strings and floats, or holds a bad number.
     """
     if len({len(row) for row in rows}) > 1:
         raise DataError(f"expected as many fields for every {kind}, found {sorted({len(row) for row in rows})}")
@@ -33,7 +33,7 @@ def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[FieldStatistics]:
         if any(isinstance(cell, float | np.floating) for cell in column):
             numbers = _numbers(kind, column)
             mean, deviation = float(numbers.mean()), float(numbers.std())
-            constant = deviation <= 1e-12 * abs(mean)  # but for rounding
+            constant = deviation <= 1e-12 * abs(mean)  # up to rounding
             fields.append({"mean": mean, "deviation": 1.0 if constant else deviation})
         else:
             known = sorted({_label(kind, cell) for cell in column})
@@ -44,16 +44,15 @@ def fit_fields(kind: str, rows: Sequence[Sequence]) -> list[FieldStatistics]:
 def apply_fields(
     kind: str, fields: Sequence[FieldStatistics], rows: Sequence[Sequence]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [rows, categorical fields] int64, 0 for a new label, and standardised numbers [rows, numeric fields].
+    """Category indices [rows, categorical fields] int64, 0 if unknown, and standardised numbers [rows, numeric fields].
 
     Args:
-        kind: what errors call a row ("node").
-        fields: what ``fit_fields`` learned of each field.
-        rows: each a sequence of cells, one a field.
+        kind: name of a row in errors ("node").
+        fields: statistics of each field, from ``fit_fields``.
+        rows: rows of cells, one cell per field.
 
     Raises:
-        SampleError: on a row of another length, on what is no number in a numeric field, on NaN, and on numbers beyond
-            1e30.
+        SampleError: if a row has another length, or a numeric field holds NaN, a number beyond 1e30 or no number.
     """
     for row in rows:
         if len(row) != len(fields):
@@ -62,8 +61,8 @@ def apply_fields(
     indices, numbers = np.zeros((0, len(rows)), np.int64), np.zeros((0, len(rows)))
     for field, column in zip(fields, columns, strict=True):
         if "known" in field:
-            found = [field["known"].get(_label(kind, cell), UNKNOWN) for cell in column]
-            indices = np.concatenate([indices, np.array([found], dtype=np.int64)])
+            column_indices = [field["known"].get(_label(kind, cell), UNKNOWN) for cell in column]
+            indices = np.concatenate([indices, np.array([column_indices], dtype=np.int64)])
         else:
             standard = (_numbers(kind, column) - field["mean"]) / field["deviation"]
             numbers = np.concatenate([numbers, standard[None].clip(-MAX_DEVIATIONS, MAX_DEVIATIONS)])
@@ -86,11 +85,11 @@ def _numbers(kind: str, column: Sequence) -> np.ndarray:
 
 
 def get_cell(row: Mapping[str, Any], column: str) -> Any:
-    """A cell, None where it is missing: None, NaN or, as sources give it, an absent key.
+    """The cell of a column; None if it is missing (None, NaN or an absent key).
 
     Args:
-        row: cells by the name of their column.
-        column: the name of the one that is asked for.
+        row: cells by column name.
+        column: the column name.
     """
     cell = row.get(column)
     if cell is pd.NA or cell is pd.NaT or (isinstance(cell, Real) and cell != cell):
@@ -99,7 +98,7 @@ def get_cell(row: Mapping[str, Any], column: str) -> Any:
 
 
 def is_number(cell: Any) -> bool:
-    """Whether a cell is a real number; a truth value is none."""
+    """Whether a cell is a real number and not a bool."""
     return isinstance(cell, Real) and not isinstance(cell, bool)
 
 
@@ -107,11 +106,11 @@ def parse_number(column: str, cell: Any) -> float:
     """A cell of a numeric column as a float.
 
     Args:
-        column: its name, for errors.
-        cell: the raw value, not a missing one.
+        column: the column name, for errors.
+        cell: the raw value, not missing.
 
     Raises:
-        SampleError: on what is no number, on NaN, and on numbers beyond 1e30.
+        SampleError: if the cell is not a number, is NaN or is beyond 1e30.
     """
     if not is_number(cell):
         raise SampleError(f"the table column '{column}' holds numbers, found {cell!r}")
@@ -123,14 +122,14 @@ def parse_number(column: str, cell: Any) -> float:
 
 
 def parse_category(column: str, cell: Any) -> str:
-    """A cell of a categorical column as a string, the same for 1 and 1.0, and for True and "true".
+    """A cell of a categorical column as a string; equal for 1 and 1.0, and for True and "true".
 
     Args:
-        column: its name, for errors.
-        cell: the raw value, not a missing one.
+        column: the column name, for errors.
+        cell: the raw value, not missing.
 
     Raises:
-        SampleError: on what is neither string, truth value nor number, and on numbers that ``parse_number`` refuses.
+        SampleError: if the cell is not a string, bool or number, or is a number that ``parse_number`` refuses.
     """
     if isinstance(cell, bool | np.bool):
         return "true" if cell else "false"

@@ -1,4 +1,4 @@
-"""A bit shown as a raw value: read off it again by rules of a line, and nothing else depends on it."""
+"""Tests of the synthetic values: one-line rules recover the bit, and nothing else depends on it."""
 
 import pickle
 
@@ -41,9 +41,9 @@ def test_the_bit_can_be_read_off_every_value(show):
 @every_way
 def test_all_else_is_drawn_alike_for_both_bits(show):
     for seed in range(20):
-        one, other = np.random.default_rng(seed), np.random.default_rng(seed)
-        assert pickle.dumps(show(0, one)) != pickle.dumps(show(1, other))
-        assert one.random() == other.random()
+        first, second = np.random.default_rng(seed), np.random.default_rng(seed)
+        assert pickle.dumps(show(0, first)) != pickle.dumps(show(1, second))
+        assert first.random() == second.random()
 
 
 @every_way
@@ -69,8 +69,8 @@ def test_a_tree_is_connected_and_of_every_order():
     for graph in graphs:
         size, links = len(graph["nodes"]), np.eye(len(graph["nodes"]))
         assert len(graph["edges"]) == size - 1
-        for one, other in graph["edges"]:
-            links[one, other] = links[other, one] = 1
+        for first, second in graph["edges"]:
+            links[first, second] = links[second, first] = 1
         assert (np.linalg.matrix_power(links, size) > 0).all()
     assert {len(graph["nodes"]) for graph in graphs} == {4, 5, 6, 7, 8}
     assert len({degrees(graph).argmax() for graph in graphs}) > 4  # the centre is anywhere
