@@ -1,4 +1,4 @@
-"""The table of fusions, one file each."""
+"""Registry of the fusions, one per file."""
 
 from mmbert.registry import Registry
 

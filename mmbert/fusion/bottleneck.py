@@ -1,4 +1,4 @@
-"""The streams exchange through a few shared tokens alone, in the last layers of the trunk."""
+"""Bottleneck fusion (MBT): streams exchange information through a few shared tokens in the trunk's last layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, cast
@@ -15,24 +15,24 @@ from mmbert.types import Fused, Tokens
 
 
 class Bottleneck(Fusion):
-    """Each stream reads and writes a few bottleneck tokens beside its own, in each of ``layers`` fused layers.
+    """Multimodal bottleneck fusion: streams attend to shared bottleneck tokens in each of ``layers`` fused layers.
 
-    MBT: [X_m, B_m] <- T_m([X_m, B]) for each stream m, then B <- the mean of B_m over what the
-    row has. The text goes through the trunk's own last layers, every other stream through layers of this fusion. What a
-    stream wrote is read from the next fused layer on: a single one lets nothing across. The summary is the mean over
-    the streams of a row, the text among them, of one vector each. A row without text is one without this stream.
+    MBT: [X_m, B_m] <- T_m([X_m, B]) for each stream m, then B <- the mean of B_m over the streams that the row has. The
+    text passes through the trunk's last layers, every other stream through layers of this fusion. The new B is read
+    from the next fused layer on, so that a single fused layer exchanges nothing. The summary is the mean of one pooled
+    vector per stream that the row has, including the text. A row without text lacks the text stream.
 
-    The trunk's layers are called one by one, on padded rows. The bottleneck tokens stand behind the text, where local
-    attention (ModernBERT) reaches them from its end only.
+    The trunk's layers are called one at a time, on padded rows. The bottleneck tokens follow the text, where local
+    attention (ModernBERT) reaches them only from the end of the text.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        tokens: how many the bottleneck has.
-        layers: how many of the trunk's last ones are fused.
-        heads: how many the streams' attention has.
-        dropout: rate inside the streams' layers.
-        pooling: how the tokens of a stream become one vector.
+        tokens: number of bottleneck tokens.
+        layers: number of fused layers, the last of the trunk.
+        heads: attention heads of the streams' layers.
+        dropout: dropout rate of the streams' layers.
+        pooling: how a stream's tokens are pooled to one vector.
 
     Reference:
         Nagrani et al. 2021, "Attention bottlenecks for multimodal fusion".
@@ -71,21 +71,23 @@ class Bottleneck(Fusion):
         if not names:
             read = trunk(text)
             return Fused(self.readout(read), {"text": read})
-        some = rows_with_any_stream(streams.values(), text)
+        has_stream = rows_with_any_stream(streams.values(), text)
         fused = {"text": text._replace(values=zero_masked(text.values, text.mask))}
         for layer in trunk.layers[: -self.needs_layers]:
             fused["text"] = fused["text"]._replace(values=layer(fused["text"].values, text.mask))
         for name in names:
             values = zero_masked(streams[name].values, streams[name].mask)
             fused[name] = streams[name]._replace(values=self.norms[name](values))
-        written = (text.unit >= 0).any(1) | ~some
-        present = torch.stack([written, *(streams[name].mask.any(1) for name in names)], dim=1)
-        shared = self.start.expand(len(some), -1, -1)
+        has_text = (text.unit >= 0).any(1) | ~has_stream
+        present = torch.stack([has_text, *(streams[name].mask.any(1) for name in names)], dim=1)
+        shared = self.start.expand(len(has_stream), -1, -1)
         for number, layer in enumerate(trunk.layers[-self.needs_layers :]):
             layers = [layer, *(cast(nn.ModuleList, self.layers[name])[number] for name in names)]
-            both = [_beside(one, stream, shared, some) for one, stream in zip(layers, fused.values(), strict=True)]
-            fused = dict(zip(fused, (stream for stream, _ in both), strict=True))
-            shared = self._exchange([wrote for _, wrote in both], present)
+            results = [
+                _fuse(call, stream, shared, has_stream) for call, stream in zip(layers, fused.values(), strict=True)
+            ]
+            fused = dict(zip(fused, (stream for stream, _ in results), strict=True))
+            shared = self._exchange([written for _, written in results], present)
         for name in names:
             fused[name] = fused[name]._replace(values=self.out[name](fused[name].values))
         fused = {
@@ -94,18 +96,18 @@ class Bottleneck(Fusion):
         pooled = torch.stack([self.readout(stream) for stream in fused.values()], dim=1)
         return Fused(masked_mean(pooled, present), fused)
 
-    def _exchange(self, wrote: Sequence[Tensor], present: Tensor) -> Tensor:
-        """The mean over what is ``present`` [batch, streams] of what each stream wrote: [batch, tokens, dim]."""
-        return masked_mean(torch.stack(list(wrote), dim=1).flatten(2), present).unflatten(1, self.start.shape)
+    def _exchange(self, written: Sequence[Tensor], present: Tensor) -> Tensor:
+        """The mean bottleneck [batch, tokens, dim] over the ``present`` [batch, streams] streams."""
+        return masked_mean(torch.stack(list(written), dim=1).flatten(2), present).unflatten(1, self.start.shape)
 
 
-def _beside(layer: Layer, stream: Tokens, shared: Tensor, some: Tensor) -> tuple[Tokens, Tensor]:
-    """A stream and the bottleneck [batch, tokens, dim] behind one layer that reads both.
+def _fuse(layer: Layer, stream: Tokens, shared: Tensor, has_stream: Tensor) -> tuple[Tokens, Tensor]:
+    """Apply a layer to a stream and the bottleneck [batch, tokens, dim], concatenated.
 
-    Where no stream besides the text is there (``some`` [batch] is False), the bottleneck is masked: the text then
-    takes its way through the plain trunk.
+    In rows without a stream besides the text (``has_stream`` [batch] is False) the bottleneck is masked: the text then
+    passes through the plain trunk.
     """
     length = stream.mask.shape[1]
-    mask = torch.cat([stream.mask, some[:, None].expand(shared.shape[:2])], dim=1)
+    mask = torch.cat([stream.mask, has_stream[:, None].expand(shared.shape[:2])], dim=1)
     values = layer(torch.cat([stream.values, shared], dim=1), mask)
     return stream._replace(values=values[:, :length]), values[:, length:]

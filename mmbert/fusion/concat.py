@@ -1,4 +1,4 @@
-"""Late fusion: one pooled vector a stream, side by side, through a small network."""
+"""Late fusion by concatenation: pooled stream vectors through a small MLP."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,17 +15,17 @@ from mmbert.types import Fused, Tokens
 
 
 class Concat(Fusion):
-    """Concatenates the pooled streams and mixes them in one hidden layer (late fusion).
+    """Concatenates the pooled streams and applies an MLP with one hidden layer (late fusion).
 
-    A learned vector takes the place of what is absent. The trunk reads the text alone; streams keep their own tokens.
-    A row without text skips the trunk, unless it has no stream either.
+    A learned vector replaces an absent stream. The trunk reads only the text; streams keep their own tokens. A row
+    without text skips the trunk, unless it has no stream either.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        hidden: width of the hidden layer; 0 for that of the trunk.
-        dropout: rate before and behind the hidden layer.
-        pooling: how each stream becomes one vector.
+        hidden: width of the hidden layer; 0 for the width of the trunk.
+        dropout: dropout rate before and after the hidden layer.
+        pooling: how each stream is pooled to one vector.
     """
 
     reads_text_alone = True
@@ -62,5 +62,5 @@ class _Network(nn.Module):
         )
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
-        absent = torch.stack([self.absent[name] for name in self.names])  # which a ParameterDict sorts
+        absent = torch.stack([self.absent[name] for name in self.names])  # a ParameterDict sorts its keys
         return self.layers(torch.where(present[..., None], vectors, absent).flatten(1))

@@ -1,4 +1,4 @@
-"""The text reads the streams: gated cross-attention behind the trunk."""
+"""Gated cross-attention from the text to the streams, after the trunk."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -15,20 +15,20 @@ from mmbert.types import Fused, Tokens
 
 
 class CrossAttention(Fusion):
-    """Text tokens attend to each stream, then to each other, ``layers`` times, behind the trunk.
+    """Text tokens attend to each stream, then to each other, in ``layers`` rounds after the trunk.
 
-    Directional attention as in MulT; every addition is scaled by tanh of a gate that starts at zero
-    (as in Flamingo), so that the plain trunk is where training starts. A label to which neither text nor
-    stream adds anything alone (an exclusive or) hardly pulls at gates that are zero: start them elsewhere.
+    Directional attention as in MulT. Every residual branch is scaled by the tanh of a gate that starts at zero (as in
+    Flamingo), so that training starts from the plain trunk. For a label that depends on text and stream only jointly
+    (XOR) the gradient of zero gates is weak: start them at another value.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        layers: how many rounds.
-        heads: how many each attention has.
-        gate: what the gates start at, before tanh.
-        dropout: rate inside attention and feed-forward.
-        pooling: how the text's tokens become one vector.
+        layers: number of rounds.
+        heads: attention heads.
+        gate: initial value of the gates, before tanh.
+        dropout: dropout rate of attention and feed-forward.
+        pooling: how the text's tokens are pooled to one vector.
 
     Reference:
         Tsai et al. 2019, "Multimodal transformer for unaligned multimodal language sequences".
@@ -58,15 +58,15 @@ class CrossAttention(Fusion):
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         read = trunk(text)
         plain, alone = read.values, mean_token(read)
-        for one in self.rounds:
-            read = one(read, streams)
-        some = rows_with_any_stream(streams.values(), text)
-        read = read._replace(values=torch.where(some[:, None, None], read.values, plain))
+        for attend_round in self.rounds:
+            read = attend_round(read, streams)
+        has_stream = rows_with_any_stream(streams.values(), text)
+        read = read._replace(values=torch.where(has_stream[:, None, None], read.values, plain))
         return Fused(self.readout(read), {"text": read, **streams}, {"text": alone})
 
 
 class _Round(nn.Module):
-    """Cross-attention to each stream, self-attention and a feed-forward layer, each behind a gate."""
+    """Cross-attention to each stream, self-attention and feed-forward, each scaled by a gate."""
 
     def __init__(self, dim: int, names: Sequence[str], heads: int, gate: float, dropout: float):
         super().__init__()
@@ -98,8 +98,8 @@ class _Round(nn.Module):
 
 
 def _attend(attention: nn.Module, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-    """[batch, queries, dim] read from keys [batch, keys, dim]; zeros for a row without a real key."""
+    """Attention of queries [batch, queries, dim] to keys [batch, keys, dim]; zeros for a row without a real key."""
     present = mask.any(1)
-    hidden = ~(mask | ~present[:, None])  # a softmax over nothing would give NaN
+    hidden = ~(mask | ~present[:, None])  # a softmax without a key gives NaN
     read, _ = attention(queries, keys, keys, key_padding_mask=hidden, need_weights=False)
     return torch.where(present[:, None, None], read, 0.0)

@@ -1,4 +1,4 @@
-"""The streams scale and shift the text: feature-wise linear modulation behind the trunk."""
+"""FiLM: the streams scale and shift the text tokens after the trunk."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,17 @@ from mmbert.types import Fused, Tokens
 
 
 class Film(Fusion):
-    """Every text token times (1 + gamma) plus beta, channel by channel (FiLM).
+    """Feature-wise linear modulation: text tokens times (1 + gamma) plus beta, per channel.
 
-    gamma and beta [batch, dim] are the same for all tokens of a row: a linear map of GELU(c), where c is the mean, over
-    the streams that are present, of a linear map of each, pooled and normed. Without the GELU two streams could each
-    modulate the text, but not mean something together. The last map starts at zero: training starts from the plain
-    trunk. A row without text is modulated as the trunk reads it, [CLS] [SEP]. Streams keep their own tokens.
+    gamma and beta [batch, dim] are shared by all tokens of a row: a linear map of GELU(c), where c is the mean of a
+    linear map of each present stream, pooled and normalised. Without the GELU the streams could modulate the text but
+    not interact. The last map starts at zero, so that training starts from the plain trunk. A row without text is
+    modulated as [CLS] [SEP]. Streams keep their own tokens.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        pooling: how each stream, and the modulated text, becomes one vector.
+        pooling: how each stream, and the modulated text, is pooled to one vector.
 
     Reference:
         Perez et al. 2018, "FiLM: visual reasoning with a general conditioning layer".
@@ -49,7 +49,7 @@ class Film(Fusion):
             pairs = zip(self.maps.values(), vectors.unbind(1), strict=True)
             mean = masked_mean(torch.stack([project(vector) for project, vector in pairs], 1), present)
             gamma, beta = self.modulation(gelu(mean))[:, None].chunk(2, -1)
-            some = present.any(1)[:, None, None]
-            modulated = torch.where(some, (1 + gamma) * read.values + beta, read.values)
+            has_stream = present.any(1)[:, None, None]
+            modulated = torch.where(has_stream, (1 + gamma) * read.values + beta, read.values)
             read = read._replace(values=zero_masked(modulated, read.mask))
         return Fused(self.vectors.readout(read), {"text": read, **streams}, alone)

@@ -1,4 +1,4 @@
-"""Late fusion by gates: all inputs decide how much of each is let through."""
+"""Late fusion by gates: a gated multimodal unit (GMU)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,15 +14,15 @@ from mmbert.types import Fused, Tokens
 class Gated(Fusion):
     """The gated multimodal unit (GMU), in its form for any number of inputs.
 
-    sum p_m sigmoid(G_m[z]) * tanh(W_m z_m), where z_m is the pooled and normed stream, p_m its presence and [z] all
-    streams side by side, the text among them, zeros where absent. What two inputs mean together is in the product of a
-    gate that reads one of them with the values of the other. The trunk reads the text alone; streams keep their own
-    tokens. A row without text skips the trunk, unless it has no stream either.
+    sum p_m sigmoid(G_m[z]) * tanh(W_m z_m), where z_m is the pooled and normalised stream, p_m its presence and [z] the
+    concatenation of all streams including the text, zero where absent. Inputs interact through the product of a gate
+    that reads one of them with the values of another. The trunk reads only the text; streams keep their own tokens. A
+    row without text skips the trunk, unless it has no stream either.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        pooling: how each stream becomes one vector.
+        pooling: how each stream is pooled to one vector.
 
     Reference:
         Arevalo et al. 2017, "Gated multimodal units for information fusion".
@@ -43,11 +43,13 @@ class _GatedSum(nn.Module):
 
     def __init__(self, dim: int, names: Sequence[str]):
         super().__init__()
-        self.maps = nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in names})  # so absent: tanh(0) = 0
+        self.maps = nn.ModuleDict(
+            {name: nn.Linear(dim, dim, bias=False) for name in names}
+        )  # no bias, so that absent gives tanh(0) = 0
         self.gates = nn.ModuleDict({name: nn.Linear(len(names) * dim, dim) for name in names})
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
         together = vectors.flatten(1)
         parts = zip(self.gates.values(), self.maps.values(), vectors.unbind(1), strict=True)
-        let_through = [gate(together).sigmoid() * project(vector).tanh() for gate, project, vector in parts]
-        return torch.stack(let_through).sum(0)
+        gated = [gate(together).sigmoid() * project(vector).tanh() for gate, project, vector in parts]
+        return torch.stack(gated).sum(0)

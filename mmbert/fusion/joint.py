@@ -1,4 +1,4 @@
-"""One sequence for all: the streams enter the trunk beside the text."""
+"""Early fusion: the tokens of all streams and the text in one trunk sequence."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -16,24 +16,24 @@ from mmbert.types import Fused, Tokens
 
 
 class Joint(Fusion):
-    """Puts the tokens of every stream into the trunk's own sequence, told apart by an input facet.
+    """Appends the tokens of every stream to the trunk's sequence, each with a learned input facet.
 
-    As in MMBT and UniT. A row's stream of more than ``tokens`` tokens is
-    resampled to as many, unless a task reads its units; streams that no task tags are handed on as encoded.
+    As in MMBT and UniT. A stream with more than ``tokens`` tokens in a row is resampled to ``tokens``, unless a task
+    reads its units. Streams that no task tags are returned as encoded.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        tokens: how many of each stream enter the trunk at most.
-        heads: how many the resampler's attention has.
-        pooling: how the tokens of a row, of all streams, become one vector.
+        tokens: maximum number of tokens per stream in the trunk.
+        heads: attention heads of the resampler.
+        pooling: how a row's tokens, of all streams, are pooled to one vector.
 
     Reference:
         Kiela et al. 2019, "Supervised multimodal bitransformers for classifying images and text".
         Hu and Singh 2021, "UniT: multimodal multitask learning with a unified transformer".
     """
 
-    needs_layers = 1  # another trunk counts padding between text and streams as positions
+    needs_layers = 1  # a trunk without exposed layers counts padding between text and streams as positions
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Late fusion by products: the tensor of all inputs' products, in a low rank."""
+"""Late fusion by products: low-rank tensor fusion."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
@@ -16,21 +16,21 @@ from mmbert.types import Fused, Tokens
 
 
 class LMF(Fusion):
-    """Low-rank multimodal fusion, of the tensor fusion network.
+    """Low-rank multimodal fusion (LMF), a factorised tensor fusion network.
 
-    sum_r w_r * prod_m F_m^(r) [1; z_m], where z_m is the pooled and normed stream, the text among them: a sum of
-    ``rank`` elementwise products. It is a linear map of the outer product of all [1; z_m], which holds the products of
-    every subset of inputs, without building it. A LayerNorm follows: the product of many factors that learn would
+    sum_r w_r * prod_m F_m^(r) [1; z_m], where z_m is a pooled and normalised stream or the text: a sum of ``rank``
+    elementwise products. It equals a linear map of the outer product of all [1; z_m], which holds the products of every
+    subset of inputs, without building that tensor. A LayerNorm follows, since the product of many learned factors would
     otherwise grow into the thousands.
 
-    What is absent is [1; 0]: of the tensor, all products with it vanish and those without it stay. The trunk reads the
-    text alone; streams keep their own tokens. A row without text skips the trunk, unless it has no stream either.
+    An absent input is [1; 0]: products with it vanish, those without it remain. The trunk reads only the text; streams
+    keep their own tokens. A row without text skips the trunk, unless it has no stream either.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
         rank: how many products are summed.
-        pooling: how each stream becomes one vector.
+        pooling: how each stream is pooled to one vector.
 
     Reference:
         Liu et al. 2018, "Efficient low-rank multimodal fusion with modality-specific factors".
@@ -57,15 +57,15 @@ class LMF(Fusion):
 class LowRank(nn.Module):
     """Vectors [batch, names, dim], zero where absent -> [batch, dim].
 
-    A factor is a linear layer [rank * dim, dim] whose bias is the column of F that meets the 1. Biases start at one and
-    weights at a variance of 1 / (dim * names): for z of unit variance a product has the second moment
+    A factor is a linear layer [rank * dim, dim] whose bias is the column of F for the constant 1. Biases start at one
+    and weights at a variance of 1 / (dim * names): for z of unit variance the second moment of a product is
     (1 + 1 / names)^names, below e for any number of names. With the usual biases near zero it would shrink as
-    3^-names, the product of all inputs would be nearly all there is at the start, and an absent input would multiply
-    the others by noise.
+    3^-names, the product of all inputs would dominate at the start, and an absent input would multiply the others by
+    noise.
 
     Args:
-        dim: width of the vectors, and of the result.
-        names: of all streams, the text first.
+        dim: width of the vectors and of the result.
+        names: names of all streams, the text first.
         rank: how many products are summed.
     """
 
@@ -83,12 +83,14 @@ class LowRank(nn.Module):
         return self.norm(self.contract(vectors))
 
     def contract(self, vectors: Tensor) -> Tensor:
-        """The sum of products, as in the papers.
+        """The sum of products before the LayerNorm: [batch, dim].
 
         Args:
             vectors: [batch, names, dim], in the order of the names, zero where absent.
         """
         rank = len(self.weights)
         pairs = zip(self.factors.values(), vectors.unbind(1), strict=True)
-        products = reduce(mul, (factor(vector) for factor, vector in pairs))  # torch.prod would wait for a GPU
+        products = reduce(
+            mul, (factor(vector) for factor, vector in pairs)
+        )  # the backward of torch.prod synchronises with the GPU
         return torch.einsum("r,brd->bd", self.weights, products.unflatten(-1, (rank, -1)))

@@ -1,4 +1,4 @@
-"""No fusion: each input says what it has to say by itself, and the tasks add that up."""
+"""No fusion: an additive baseline that sums unimodal logits."""
 
 from collections.abc import Mapping
 
@@ -10,16 +10,16 @@ from mmbert.types import Fused, Tokens
 
 
 class LogitSum(Fusion):
-    """The tasks read the text as the trunk reads it alone; every other input adds the logits of a head of its own.
+    """Sums unimodal logits: the tasks read the text, and every other input adds the logits of its own head.
 
-    The sum of I2M2 without its joint term: an additive baseline, which cannot learn what two
-    inputs mean only together (XOR). Under any other fusion ``fusion.logit_sum: true`` adds the same heads, one for the
-    text included. A row without text that has a stream gives the tasks zeros to read.
+    I2M2 without the joint term: an additive baseline, which cannot learn interactions of inputs (XOR). With any other
+    fusion ``fusion.logit_sum: true`` adds the same heads and one for the text. The summary of a row without text but
+    with a stream is zero.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        pooling: how the text's tokens become one vector.
+        pooling: how the text's tokens are pooled to one vector.
 
     Reference:
         Madaan et al. 2024, "Jointly modeling inter- & intra-modality dependencies for multi-modal learning".

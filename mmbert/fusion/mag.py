@@ -1,4 +1,4 @@
-"""The streams shift the text's tokens between two layers of the trunk."""
+"""Multimodal adaptation gate: the streams shift the text tokens between two layers of the trunk."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -15,20 +15,20 @@ from mmbert.types import Fused, Tokens
 
 
 class Mag(Fusion):
-    """Moves each token e of the text to LN(e + alpha h) behind one of the trunk's layers; those above read the result.
+    """Multimodal adaptation gate: replaces each text token e by LN(e + alpha h) after one of the trunk's layers.
 
-    The multimodal adaptation gate: h is the bias plus the sum over present streams of
-    relu(G [e; z] + g) * (W z), and alpha = min(beta norm(e) / norm(h), 1), so that a token moves by at most ``beta`` of
-    its own length. The paper has a vector z for each word; here z is the mean over the stream's tokens, the same for
-    all tokens of the text. The trunk's layers are called one by one, on padded rows.
+    h is the bias plus the sum over present streams of relu(G [e; z] + g) * (W z), and alpha = min(beta norm(e) /
+    norm(h), 1), so that a token moves by at most ``beta`` times its norm. The paper has a vector z for each word; here
+    z is the mean of the stream's tokens, shared by all text tokens. The trunk's layers are called one at a time, on
+    padded rows.
 
     Args:
         dim: width of the trunk.
-        streams: the streams besides the text (see ``Fusion``); they are handed on as encoded.
-        after: how many of the trunk's layers lie below; one at least must lie above.
-        beta: the longest shift, in lengths of the token.
-        dropout: rate on the moved tokens.
-        pooling: how the text's tokens become one vector.
+        streams: the streams besides the text (see ``Fusion``); they are returned as encoded.
+        after: number of trunk layers below the gate; at least one must be above.
+        beta: maximum norm of the shift, relative to the token's.
+        dropout: dropout rate of the shifted tokens.
+        pooling: how the text's tokens are pooled to one vector.
 
     Reference:
         Rahman et al. 2020, "Integrating multimodal information in large pretrained transformers".
@@ -65,22 +65,22 @@ class Mag(Fusion):
         for number, layer in enumerate(trunk.layers, start=1):
             values = layer(values, text.mask)
             if number == self.after:
-                values = self._move(values, text, streams)
+                values = self._shift_tokens(values, text, streams)
         read = text._replace(values=zero_masked(values, text.mask))
         return Fused(self.readout(read), {"text": read, **streams})
 
-    def _move(self, values: Tensor, text: Tokens, streams: Mapping[str, Tokens]) -> Tensor:
-        """Tokens [batch, length, dim] of the text as the next layer reads them; as they are where no stream is."""
+    def _shift_tokens(self, values: Tensor, text: Tokens, streams: Mapping[str, Tokens]) -> Tensor:
+        """The shifted text tokens [batch, length, dim]; unchanged in rows without a stream."""
         shift = self.bias
         for name, stream in streams.items():
             present = stream.mask.any(1)
             shift = shift + torch.where(present[:, None, None], self.shifts[name](values, stream), 0.0)
-        moved = self.dropout(self.norm(values + _scale(values, shift, self.beta) * shift))
-        return torch.where(rows_with_any_stream(streams.values(), text)[:, None, None], moved, values)
+        shifted = self.dropout(self.norm(values + _scale(values, shift, self.beta) * shift))
+        return torch.where(rows_with_any_stream(streams.values(), text)[:, None, None], shifted, values)
 
 
 class _Shift(nn.Module):
-    """The part of one stream in the shift of each token: relu(G [e; z] + g) * (W z)."""
+    """The term of one stream in the shift of each token: relu(G [e; z] + g) * (W z)."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -95,7 +95,7 @@ class _Shift(nn.Module):
 
 
 def _scale(values: Tensor, shift: Tensor, beta: float) -> Tensor:
-    """[batch, length, 1]: min(beta norm(values) / norm(shift), 1)."""
+    """The factor alpha [batch, length, 1]: min(beta norm(values) / norm(shift), 1)."""
     longest = beta * torch.linalg.vector_norm(values, dim=-1, keepdim=True)
-    # a shift of zeros would divide by zero, whose gradient is NaN even where the minimum is the other one
+    # clamped, since a division by zero has a NaN gradient even where the minimum is 1
     return (longest / torch.linalg.vector_norm(shift, dim=-1, keepdim=True).clamp(min=1e-6)).clamp(max=1.0)

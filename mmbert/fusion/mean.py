@@ -1,4 +1,4 @@
-"""Late fusion by the mean: the additive fusion, in which no input changes what another says."""
+"""Late fusion by the mean: an additive fusion without interactions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,17 +13,17 @@ from mmbert.types import Fused, Tokens
 
 
 class Mean(Fusion):
-    """The mean of a linear map of each stream that is present (Deep Sets), the text among them.
+    """The mean of a linear map of each present stream, including the text (Deep Sets).
 
-    sum p_m W_m z_m / sum p_m, where z_m is the pooled and normed stream and p_m its presence. With a linear head the
-    output is a sum of what each input says alone: what two inputs mean together (XOR) cannot be learnt, which makes it
-    the measure of what interaction is worth. The trunk reads the text alone; streams keep their own tokens. A row
-    without text skips the trunk, unless it has no stream either.
+    sum p_m W_m z_m / sum p_m, where z_m is the pooled and normalised stream and p_m its presence. With a linear head
+    the output is a sum of unimodal terms: interactions (XOR) cannot be learnt, which makes it the baseline against
+    which to measure them. The trunk reads only the text; streams keep their own tokens. A row without text skips the
+    trunk, unless it has no stream either.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        pooling: how each stream becomes one vector.
+        pooling: how each stream is pooled to one vector.
 
     Reference:
         Zaheer et al. 2017, "Deep sets".

@@ -1,4 +1,4 @@
-"""A few latent vectors read the tokens of all streams, behind the trunk."""
+"""Perceiver fusion: latents attend to the tokens of all streams, after the trunk."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -16,20 +16,19 @@ from mmbert.types import Fused, Tokens
 
 
 class Perceiver(Fusion):
-    """Latents attend to the text's tokens behind the trunk and to those of every stream, then to each other.
+    """Latents attend to the encoded text tokens and to the tokens of every stream, then to each other.
 
-    Perceiver IO, whose output is read off the latents by ``pooling``. Each stream, the text among
-    them, is told apart by a facet. What follows the first reading costs the same for any number of tokens. Text and
-    streams keep their own tokens.
+    Perceiver IO whose output is the pooled latents. Each stream, including the text, has a learned facet. After the
+    first cross-attention the cost does not depend on the number of tokens. Text and streams keep their own tokens.
 
     Args:
         dim: width of the trunk.
         streams: the streams besides the text (see ``Fusion``).
-        latents: how many there are.
-        layers: how many of self-attention over the latents.
-        heads: how many each attention has.
-        dropout: rate inside those layers.
-        pooling: how the latents become one vector; and the text's tokens, in a row that has nothing else.
+        latents: number of latents.
+        layers: number of self-attention layers over the latents.
+        heads: attention heads.
+        dropout: dropout rate of the self-attention layers.
+        pooling: how the latents are pooled to one vector; and the text's tokens, in a row without streams.
 
     Reference:
         Jaegle et al. 2021, "Perceiver IO: a general architecture for structured inputs & outputs".
@@ -67,15 +66,15 @@ class Perceiver(Fusion):
         plain, alone = self.readout(read), {"text": mean_token(read)}
         if not streams:
             return Fused(plain, {"text": read}, alone)
-        entering = [self._marked("text", read)]
-        entering += [self._marked(name, streams[name]) for name in self.names if name in streams]
+        entering = [self._with_facet("text", read)]
+        entering += [self._with_facet(name, streams[name]) for name in self.names if name in streams]
         latents = self.read(Tokens(*(torch.cat(parts, dim=1) for parts in zip(*entering, strict=True))))
         for layer in self.layers:
             latents = latents._replace(values=layer(latents.values, latents.mask))
         mixed = self.readout(latents._replace(values=self.out(latents.values)))
-        some = rows_with_any_stream(streams.values(), text)
-        return Fused(torch.where(some[:, None], mixed, plain), {"text": read, **streams}, alone)
+        has_stream = rows_with_any_stream(streams.values(), text)
+        return Fused(torch.where(has_stream[:, None], mixed, plain), {"text": read, **streams}, alone)
 
-    def _marked(self, name: str, stream: Tokens) -> Tokens:
-        """A stream's tokens with its facet, all streams at one scale."""
+    def _with_facet(self, name: str, stream: Tokens) -> Tokens:
+        """A stream's tokens after a LayerNorm, plus the stream's facet."""
         return stream._replace(values=self.norms[name](zero_masked(stream.values, stream.mask)) + self.facets[name])

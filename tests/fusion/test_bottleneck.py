@@ -1,4 +1,4 @@
-"""What crosses the bottleneck, and when."""
+"""Tests of the bottleneck fusion: which stream reaches which, and when."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ ALL = 0  # the row that has the text and both streams
 NAMES = ("text", *LENGTHS)
 
 
-def made(layers, trunk_layers=2):
+def build(layers, trunk_layers=2):
     fusion = Bottleneck(DIM, dict.fromkeys(LENGTHS, False), layers=layers, dropout=0.0).double()
     with torch.no_grad():
         fusion.start.mul_(20)
@@ -19,35 +19,35 @@ def made(layers, trunk_layers=2):
 
 
 def reads(trunk, fusion):
-    """{(read, wrote): whether a stream that comes out depends on one that goes in}, in the row with all of them."""
+    """{(read, wrote): whether output stream "read" depends on input stream "wrote"}, in the row that has all."""
     text, streams = inputs(trunk)
     entering = {name: tokens.values.detach().requires_grad_() for name, tokens in ({"text": text} | streams).items()}
     given = {name: tokens._replace(values=entering[name]) for name, tokens in streams.items()}
     fused = fusion(trunk, text._replace(values=entering["text"]), given).streams
-    found = {}
+    depends = {}
     for read in NAMES:
         fused[read].values[ALL].sin().sum().backward(retain_graph=True)
         for wrote, values in entering.items():
-            found[read, wrote] = values.grad is not None and bool(values.grad.any())
+            depends[read, wrote] = values.grad is not None and bool(values.grad.any())
             values.grad = None
-    return found
+    return depends
 
 
 @pytest.mark.parametrize(("layers", "crosses"), [(1, False), (2, True)])
 def test_one_fused_layer_lets_nothing_across_and_two_do(layers, crosses):
-    found = reads(*made(layers))
-    assert found == {(read, wrote): crosses or read == wrote for read in NAMES for wrote in NAMES}
+    depends = reads(*build(layers))
+    assert depends == {(read, wrote): crosses or read == wrote for read in NAMES for wrote in NAMES}
 
 
 @pytest.mark.parametrize("layers", [2, 3])
 def test_a_constant_bottleneck_cuts_all_cross_talk(layers, monkeypatch):
-    trunk, fusion = made(layers, trunk_layers=3)
+    trunk, fusion = build(layers, trunk_layers=3)
     monkeypatch.setattr(fusion, "_exchange", lambda wrote, present: fusion.start.expand(ROWS, -1, -1))
     assert reads(trunk, fusion) == {(read, wrote): read == wrote for read in NAMES for wrote in NAMES}
 
 
 def test_the_next_bottleneck_is_the_mean_over_what_a_row_has(monkeypatch):
-    trunk, fusion = made(2)
+    trunk, fusion = build(2)
     exchange, seen = fusion._exchange, []
     monkeypatch.setattr(
         fusion, "_exchange", lambda wrote, present: seen.append((wrote, exchange(wrote, present))) or seen[-1][1]
@@ -62,7 +62,7 @@ def test_the_next_bottleneck_is_the_mean_over_what_a_row_has(monkeypatch):
 
 
 def test_the_summary_is_the_mean_over_what_a_row_has():
-    trunk, fusion = made(2)
+    trunk, fusion = build(2)
     fused = fusion(trunk, *inputs(trunk))
     pooled = {name: masked_mean(tokens.values, tokens.mask) for name, tokens in fused.streams.items()}
     has = {0: NAMES, 1: ("text", "long"), 2: ("text", "short"), 3: ("text",), 4: ("long", "short")}

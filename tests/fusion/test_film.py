@@ -1,4 +1,4 @@
-"""FiLM: the plain text at the start and wherever nothing modulates it; channel by channel, token by token."""
+"""Tests of FiLM: the plain text at the start and in rows without streams; the formula per channel and token."""
 
 import torch
 from torch.nn.functional import gelu
@@ -47,10 +47,12 @@ def test_every_token_is_scaled_and_shifted_by_what_the_present_streams_say():
     text, streams = inputs(trunk)
     plain, fused = trunk(text), fusion(trunk, text, streams).streams["text"]
     vectors, _ = fusion.vectors(streams, text.values[:, 0])
-    says = {name: vectors[:, at] @ fusion.maps[name].weight.T + fusion.maps[name].bias
-            for at, name in enumerate(("long", "short"))}  # fmt: skip
+    mapped = {
+        name: vectors[:, index] @ fusion.maps[name].weight.T + fusion.maps[name].bias
+        for index, name in enumerate(("long", "short"))
+    }
     for row, names in ((0, ("long", "short")), (1, ("long",)), (2, ("short",)), (4, ("long", "short"))):
-        condition = sum(says[name][row] for name in names) / len(names)
+        condition = sum(mapped[name][row] for name in names) / len(names)
         gamma, beta = (fusion.modulation.weight @ gelu(condition) + fusion.modulation.bias).chunk(2)
         real = plain.mask[row]
         torch.testing.assert_close(fused.values[row][real], (1 + gamma) * plain.values[row][real] + beta)

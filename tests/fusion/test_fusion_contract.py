@@ -1,4 +1,4 @@
-"""What every registered fusion keeps, in float64 on a 2-layer trunk; none is named here."""
+"""Contract tests of every registered fusion, in float64 on a 2-layer trunk."""
 
 import pytest
 import torch
@@ -19,9 +19,14 @@ PRESENT = {"long": [True, True, False, False, True], "short": [True, False, True
 def make_trunk(layers=2):
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=30, hidden_size=DIM, num_attention_heads=4, intermediate_size=24, num_hidden_layers=layers,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=30,
+        hidden_size=DIM,
+        num_attention_heads=4,
+        intermediate_size=24,
+        num_hidden_layers=layers,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     model = AutoModel.from_config(config, add_pooling_layer=False)
     return HuggingFaceTrunk(model, Vocabulary("", cls=1, sep=2, pad=0, size=30), ("text",)).double()
 
@@ -58,10 +63,10 @@ def inputs(trunk, filling=0.0, lengths=LENGTHS):
     return text, streams
 
 
-def difference(one: Fused, other: Fused, rows=slice(None)):
-    text, second = one.streams["text"], other.streams["text"]
-    summary = (one.summary - other.summary)[rows].abs().max()
-    return max(summary, torch.where(text.mask[..., None], text.values - second.values, 0.0)[rows].abs().max())
+def difference(first: Fused, second: Fused, rows=slice(None)):
+    text, text_of_second = first.streams["text"], second.streams["text"]
+    summary = (first.summary - second.summary)[rows].abs().max()
+    return max(summary, torch.where(text.mask[..., None], text.values - text_of_second.values, 0.0)[rows].abs().max())
 
 
 every_fusion = pytest.mark.parametrize("name", FUSIONS.names())
@@ -85,9 +90,9 @@ def test_an_absent_key_equals_an_empty_mask(name):
     trunk, fusion = make_trunk(), make_fusion(name)
     text, streams = inputs(trunk)
     for gone in ([*LENGTHS], ["long"], ["short"]):
-        kept = {stream: tokens for stream, tokens in streams.items() if stream not in gone}
+        without_gone = {stream: tokens for stream, tokens in streams.items() if stream not in gone}
         empty = {stream: tokens._replace(mask=tokens.mask & (stream not in gone)) for stream, tokens in streams.items()}
-        assert difference(fusion(trunk, text, kept), fusion(trunk, text, empty)) < 1e-9
+        assert difference(fusion(trunk, text, without_gone), fusion(trunk, text, empty)) < 1e-9
 
 
 @every_fusion
@@ -101,7 +106,7 @@ def test_masked_tokens_reach_neither_output_nor_gradient(name):
         fused[-1].summary.square().sum().backward()
         gradients.append([p.grad.clone() for p in (*fusion.parameters(), *trunk.parameters()) if p.grad is not None])
     assert difference(*fused) == 0
-    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
 
 
 @every_fusion
@@ -152,8 +157,8 @@ def test_streams_matter(name):
     trunk, fusion = make_trunk(), make_fusion(name)
     text, streams = inputs(trunk)
     for stream, tokens in streams.items():
-        other = {**streams, stream: tokens._replace(values=tokens.values + torch.linspace(-1, 1, DIM).double())}
-        assert (difference(fusion(trunk, text, streams), fusion(trunk, text, other)) > 1e-6) == fusion.joins
+        shifted = {**streams, stream: tokens._replace(values=tokens.values + torch.linspace(-1, 1, DIM).double())}
+        assert (difference(fusion(trunk, text, streams), fusion(trunk, text, shifted)) > 1e-6) == fusion.joins
 
 
 @every_fusion

@@ -1,4 +1,4 @@
-"""What is particular to each fusion."""
+"""Tests of concat, cross-attention and joint fusion against hand-computed results."""
 
 import pytest
 import torch
@@ -18,18 +18,18 @@ def test_concat_without_a_streams_weights_has_no_influence_of_it():
     with torch.no_grad():
         first.weight[:, DIM : 2 * DIM] = 0.0  # the streams follow the text in the order of their names
     text, streams = inputs(trunk)
-    other = {**streams, "long": streams["long"]._replace(values=streams["long"].values.flip(0))}
-    assert torch.equal(fusion(trunk, text, streams).summary[:3:2], fusion(trunk, text, other).summary[:3:2])
+    flipped = {**streams, "long": streams["long"]._replace(values=streams["long"].values.flip(0))}
+    assert torch.equal(fusion(trunk, text, streams).summary[:3:2], fusion(trunk, text, flipped).summary[:3:2])
 
 
 @pytest.mark.parametrize("name", LENGTHS)
 def test_concat_reads_the_vector_of_what_is_absent(name):
     trunk, fusion = make_trunk(), make_fusion("concat")
     text, streams = inputs(trunk)
-    row = {"long": 2, "short": 1}[name]  # lacks this stream alone
+    row = {"long": 2, "short": 1}[name]  # lacks only this stream
     with torch.no_grad():
-        for place, other in enumerate(fusion.late.mix.absent):
-            fusion.late.mix.absent[other].fill_(1.0 + place)
+        for place, stream in enumerate(fusion.late.mix.absent):
+            fusion.late.mix.absent[stream].fill_(1.0 + place)
     vectors, _ = fusion.late.vectors({"text": trunk(text), **streams}, text.values[:, 0])
     at = ("text", *LENGTHS).index(name)
     vectors[row, at] = fusion.late.mix.absent[name]
@@ -45,14 +45,14 @@ def test_cross_attention_starts_as_the_plain_trunk():
 
 
 def test_cross_attention_to_one_token_gives_that_token():
-    """With an identity for values and output, and behind an open gate, whatever the queries ask."""
+    """With identity value and output projections and an open gate the result does not depend on the queries."""
     trunk = make_trunk()
     fusion = CrossAttention(DIM, {"short": False}, layers=1, gate=1, dropout=0.0).double()
-    one = fusion.rounds[0]
+    attend_round = fusion.rounds[0]
     with torch.no_grad():
-        one.cross["short"].in_proj_weight[2 * DIM :] = torch.eye(DIM)
-        one.cross["short"].out_proj.weight.copy_(torch.eye(DIM))
-        for gate in (one.self_gate, one.feed_gate):
+        attend_round.cross["short"].in_proj_weight[2 * DIM :] = torch.eye(DIM)
+        attend_round.cross["short"].out_proj.weight.copy_(torch.eye(DIM))
+        for gate in (attend_round.self_gate, attend_round.feed_gate):
             gate.zero_()
     text, streams = inputs(trunk)
     token = Tokens(*(part[:, :1] for part in streams["short"]))
@@ -68,11 +68,13 @@ def test_joint_does_not_care_which_name_comes_first():
     text, streams = inputs(trunk)
     swapped = Joint(DIM, dict.fromkeys(LENGTHS, True)).double()
     turn = {"long": "short", "short": "long"}
-    state = {key.replace("long", "#").replace("short", "long").replace("#", "short"): value
-             for key, value in fusion.state_dict().items()}  # fmt: skip
+    state = {
+        key.replace("long", "#").replace("short", "long").replace("#", "short"): value
+        for key, value in fusion.state_dict().items()
+    }
     swapped.load_state_dict(state)
-    other = swapped(trunk, text, {turn[name]: tokens for name, tokens in streams.items()})
-    assert (fusion(trunk, text, streams).summary - other.summary).abs().max() < 1e-9
+    result = swapped(trunk, text, {turn[name]: tokens for name, tokens in streams.items()})
+    assert (fusion(trunk, text, streams).summary - result.summary).abs().max() < 1e-9
 
 
 @pytest.mark.parametrize("tokens", [1, 4])
@@ -119,8 +121,8 @@ def test_concat_runs_the_trunk_for_rows_with_text_or_with_nothing_else():
     assert sizes == [4]
     assert not whole.streams["text"].mask[4].any()
     only = torch.tensor([4])
-    other = {name: tokens.at(only) for name, tokens in streams.items()}
-    fused = fusion(trunk, text.at(only), other)  # one row takes part all the same, unread
+    row_streams = {name: tokens.at(only) for name, tokens in streams.items()}
+    fused = fusion(trunk, text.at(only), row_streams)  # the trunk runs on one row, whose result is not read
     assert sizes == [4, 1]
     assert not fused.streams["text"].mask.any()
     torch.testing.assert_close(fused.summary[0], whole.summary[4])

@@ -1,4 +1,4 @@
-"""Gates: the formula, and gates that are wide open or shut."""
+"""Tests of the gated fusion: the formula, and open and closed gates."""
 
 import pytest
 import torch
@@ -33,17 +33,17 @@ def test_it_is_the_sum_over_inputs_of_gate_times_content():
 def test_one_gate_open_and_the_others_shut_give_one_input(name):
     trunk, fusion = make_trunk(), make_fusion("gated")
     with torch.no_grad():
-        for one, gate in fusion.late.mix.gates.items():
-            gate.bias.fill_(float("inf") if one == name else float("-inf"))
+        for stream, gate in fusion.late.mix.gates.items():
+            gate.bias.fill_(float("inf") if stream == name else float("-inf"))
     text, streams = inputs(trunk)
     vector = vectors_of(fusion, trunk, text, streams)[name]
     expected = (vector @ fusion.late.mix.maps[name].weight.T).tanh()
     torch.testing.assert_close(fusion(trunk, text, streams).summary[0], expected[0])
-    assert not expected[{"text": 4, "long": 2, "short": 1}[name]].any()  # where it is absent, nothing of it comes in
+    assert not expected[{"text": 4, "long": 2, "short": 1}[name]].any()  # an absent input contributes nothing
 
 
 def test_a_gate_reads_the_other_inputs():
-    """What is let through of the text depends on a stream, by that stream's block of weights and by nothing else."""
+    """The gate of the text depends on a stream only through that stream's block of weights."""
     trunk, fusion = make_trunk(), make_fusion("gated")
     gates = fusion.late.mix.gates
     block = slice(DIM, 2 * DIM)  # of "long"
@@ -52,9 +52,9 @@ def test_a_gate_reads_the_other_inputs():
             if name != "text":
                 gate.bias.fill_(float("-inf"))
     text, streams = inputs(trunk)
-    other = {**streams, "long": streams["long"]._replace(values=streams["long"].values.flip(2))}
-    moved = fusion(trunk, text, streams).summary - fusion(trunk, text, other).summary
+    flipped = {**streams, "long": streams["long"]._replace(values=streams["long"].values.flip(2))}
+    moved = fusion(trunk, text, streams).summary - fusion(trunk, text, flipped).summary
     assert all(moved[[0, 1]].abs().amax(1) > 1e-3)
     with torch.no_grad():
         gates["text"].weight[:, block] = 0.0
-    torch.testing.assert_close(fusion(trunk, text, streams).summary, fusion(trunk, text, other).summary)
+    torch.testing.assert_close(fusion(trunk, text, streams).summary, fusion(trunk, text, flipped).summary)

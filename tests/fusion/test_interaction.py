@@ -1,4 +1,4 @@
-"""Whether inputs mean something together: under every fusion but the mean, what one adds depends on the others."""
+"""Tests that inputs interact in every fusion except the additive ones."""
 
 import pytest
 import torch
@@ -7,11 +7,11 @@ from mmbert.fusion import FUSIONS
 from tests.fusion.test_fusion_contract import DIM, inputs, make_fusion, make_trunk
 
 ADDITIVE = ("logit_sum", "mean")  # by definition
-ROW = 0  # it has everything
+ROW = 0  # has text and all streams
 
 
-def second_difference(name, one, other):
-    """f(a, b) - f(a', b) - f(a, b') + f(a', b') of two inputs' values: zero for what is a sum over inputs."""
+def second_difference(name, first, second):
+    """f(a, b) - f(a', b) - f(a, b') + f(a', b') of two inputs: zero for a sum over inputs."""
     trunk, fusion = make_trunk(), make_fusion(name)
     text, streams = inputs(trunk)
     given = {"text": text, **streams}
@@ -23,11 +23,11 @@ def second_difference(name, one, other):
         }
         return fusion(trunk, now.pop("text"), now).summary[ROW]
 
-    return (summary() - summary(one) - summary(other) + summary(one, other)).abs().max()
+    return (summary() - summary(first) - summary(second) + summary(first, second)).abs().max()
 
 
 @pytest.mark.parametrize("pair", [("text", "long"), ("long", "short")], ids="-".join)
 @pytest.mark.parametrize("name", FUSIONS.names())
 def test_inputs_interact_under_all_but_the_mean(name, pair):
-    found = second_difference(name, *pair)
-    assert found < 1e-12 if name in ADDITIVE else found > 1e-4
+    interaction = second_difference(name, *pair)
+    assert interaction < 1e-12 if name in ADDITIVE else interaction > 1e-4

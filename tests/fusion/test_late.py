@@ -1,4 +1,4 @@
-"""Late fusion but for the mixing: who passes the trunk, what stands for what is absent, rows without streams."""
+"""Tests of LateFusion around a dummy mixing module: rows that pass the trunk, absent streams, rows without streams."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def tokens(mask, unit=None, seed=0):
 
 
 class Doubling(nn.Module):
-    """A trunk; it keeps how many rows it was given."""
+    """A trunk that doubles its input and records the number of rows."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class Doubling(nn.Module):
 
 
 class Recorder(nn.Module):
-    """A mix that keeps what it was given and answers with sevens."""
+    """A mixing module that records its input and returns sevens."""
 
     def __init__(self, dim, names):
         super().__init__()
@@ -68,12 +68,12 @@ def test_the_mix_sees_normed_vectors_zeros_for_the_absent_and_who_is_there(given
     late = LateFusion(DIM, ("sound", "graph"), Recorder, pooling="mean")
     with torch.no_grad():
         for norm in late.vectors.norms.values():
-            norm.bias += 5.0  # which must not stand for what is absent
+            norm.bias += 5.0  # must not appear in absent vectors
     nothing = tokens([[0], [0], [0], [0]], seed=2)
     fused = late(Doubling(), TEXT, {name: {"sound": SOUND, "graph": nothing}[name] for name in given})
     assert late.mix.names == ("text", "graph", "sound")
-    there = [[1, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0]]
-    assert torch.equal(late.mix.present, torch.tensor(there, dtype=torch.bool))
+    present = [[1, 0, 1], [0, 0, 1], [1, 0, 0], [1, 0, 0]]
+    assert torch.equal(late.mix.present, torch.tensor(present, dtype=torch.bool))
     assert not late.mix.vectors[~late.mix.present].any()
     normed = late.mix.vectors[late.mix.present] - 5
     torch.testing.assert_close(normed.mean(1), torch.zeros(5), atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""Low-rank fusion against the full tensor of all products, which it never builds."""
+"""Tests of low-rank fusion against the contraction with the full tensor."""
 
 from string import ascii_lowercase
 
@@ -12,7 +12,7 @@ from tests.fusion.test_fusion_contract import DIM, inputs, make_fusion, make_tru
 SMALL, ROWS = 3, 4
 
 
-def made(count, rank, dim=SMALL):
+def build(count, rank, dim=SMALL):
     """A module over ``count`` inputs with random weights, and vectors [rows, count, dim]."""
     generator = torch.Generator().manual_seed(count + 10 * rank)
     module = LowRank(dim, [f"m{at}" for at in range(count)], rank=rank).double()
@@ -25,13 +25,14 @@ def made(count, rank, dim=SMALL):
 def factors_of(module, dim=SMALL):
     """F_m^(r) of each input, [rank, dim, 1 + dim], to be applied to [1; z]."""
     rank = len(module.weights)
-    return [torch.cat([one.bias[:, None], one.weight], 1).unflatten(0, (rank, dim)) for one in module.factors.values()]
+    stacked = [torch.cat([factor.bias[:, None], factor.weight], 1) for factor in module.factors.values()]
+    return [factor.unflatten(0, (rank, dim)) for factor in stacked]
 
 
 def outer(parts, first):
     """The outer product of tensors that share their ``first`` axes: [first, a], [first, b] -> [first, a, b]."""
     letters = ascii_lowercase[: len(parts)]
-    return torch.einsum(",".join(f"{first}{one}" for one in letters) + f"->{first}{letters}", *parts)
+    return torch.einsum(",".join(f"{first}{letter}" for letter in letters) + f"->{first}{letters}", *parts)
 
 
 def tensor(vectors, weights):
@@ -47,14 +48,14 @@ def tensor(vectors, weights):
 @pytest.mark.parametrize("rank", [1, 2, 4, 16])
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_it_equals_the_full_tensor_contraction(count, rank):
-    module, vectors = made(count, rank)
+    module, vectors = build(count, rank)
     full = torch.einsum("r,r...->...", module.weights, outer(factors_of(module), "RO"))
     torch.testing.assert_close(module.contract(vectors), tensor(vectors, full))
 
 
 def test_it_equals_the_contraction_where_an_input_is_absent():
-    """Without it, the products in which it stands are left out and no other changes."""
-    module, vectors = made(3, 4)
+    """The products with it are left out and no other product changes."""
+    module, vectors = build(3, 4)
     full = torch.einsum("r,r...->...", module.weights, outer(factors_of(module), "RO"))
     absent = vectors.clone()
     absent[:, 1] = 0.0
@@ -68,9 +69,11 @@ def test_rank_of_the_smaller_size_reaches_any_bilinear_map(bound):
     bilinear = torch.randn(SMALL, size, size, generator=generator, dtype=torch.float64)
     rank = size - bound
     left, strength, right = torch.linalg.svd(bilinear)  # of each output
-    module, vectors = made(2, rank)
-    columns = [rearrange(both[..., :rank], "output size rank -> (rank output) size")
-               for both in (left * strength[:, None], right.mT)]  # fmt: skip
+    module, vectors = build(2, rank)
+    columns = [
+        rearrange(side[..., :rank], "output size rank -> (rank output) size")
+        for side in (left * strength[:, None], right.mT)
+    ]
     with torch.no_grad():
         module.weights.fill_(1.0)
         for factor, column in zip(module.factors.values(), columns, strict=True):
@@ -85,10 +88,10 @@ def test_products_of_many_inputs_start_in_scale(count):
     """Neither the sum of products nor the gradient of a factor vanishes or explodes with the number of inputs."""
     torch.manual_seed(count)
     module = LowRank(64, [f"m{at}" for at in range(count)], rank=4)
-    found = module.contract(torch.randn(256, count, 64))
-    moment = found.detach().square().mean()
+    products = module.contract(torch.randn(256, count, 64))
+    moment = products.detach().square().mean()
     assert 1 < moment < 3
-    (found.square().mean() / moment).backward()
+    (products.square().mean() / moment).backward()
     gradients = [factor.weight.grad.norm() for factor in module.factors.values()]
     assert max(gradients) < 2 * min(gradients)
     assert min(gradients) > 0.02

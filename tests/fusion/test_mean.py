@@ -1,4 +1,4 @@
-"""The mean: plain where all is present, over what is there otherwise."""
+"""Tests of the mean fusion: the mean over the inputs that a row has."""
 
 import torch
 from torch.nn.functional import layer_norm
@@ -7,13 +7,13 @@ from tests.fusion.test_fusion_contract import DIM, inputs, make_fusion, make_tru
 
 
 def mapped(fusion, trunk, text, streams):
-    """W_m LayerNorm(mean of the stream's tokens) by name, from the tokens themselves, row by row."""
-    found = {}
+    """W_m LayerNorm(mean of the stream's tokens) by name, computed row by row from the tokens."""
+    vectors = {}
     for name, tokens in {"text": trunk(text), **streams}.items():
         norm, weight = fusion.late.vectors.norms[name], fusion.late.mix.maps[name].weight
         rows = [values[mask].mean(0) for values, mask in zip(tokens.values, tokens.mask, strict=True)]
-        found[name] = layer_norm(torch.stack(rows), (DIM,), norm.weight, norm.bias) @ weight.T
-    return found
+        vectors[name] = layer_norm(torch.stack(rows), (DIM,), norm.weight, norm.bias) @ weight.T
+    return vectors
 
 
 def test_it_is_the_plain_mean_where_all_is_present():

@@ -1,4 +1,4 @@
-"""What the latents see, and what they cost."""
+"""Tests of the perceiver fusion: which tokens the latents read, and the cost."""
 
 import pytest
 import torch
@@ -20,7 +20,9 @@ def test_what_follows_the_first_reading_does_not_grow_with_the_tokens(latents):
         layer.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
     shapes = []
     for times in (1, 3):
-        longer = {name: Tokens(*(torch.cat([part] * times, dim=1) for part in one)) for name, one in streams.items()}
+        longer = {
+            name: Tokens(*(torch.cat([part] * times, dim=1) for part in stream)) for name, stream in streams.items()
+        }
         shapes.append(fusion(trunk, text, longer).summary.shape)
     assert shapes == [(5, DIM), (5, DIM)]
     assert seen == [(5, latents, DIM)] * 4
@@ -54,9 +56,9 @@ def test_a_facet_tells_streams_of_the_same_tokens_apart():
     text, streams = inputs(trunk)
 
     def difference():
-        one = fusion(trunk, text, {"long": streams["long"]}).summary
-        other = fusion(trunk, text, {"short": streams["long"]}).summary
-        return (one - other).abs().max()
+        as_long = fusion(trunk, text, {"long": streams["long"]}).summary
+        as_short = fusion(trunk, text, {"short": streams["long"]}).summary
+        return (as_long - as_short).abs().max()
 
     assert difference() == 0
     with torch.no_grad():
