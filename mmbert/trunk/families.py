@@ -1,4 +1,4 @@
-"""How each family of encoders embeds, and how one of its layers is called with a mask of ours."""
+"""Adapters for the supported encoder families: embeddings, and calls of single layers with a mask."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,10 +11,10 @@ from mmbert.trunk.packing import Packing
 
 
 class Family(Protocol):
-    """What the trunk needs to know of a family whose layers it calls itself."""
+    """Adapter of an encoder family whose layers the trunk calls."""
 
     def stack(self, model: Any) -> Sequence[nn.Module]:
-        """The layers as modules, the lowest first.
+        """The layers as modules, from the lowest to the highest.
 
         Args:
             model: a library model of this family.
@@ -22,7 +22,7 @@ class Family(Protocol):
         ...
 
     def head(self, model: Any) -> nn.Module | None:
-        """The module behind the last layer, which learns with it; None where there is none.
+        """The module after the last layer, which is tuned with it; None if there is none.
 
         Args:
             model: a library model of this family.
@@ -38,18 +38,18 @@ class Family(Protocol):
         ...
 
     def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
-        """A part of the layers over packed tokens: [tokens, dim] -> [tokens, dim].
+        """Apply some of the layers to packed tokens: [tokens, dim] -> [tokens, dim].
 
         Args:
             model: a library model of this family.
-            values: the packed tokens that the lowest layer of the part reads.
-            packing: where each of them belongs.
-            part: which of the layers.
+            values: the packed input of the lowest of these layers.
+            packing: the packing of the tokens.
+            part: a slice of the layers.
         """
         ...
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
-        """From word embeddings [batch, length, dim] to what the lowest layer reads.
+        """The input of the lowest layer, from word embeddings [batch, length, dim].
 
         Args:
             model: a library model of this family.
@@ -58,7 +58,7 @@ class Family(Protocol):
         ...
 
     def first_position(self, model: Any) -> int:
-        """The position of the first token.
+        """The position id of the first token.
 
         Args:
             model: a library model of this family.
@@ -74,11 +74,11 @@ class BertLike:
     """
 
     def stack(self, model: Any) -> Sequence[nn.Module]:
-        """The layers of the encoder, the lowest first."""
+        """The layers of the encoder, from the lowest to the highest."""
         return list(model.encoder.layer)
 
     def head(self, model: Any) -> nn.Module | None:
-        """None: the last layer ends with its own norm."""
+        """None: post-norm layers need no final norm."""
         return None
 
     def layers(self, model: Any) -> Sequence[Layer]:
@@ -90,13 +90,13 @@ class BertLike:
         return [call(layer) for layer in self.stack(model)]
 
     def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
-        """A part of the layers over packed tokens: [tokens, dim] -> [tokens, dim].
+        """Apply some of the layers to packed tokens: [tokens, dim] -> [tokens, dim].
 
         Args:
             model: a library model of this family.
-            values: the packed tokens that the lowest layer of the part reads.
-            packing: where each of them belongs.
-            part: which of the layers.
+            values: the packed input of the lowest of these layers.
+            packing: the packing of the tokens.
+            part: a slice of the layers.
         """
         values = values[None]
         for layer in self.stack(model)[part]:
@@ -104,7 +104,7 @@ class BertLike:
         return values[0]
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
-        """Word embeddings [batch, length, dim] with those of positions and of token type 0 added, and normed.
+        """The sum of word, position and token type 0 embeddings [batch, length, dim], after the LayerNorm.
 
         Args:
             model: a library model of this family.
@@ -116,8 +116,8 @@ class BertLike:
         return model.embeddings(inputs_embeds=values, position_ids=positions, token_type_ids=types)
 
     def first_position(self, model: Any) -> int:
-        """0, or in the RoBERTa family the position behind the one for padding."""
-        # the RoBERTa family keeps position padding_idx for padding and starts behind it
+        """0, or for the RoBERTa family the position after the padding position."""
+        # the RoBERTa family reserves position padding_idx for padding and starts after it
         padding = getattr(model.embeddings.position_embeddings, "padding_idx", None)
         return 0 if padding is None else padding + 1
 
@@ -130,11 +130,11 @@ class ModernBert:
     """
 
     def stack(self, model: Any) -> Sequence[nn.Module]:
-        """The layers, the lowest first."""
+        """The layers, from the lowest to the highest."""
         return list(model.layers)
 
     def head(self, model: Any) -> nn.Module | None:
-        """The norm behind the last layer."""
+        """The norm after the last layer."""
         return model.final_norm
 
     def layers(self, model: Any) -> Sequence[Layer]:
@@ -155,13 +155,13 @@ class ModernBert:
         return [call(layer, layer is stack[-1]) for layer in stack]
 
     def packed(self, model: Any, values: Tensor, packing: Packing, part: slice) -> Tensor:
-        """A part of the layers over packed tokens: [tokens, dim] -> [tokens, dim].
+        """Apply some of the layers to packed tokens: [tokens, dim] -> [tokens, dim].
 
         Args:
             model: a library model of this family.
-            values: the packed tokens that the lowest layer of the part reads.
-            packing: where each of them belongs.
-            part: which of the layers.
+            values: the packed input of the lowest of these layers.
+            packing: the packing of the tokens.
+            part: a slice of the layers.
         """
         values, positions, stack = values[None], packing.position[None], self.stack(model)
         for layer in stack[part]:
@@ -172,7 +172,7 @@ class ModernBert:
         return values[0]
 
     def embed(self, model: Any, values: Tensor) -> Tensor:
-        """Word embeddings [batch, length, dim], normed; positions enter in the layers.
+        """Word embeddings [batch, length, dim] after the norm; the layers add rotary positions.
 
         Args:
             model: a library model of this family.
@@ -181,12 +181,12 @@ class ModernBert:
         return model.embeddings(inputs_embeds=values)
 
     def first_position(self, model: Any) -> int:
-        """0: rotary positions have none for padding."""
+        """0: rotary positions reserve none for padding."""
         return 0
 
 
 def find_family(model: Any) -> Family | None:
-    """The family of a library model; None where only its ``forward`` can be called.
+    """The family of a library model; None if only its ``forward`` can be called.
 
     Args:
         model: a model of the transformers library.
@@ -200,23 +200,23 @@ def find_family(model: Any) -> Family | None:
 
 
 def _attention_mask(mask: Tensor) -> Tensor | None:
-    """[batch, length] or [batch, length, length] as scaled-dot-product attention takes it; None where all read all."""
+    """The mask for attention from [batch, length] or [batch, length, length]; None if all tokens are real."""
     if mask.ndim == 3:
         return mask[:, None]
     if bool(mask.all()):
         return None
-    return (mask | ~mask.any(1, keepdim=True))[:, None, None, :]  # a softmax over nothing would give NaN
+    return (mask | ~mask.any(1, keepdim=True))[:, None, None, :]  # a softmax without a key gives NaN
 
 
 def _positions(mask: Tensor) -> Tensor:
-    """[batch, length] positions that count real tokens only, so that padding in the middle moves nothing."""
-    if mask.ndim == 3:  # who reads whom does not say which are real, and only differences of positions matter
+    """Positions [batch, length] that count only real tokens, so that padding in the middle does not shift them."""
+    if mask.ndim == 3:  # it does not say which tokens are real, and only position differences matter
         return torch.arange(mask.shape[1], device=mask.device).expand(mask.shape[:2])
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _window(mask: Tensor, positions: Tensor, reach: int) -> Tensor:
-    """[batch, length, length]: who reads whom within ``reach`` positions; a masked place reads itself."""
+    """Attention mask [batch, length, length] within ``reach`` positions; a masked position attends to itself."""
     near = (positions[:, :, None] - positions[:, None, :]).abs() <= reach
     reads = mask if mask.ndim == 3 else mask[:, None, :]
     return (near & reads) | torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)

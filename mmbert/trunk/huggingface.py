@@ -1,4 +1,4 @@
-"""The trunk: any Hugging Face text encoder, with its layers exposed and its rows packed where its family is known."""
+"""The trunk: any Hugging Face text encoder; known families expose their layers and pack rows."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -20,27 +20,28 @@ from mmbert.trunk.vocabulary import Vocabulary
 from mmbert.trunk.weights import load_checkpoint
 from mmbert.types import Present, Tokens
 
-STRIDE = 1 << 20  # between the units of one text of a row and those of the next
+STRIDE = 1 << 20  # offset between the unit numbers of consecutive texts of a row
 
 
 class HuggingFaceTrunk(Trunk):
     """Wraps an encoder of the transformers library.
 
-    BERT-like encoders (BERT, RoBERTa, XLM-R, MiniLM) and ModernBERT offer ``layers`` and are packed; any other encoder
-    offers ``forward`` only. With text alone the result equals the library model's.
+    BERT-like encoders (BERT, RoBERTa, XLM-R, MiniLM) and ModernBERT expose ``layers`` and are packed; any other encoder
+    offers only ``forward``. With text alone the result equals the library model's.
 
-    ``cut`` is how many layers lie below the lowest one that learns (None: the embeddings learn). Where ``store`` is
-    set, ``embed`` gives the tokens at the cut, out of it or computed, and ``forward`` runs the layers above the cut.
+    ``cut`` is the number of layers below the lowest trained one (None: the embeddings are trained). If ``store`` is
+    set, ``embed`` returns the tokens at the cut, read from it or computed, and ``forward`` runs the layers above.
 
     Args:
-        model: an encoder as ``AutoModel`` makes it.
+        model: an encoder built by ``AutoModel``.
         vocabulary: gives the ids of the special tokens.
-        texts: the names of the text inputs. With two or more, each gets a facet: a zero-initialised embedding.
-        tune: what learns: ``full``, ``frozen``, or ``top<k>`` for the last k layers. Frozen parts run in eval mode.
-        packing: whether rows are packed; the result is the same.
+        texts: the names of the text inputs. With two or more, each has a facet: a zero-initialised embedding.
+        tune: trained parameters: ``full``, ``frozen``, or ``top<k>`` for the last k layers. Frozen parts run in eval
+            mode.
+        packing: whether rows are packed; it does not change the result.
 
     Raises:
-        RecipeError: where the model shows fewer layers than ``tune`` asks for.
+        RecipeError: if the model exposes fewer layers than ``tune`` needs.
     """
 
     def __init__(
@@ -73,16 +74,16 @@ class HuggingFaceTrunk(Trunk):
     def from_pretrained(
         cls, checkpoint: str, texts: Collection[str] = ("text",), *, tune: str = "full", packing: bool = True
     ) -> Self:
-        """The trunk of a checkpoint.
+        """Load the trunk of a checkpoint.
 
         Args:
             checkpoint: ``minilm`` (its weights come in a package), a folder, or a name on the model hub.
             texts: the names of the text inputs.
-            tune: what learns, as in the constructor.
+            tune: trained parameters, as in the constructor.
             packing: whether rows are packed.
 
         Raises:
-            RecipeError: where the checkpoint cannot be loaded, or has fewer layers than ``tune`` asks for.
+            RecipeError: if the checkpoint cannot be loaded or has fewer layers than ``tune`` needs.
         """
         model, vocabulary = load_checkpoint(checkpoint)
         return cls(model, vocabulary, texts, tune=tune, packing=packing)
@@ -93,7 +94,7 @@ class HuggingFaceTrunk(Trunk):
 
     @property
     def max_length(self) -> int:
-        """The longest sequence that positions exist for."""
+        """The maximum sequence length, given by the number of positions."""
         offset = self._family.first_position(self.model) if self._family else 0
         return self.model.config.max_position_embeddings - offset
 
@@ -107,7 +108,7 @@ class HuggingFaceTrunk(Trunk):
 
     @torch.no_grad()
     def run_frozen_layers(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The tokens at the cut [rows, length, dim]; zero where masked.
+        """Compute the tokens at the cut [rows, length, dim]; zero where masked.
 
         Args:
             ids: [rows, length] int64, the sequences with their special tokens.
@@ -118,66 +119,67 @@ class HuggingFaceTrunk(Trunk):
             return self._through(slice(self.cut), Tokens(self._embedded(ids, unit), mask, unit)).values
 
     def frozen_weights(self) -> dict[str, Tensor]:
-        """All that ``run_frozen_layers`` computes with, by name."""
-        learning = {id(one) for module in self._learning for one in module.state_dict(keep_vars=True).values()}
-        return {name: one for name, one in self.model.state_dict(keep_vars=True).items() if id(one) not in learning}
+        """The tensors that ``run_frozen_layers`` depends on, by name."""
+        trained = {id(tensor) for module in self._trained for tensor in module.state_dict(keep_vars=True).values()}
+        state = self.model.state_dict(keep_vars=True)
+        return {name: tensor for name, tensor in state.items() if id(tensor) not in trained}
 
     def split(self, tokens: Tokens) -> dict[str, Tokens]:
-        """The stream of each text out of the joined sequence, with units of its own.
+        """Split the joined sequence into one stream per text, with the text's own unit numbers.
 
         Args:
             tokens: the joined sequence [batch, length, dim].
         """
         streams = {}
         for index, name in enumerate(self.names):
-            own = (tokens.unit // STRIDE == index) & tokens.mask
-            streams[name] = Tokens(tokens.values, own, torch.where(own, tokens.unit - index * STRIDE, -1))
+            mask = (tokens.unit // STRIDE == index) & tokens.mask
+            streams[name] = Tokens(tokens.values, mask, torch.where(mask, tokens.unit - index * STRIDE, -1))
         return streams
 
     def train(self, mode: bool = True) -> "HuggingFaceTrunk":
-        """Training or evaluation mode; frozen parts stay in evaluation mode.
+        """Set training or evaluation mode; frozen parts stay in evaluation mode.
 
         Args:
             mode: True for training, False for evaluation.
         """
         super().train(mode)
         self.model.eval()
-        for module in self._learning:
+        for module in self._trained:
             module.train(mode)
         return self
 
     @contextmanager
     def tuning(self, mode: str) -> Iterator[None]:
-        """Within, what learns is as ``tune: mode`` says; afterwards it is exactly what it was.
+        """Context manager in which ``tune: mode`` is in effect; afterwards the previous state is restored.
 
         Args:
             mode: ``full``, ``frozen`` or ``top<k>``, as ``tune`` in the constructor.
 
         Raises:
-            RecipeError: where the model shows fewer layers than ``mode`` asks for.
+            RecipeError: if the model exposes fewer layers than ``mode`` needs.
         """
-        learned = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
-        learning, training = self._learning, self.training
+        before = [(parameter, parameter.requires_grad) for parameter in self.model.parameters()]
+        trained, training = self._trained, self.training
         self._tune(mode)
         self.train(training)
         try:
             yield
         finally:
-            self._learning = learning
-            for parameter, learns in learned:
-                parameter.requires_grad_(learns)
+            self._trained = trained
+            for parameter, requires_grad in before:
+                parameter.requires_grad_(requires_grad)
             self.train(training)
 
     @property
     def _calls(self) -> Sequence[Layer]:
-        """The layers; of a model that shows none, its ``forward`` as the only one."""
+        """The layers; for a model without exposed layers its ``forward`` as the only one."""
         return self.layers if self._family else [self._whole]
 
     def _whole(self, values: Tensor, mask: Tensor) -> Tensor:
         return self.model(inputs_embeds=values, attention_mask=mask.long()).last_hidden_state
 
     def _through(self, part: slice, tokens: Tokens) -> Tokens:
-        """A part of the layers over padded tokens; masked places of the result are zero."""
+        """Apply a slice of the layers to padded tokens; masked positions of the result are zero."""
         mask = tokens.mask
         if self._family and self._calls[part] and self.packing and not bool(mask.all()):
             packing = plan_packing(mask)
@@ -196,18 +198,18 @@ class HuggingFaceTrunk(Trunk):
         return self._family.embed(self.model, values) if self._family else values
 
     def _stored(self, store: TokenStore, ids: Tensor, mask: Tensor) -> Tensor:
-        """The tokens at the cut; those of rows that the store has not are computed."""
-        values, found = store.read(ids, mask)
+        """The tokens at the cut, read from the store; rows that it lacks are computed."""
+        values, stored = store.read(ids, mask)
         values = values.to(self.model.dtype)
-        if not bool(found.all()):
-            values[~found] = self.run_frozen_layers(ids[~found], mask[~found]).to(values.dtype)
+        if not bool(stored.all()):
+            values[~stored] = self.run_frozen_layers(ids[~stored], mask[~stored]).to(values.dtype)
         return values
 
     def build_sequences(self, texts: Mapping[str, Present], size: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, units and mask [size, length] of [CLS] first [SEP] second [SEP] for each row.
+        """Build [CLS] first [SEP] second [SEP] for each row: ids, units and mask, each [size, length].
 
         Args:
-            texts: the token ids of each text input, by its name.
+            texts: the token ids of each text input, by name.
             size: the number of rows of the batch.
         """
         cls, sep, pad = self.special
@@ -223,8 +225,8 @@ class HuggingFaceTrunk(Trunk):
             row = rows[:, None].expand_as(mask)[mask]
             place = (end[rows][:, None] + torch.arange(mask.shape[1], device=device))[mask]
             ids[row, place] = tokens[mask]
-            own = present.tensors["unit"][mask]
-            unit[row, place] = torch.where(own >= 0, own + STRIDE * self.names.index(name), -1)
+            text_unit = present.tensors["unit"][mask]
+            unit[row, place] = torch.where(text_unit >= 0, text_unit + STRIDE * self.names.index(name), -1)
             end[rows] += mask.sum(1)
             ids[rows, end[rows]] = sep
             end[rows] += 1
@@ -235,8 +237,8 @@ class HuggingFaceTrunk(Trunk):
         return ids[:, :length], unit[:, :length], mask
 
     def _tune(self, mode: str) -> None:
-        """Freeze what does not learn; ``_learning`` are the modules that do."""
-        self._learning = [self.model]
+        """Freeze all modules except the trained ones, which are kept in ``_trained``."""
+        self._trained = [self.model]
         self.cut: int | None = None
         if mode == "full":
             return
@@ -245,8 +247,8 @@ class HuggingFaceTrunk(Trunk):
         if top > len(stack):
             raise RecipeError(f"trunk.tune: '{mode}' needs {top} layers to tune; this trunk shows {len(stack)}")
         head = self._family.head(self.model) if self._family and top else None
-        self._learning = stack[len(stack) - top :] + ([head] if head is not None else [])
+        self._trained = stack[len(stack) - top :] + ([head] if head is not None else [])
         self.cut = len(stack) - top if self._family else 1
         self.model.requires_grad_(False)
-        for module in self._learning:
+        for module in self._trained:
             module.requires_grad_(True)

@@ -1,7 +1,7 @@
-"""Packing: the real tokens of a padded batch without the padding, and back.
+"""Sequence packing: padded batches to concatenated real tokens and back.
 
-The tokens lie one behind another, longest sequence first, so that whatever acts on each token alone costs what the
-tokens cost. Attention reads them in groups of sequences that are about as long.
+Sequences are concatenated, the longest first, so that token-wise layers spend nothing on padding. Attention runs on
+groups of sequences of similar length, each padded to its longest.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,22 +10,22 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-ALIKE = 0.75  # the shortest sequence of a group to its longest: more would make more, smaller groups
+ALIKE = 0.75  # minimum ratio of the shortest to the longest sequence of a group; higher gives more, smaller groups
 
 
 class Group(NamedTuple):
-    """Sequences that attend together, each padded to the longest of them."""
+    """Sequences of similar length whose attention is computed together, padded to the longest."""
 
     tokens: int
     shape: tuple[int, int]  # rows and width
-    mask: Tensor | None  # [rows, width] bool, True where a token is real; None where all are
-    place: Tensor | None  # [tokens] int64, the place of each token in the flattened rows; None where all are real
+    mask: Tensor | None  # [rows, width] bool, True where a token is real; None if all are
+    place: Tensor | None  # [tokens] int64, index of each token in the flattened rows; None if all are real
 
     def pad(self, values: Tensor) -> Tensor:
-        """[tokens, ...] -> [rows, width, ...]; masked places hold zeros.
+        """Pad the group's tokens: [tokens, ...] -> [rows, width, ...]; masked positions are zero.
 
         Args:
-            values: the group's tokens, one sequence behind the other.
+            values: the group's tokens, concatenated.
         """
         if self.place is not None:
             padded = values.new_zeros(self.shape[0] * self.shape[1], *values.shape[1:])
@@ -33,47 +33,47 @@ class Group(NamedTuple):
         return values.unflatten(0, self.shape)
 
     def unpad(self, values: Tensor) -> Tensor:
-        """[rows, width, ...] -> [tokens, ...].
+        """Remove the padding: [rows, width, ...] -> [tokens, ...].
 
         Args:
-            values: padded as ``pad`` gives them; what masked places hold is not read.
+            values: padded values, as ``pad`` returns them; masked positions are not read.
         """
         values = values.flatten(0, 1)
         return values if self.place is None else values.index_select(0, self.place)
 
 
 class Packing(NamedTuple):
-    """Where each token of a padded batch goes."""
+    """Index tensors that pack and unpack a padded batch."""
 
-    source: Tensor  # [tokens] int64 places of the packed tokens in the flattened padded batch
-    position: Tensor  # [tokens] int64, the place of each in its sequence
-    ends: Tensor  # [sequences + 1] int32, where each sequence ends, from 0 on
+    source: Tensor  # [tokens] int64, index of each packed token in the flattened padded batch
+    position: Tensor  # [tokens] int64, position of each token in its sequence
+    ends: Tensor  # [sequences + 1] int32, cumulative lengths of the sequences, from 0
     longest: int
     groups: Sequence[Group]
 
     def pack(self, values: Tensor) -> Tensor:
-        """[batch, length, dim] -> [tokens, dim]; what masked places hold is not read.
+        """Pack values: [batch, length, dim] -> [tokens, dim]; masked positions are not read.
 
         Args:
-            values: of the padded batch.
+            values: values of the padded batch.
         """
         return values.flatten(0, 1).index_select(0, self.source)
 
     def unpack(self, packed: Tensor, shape: torch.Size) -> Tensor:
-        """[tokens, dim] -> [batch, length, dim]; masked places hold zeros.
+        """Unpack values: [tokens, dim] -> [batch, length, dim]; masked positions are zero.
 
         Args:
             packed: the values of the packed tokens.
-            shape: that of the padded batch: batch, length and dim.
+            shape: shape of the padded batch: batch, length and dim.
         """
         values = packed.new_zeros(shape[0] * shape[1], shape[2])
         return values.index_copy(0, self.source, packed).unflatten(0, shape[:2])
 
 
 def plan_packing(mask: Tensor) -> Packing:
-    """How to pack a batch. Rows may be masked anywhere, or as a whole.
+    """Plan the packing of a batch. Rows may be masked at any position, or entirely.
 
-    On an accelerator, where many small kernels cost more than padding does, there is one group.
+    On an accelerator there is one group: many small kernels cost more than padding.
 
     >>> packing = plan_packing(torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [1, 0, 0]]).bool())
     >>> packing.source.tolist(), packing.position.tolist(), [group.shape for group in packing.groups]
@@ -93,7 +93,7 @@ def plan_packing(mask: Tensor) -> Packing:
 
 
 def _alike(lengths: Sequence[int], ratio: float) -> Iterator[slice]:
-    """Cuts falling lengths where one is below ``ratio`` of the first of its group."""
+    """Slices of descending lengths; a new one starts where a length is below ``ratio`` of its group's first."""
     first = 0
     for index, length in enumerate(lengths):
         if length < ratio * lengths[first]:

@@ -1,4 +1,4 @@
-"""The text processor: raw text to token ids."""
+"""Text processor: tokenises raw text."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -16,21 +16,21 @@ from mmbert.trunk.vocabulary import Vocabulary, check_text
 
 
 class TextProcessor(Processor):
-    """Text, or a list of words, as token ids with the word that each belongs to.
+    """Tokenises a text or a list of words; each token carries the index of its word.
 
-    A str is split into words by the tokenizer; a list of words is taken as it is, and is what ``tagging`` labels. Half
-    of a surrogate pair, which no encoding can carry, is read as U+FFFD. Special tokens are added by the trunk.
+    A str is split into words by the tokenizer; a list of words is used as it is, and ``tagging`` labels these words. A
+    lone surrogate, which cannot be encoded, becomes U+FFFD. The trunk adds special tokens.
 
     Args:
         vocabulary: shared by all texts of the model.
-        max_length: tokens kept, without special tokens.
-        truncation: which end of a longer text is kept: ``head`` or ``tail``.
+        max_length: maximum number of tokens, without special tokens.
+        truncation: which end of a longer text remains: ``head`` or ``tail``.
 
     Raises:
-        SampleError: when called on anything but a str or a list of str.
+        SampleError: if called with anything but a str or a list of str.
 
     Shape:
-        ``tokens`` and ``unit`` [length] an item; with ``mask`` [present, length] together.
+        ``tokens`` and ``unit`` [length] per item; after ``collate`` [present, length], with ``mask``.
     """
 
     example_with_bit = staticmethod(sentence)
@@ -51,10 +51,10 @@ class TextProcessor(Processor):
         text = check_text(value)
         clean = _encodable(text) if isinstance(text, str) else [_encodable(word) for word in text]
         encoding = self._tokenizer.encode(clean, is_pretokenized=not isinstance(text, str), add_special_tokens=False)
-        keep = slice(None, self.max_length) if self.truncation == "head" else slice(-self.max_length, None)
-        words = [-1 if word is None else word for word in encoding.word_ids[keep]]
+        part = slice(None, self.max_length) if self.truncation == "head" else slice(-self.max_length, None)
+        words = [-1 if word is None else word for word in encoding.word_ids[part]]
         return {
-            "tokens": torch.tensor(encoding.ids[keep], dtype=torch.int64),
+            "tokens": torch.tensor(encoding.ids[part], dtype=torch.int64),
             "unit": torch.tensor(words, dtype=torch.int64),
         }
 

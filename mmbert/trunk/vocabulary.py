@@ -1,4 +1,4 @@
-"""The vocabulary that all texts of a model share: a fast tokenizer as a string, and its special tokens."""
+"""Vocabulary shared by all texts of a model: a serialised fast tokenizer and its special tokens."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A tokenizer, as the JSON of the ``tokenizers`` library, with the ids of the tokens that the trunk adds."""
+    """A tokenizer as JSON of the ``tokenizers`` library, and the ids of the tokens that the trunk adds."""
 
     tokenizer: str
     cls: int
@@ -25,13 +25,13 @@ class Vocabulary:
 
 
 def load_vocabulary(folder: str | Path) -> Vocabulary:
-    """The vocabulary of a checkpoint.
+    """Load the vocabulary of a checkpoint.
 
     Args:
         folder: a folder or a hub name.
 
     Raises:
-        RecipeError: where it has no fast tokenizer, or that has no special tokens to begin and end a text with.
+        RecipeError: if it has no fast tokenizer, or no special tokens that start and end a text.
     """
     from transformers import AutoTokenizer
 
@@ -53,21 +53,21 @@ def load_vocabulary(folder: str | Path) -> Vocabulary:
 def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
     """Learn a lower-case WordPiece vocabulary from training texts.
 
-    The result depends on the words and their counts alone: not on the order of the texts, the run or the process.
+    The result depends only on the words and their counts, not on the order of the texts, the run or the process.
 
     Args:
-        texts: texts or lists of words. They are iterated twice, and not kept unless they can be iterated only once.
-        size: the most entries that the vocabulary may have.
+        texts: texts or lists of words. They are iterated twice; a one-shot iterator is copied to a list first.
+        size: maximum number of entries of the vocabulary.
 
     Raises:
-        SampleError: where one of the texts is neither a text nor a list of words.
+        SampleError: if a value is neither a text nor a list of words.
 
     Reference:
         Wu et al. 2016, Google's Neural Machine Translation System.
     """
     texts = list(texts) if iter(texts) is texts else texts
     learner = _word_pieces(models.WordPiece(unk_token="[UNK]"))
-    # the library numbers the continuations of words in another order each time, and ties are broken by number
+    # the library numbers continuation tokens in random order and breaks ties by number: fix the order here
     first = [*SPECIAL, *(f"##{letter}" for letter in _continuing(learner, _plain(texts)))]
     trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
     learner.train_from_iterator(_plain(texts), trainer)
@@ -78,17 +78,17 @@ def train_vocabulary(texts: Iterable[str | list[str]], size: int) -> Vocabulary:
 
 
 def check_text(value: Any) -> str | list[str]:
-    """A raw value that is a text or a list of words.
+    """Check that a raw value is a text or a list of words.
 
     Args:
-        value: anything that a source gives.
+        value: any raw value.
 
     Raises:
-        SampleError: where it is neither.
+        SampleError: if it is neither.
     """
     if isinstance(value, str):
         return value
-    listed = isinstance(value, list | tuple | np.ndarray)  # an array is what a data frame of lists holds
+    listed = isinstance(value, list | tuple | np.ndarray)  # data frames of lists hold arrays
     if listed and all(isinstance(word, str) for word in value):
         return list(value)
     raise SampleError(f"expected a text or a list of words, found {type(value).__name__}: {str(value)[:40]!r}")
@@ -106,7 +106,7 @@ def _word_pieces(model: models.WordPiece) -> Tokenizer:
 
 
 def _continuing(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
-    """The letters, sorted, that stand anywhere in a word but at its start."""
+    """The sorted letters that occur in a word after its first letter."""
     letters: set[str] = set()
     for text in texts:
         for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)):
@@ -115,7 +115,7 @@ def _continuing(tokenizer: Tokenizer, texts: Iterable[str]) -> list[str]:
 
 
 def _first(*candidates: int | None) -> int:
-    found = [candidate for candidate in candidates if candidate is not None]
-    if not found:
+    ids = [candidate for candidate in candidates if candidate is not None]
+    if not ids:
         raise RecipeError("the tokenizer of trunk.checkpoint has neither the special tokens of BERT nor <s> and </s>")
-    return found[0]
+    return ids[0]

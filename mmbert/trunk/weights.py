@@ -1,4 +1,4 @@
-"""Where a trunk's weights and vocabulary come from: packaged weights, a folder, a hub name, a fresh configuration."""
+"""Trunk weights and vocabularies from packages, folders, the model hub or a fresh configuration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from mmbert.trunk.vocabulary import Vocabulary, load_vocabulary
 
 @dataclass(frozen=True)
 class Packaged:
-    """A checkpoint that a package carries in a folder, with the hub name of the same weights."""
+    """A checkpoint in a folder of a package, and the hub name of the same weights."""
 
     package: Package
     folder: str
@@ -35,17 +35,17 @@ MINILM = Packaged(
     hub="sentence-transformers/all-MiniLM-L6-v2",
 )
 PACKAGED = {"minilm": MINILM}
-OWN_CODE: dict[str, Any] = {"trust_remote_code": False}  # left out, the library asks on standard input
+OWN_CODE: dict[str, Any] = {"trust_remote_code": False}  # without it the library asks on standard input
 
 
 def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
-    """The encoder and the vocabulary of a checkpoint.
+    """Load the encoder and the vocabulary of a checkpoint.
 
     Args:
         checkpoint: ``minilm`` (its weights come in a package), a folder, or a name on the model hub.
 
     Raises:
-        RecipeError: where it cannot be loaded, or has no fast tokenizer.
+        RecipeError: if it cannot be loaded or has no fast tokenizer.
     """
     where = _unpacked(PACKAGED[checkpoint]) if checkpoint in PACKAGED else checkpoint
     if not Path(where).exists() and (str(where).count("/") > 1 or str(where).startswith((".", "/"))):
@@ -58,7 +58,7 @@ def load_checkpoint(checkpoint: str) -> tuple[nn.Module, Vocabulary]:
             options = {**OWN_CODE, **_options(config)}
             model = AutoModel.from_pretrained(where, config=config, use_safetensors=True, **options)
             return remove_pooler(model), load_vocabulary(where)
-    except (OSError, ValueError) as error:  # ValueError: an unknown architecture, or one that asks to run code
+    except (OSError, ValueError) as error:  # ValueError: an unknown architecture, or one that needs remote code
         raise RecipeError(
             f"trunk.checkpoint '{checkpoint}' is neither packaged ({', '.join(PACKAGED)}), nor a folder with a model, "
             f"nor to be had from the hub: {str(error).splitlines()[0]}"
@@ -75,14 +75,14 @@ def fresh_config(
     vocabulary: Vocabulary,
     initializer_range: float = 0.02,
 ) -> dict[str, Any]:
-    """The configuration of a small trunk with random weights, as ``build_from_config`` takes it.
+    """The configuration of a small trunk with random weights, for ``build_from_config``.
 
     Args:
         family: the library's name of the architecture: ``modernbert``, ``bert`` and so on.
         layers: the number of layers.
         hidden_size: the width of a token.
         heads: the number of attention heads of a layer.
-        max_positions: the number of positions, as the library counts them for the family.
+        max_positions: the number of positions, as the library counts them for this family.
         vocabulary: gives the number of tokens and the ids of the special ones.
         initializer_range: the standard deviation of the random weights.
     """
@@ -97,17 +97,22 @@ def fresh_config(
         "pad_token_id": vocabulary.pad,
     }
     if family == "modernbert":
-        special = {"cls_token_id": vocabulary.cls, "sep_token_id": vocabulary.sep}
-        return {**sizes, **special, "bos_token_id": vocabulary.cls, "eos_token_id": vocabulary.sep,
-                "intermediate_size": hidden_size * 3 // 2}  # fmt: skip
+        return {
+            **sizes,
+            "cls_token_id": vocabulary.cls,
+            "sep_token_id": vocabulary.sep,
+            "bos_token_id": vocabulary.cls,
+            "eos_token_id": vocabulary.sep,
+            "intermediate_size": hidden_size * 3 // 2,
+        }
     return {**sizes, "intermediate_size": hidden_size * 4}
 
 
 def build_from_config(config: dict[str, Any]) -> nn.Module:
-    """An encoder with random weights.
+    """Build an encoder with random weights.
 
     Args:
-        config: as ``fresh_config`` or ``model.config.to_dict()`` gives it.
+        config: a configuration from ``fresh_config`` or ``model.config.to_dict()``.
     """
     from transformers import AutoConfig, AutoModel
 
@@ -116,15 +121,15 @@ def build_from_config(config: dict[str, Any]) -> nn.Module:
 
 
 def _options(config: Any) -> dict[str, bool]:
-    """Some models can be made without a pooler at once, which then takes no random numbers."""
+    """Options to build some models without a pooler, which then draws no random numbers."""
     return {"add_pooling_layer": False} if config.model_type in ("bert", "roberta", "xlm-roberta", "camembert") else {}
 
 
 def remove_pooler(model: Any) -> nn.Module:
-    """The model without its pooler, which would never learn: nothing reads it.
+    """Remove the pooler, whose output is not used and which would never be trained.
 
     Args:
-        model: a model of the transformers library; it is changed in place.
+        model: a model of the transformers library, changed in place.
     """
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
@@ -133,7 +138,7 @@ def remove_pooler(model: Any) -> nn.Module:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's report that a pooler or a head was left out: that is what was asked for."""
+    """Silence the library's report of an unused pooler or head, which are left out on purpose."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
@@ -147,7 +152,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _unpacked(packaged: Packaged) -> Path:
-    """The checkpoint's folder in the cache, copied out of the package on first use."""
+    """The checkpoint's folder in the cache, unpacked from the package on first use."""
 
     def unpack(folder: Path) -> None:
         for member, read in archive_members(fetch(packaged.package)):

@@ -1,4 +1,4 @@
-"""Attention over packed tokens is attention over each sequence alone, and drops what it should."""
+"""Tests of packed attention: equality with attention per sequence, dropout, the variable-length kernel."""
 
 from itertools import pairwise
 
@@ -24,7 +24,7 @@ def packed(lengths=LENGTHS):
 
 
 def alone(parts, packing, reach=None):
-    """Each sequence by itself, [tokens, heads, size]."""
+    """Attention of each sequence separately: [tokens, heads, size]."""
     read = []
     for query, key, value in zip(*(part[0].split(packing.ends.diff().tolist(), 1) for part in parts), strict=True):
         place = torch.arange(query.shape[1])
@@ -40,24 +40,24 @@ def test_packed_tokens_read_their_own_sequence_within_reach(reach):
     expected = alone(parts, packing, reach)
     assert (read[0] - expected).abs().max() < 1e-12
     for part in parts:
-        one, other = (
+        gradient, expected_gradient = (
             torch.autograd.grad(result.sin().sum(), part, retain_graph=True)[0] for result in (read, expected)
         )
-        assert (one - other).abs().max() < 1e-12
+        assert (gradient - expected_gradient).abs().max() < 1e-12
 
 
 def test_each_weight_is_dropped_or_scaled():
     length = 60
     query, key = torch.randn(2, 3, HEADS, length, SIZE, generator=torch.Generator().manual_seed(0))
     mask = (torch.arange(length) < torch.tensor([60, 50, 40])[:, None])[:, None, None]
-    value = torch.eye(length).expand(3, HEADS, -1, -1)  # what is read are the weights themselves
+    value = torch.eye(length).expand(3, HEADS, -1, -1)  # the result is the attention weights
     torch.manual_seed(0)
     clean, dropped = (attend(None, query, key, value, mask, dropout=rate)[0] for rate in (0.0, 0.25))
     readable = clean != 0
     ratio = dropped[readable] / clean[readable]
-    kept = ratio > 0
-    assert ratio[kept] == pytest.approx(1 / 0.75, abs=1e-4)
-    assert kept.double().mean() == pytest.approx(0.75, abs=0.02)
+    remaining = ratio > 0
+    assert ratio[remaining] == pytest.approx(1 / 0.75, abs=1e-4)
+    assert remaining.double().mean() == pytest.approx(0.75, abs=0.02)
     assert not dropped[~readable].any()
 
 
@@ -66,8 +66,10 @@ def test_the_kernel_for_any_lengths_is_given_the_packed_tokens(monkeypatch):
         assert ends is ends_of_keys
         assert ends.dtype == torch.int32
         assert longest == longest_key == max(LENGTHS)
-        rows = [scaled_dot_product_attention(*(part[first:last].transpose(0, 1) for part in (query, key, value)))
-                for first, last in pairwise(ends)]  # fmt: skip
+        rows = [
+            scaled_dot_product_attention(*(part[first:last].transpose(0, 1) for part in (query, key, value)))
+            for first, last in pairwise(ends)
+        ]
         return torch.cat(rows, 1).transpose(0, 1)
 
     monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", kernel)

@@ -1,4 +1,4 @@
-"""The trunk equals the library's model, packed or not, and never lets rows or padding leak."""
+"""Tests of the trunk: equality with the library's model, packed or not; no leaks between rows or from padding."""
 
 import copy
 
@@ -17,11 +17,17 @@ CONFIGS = {
     "bert": BertConfig(**SMALL, num_hidden_layers=3, max_position_embeddings=256),
     "roberta": RobertaConfig(**SMALL, num_hidden_layers=3, max_position_embeddings=256, pad_token_id=1),
     "modernbert": ModernBertConfig(
-        **SMALL, num_hidden_layers=4, local_attention=16, pad_token_id=0, cls_token_id=1, sep_token_id=2,
-        bos_token_id=1, eos_token_id=2,
+        **SMALL,
+        num_hidden_layers=4,
+        local_attention=16,
+        pad_token_id=0,
+        cls_token_id=1,
+        sep_token_id=2,
+        bos_token_id=1,
+        eos_token_id=2,
     ),
     "distilbert": DistilBertConfig(vocab_size=50, dim=32, n_heads=4, hidden_dim=48, n_layers=2),
-}  # fmt: skip
+}
 VOCABULARY = Vocabulary("", cls=3, sep=4, pad=1, size=50)
 
 
@@ -43,7 +49,7 @@ def text(lengths, rows=None, seed=0):
 
 
 def library(trunk, tokens):
-    """What the library's model with its own attention gives for the same ids."""
+    """The result of the library's model with its own attention for the same ids."""
     lengths = tokens.tensors["mask"].sum(1)
     ids, _, mask = trunk.build_sequences({"name": tokens}, len(lengths))
     model = copy.deepcopy(trunk.model)
@@ -79,7 +85,7 @@ def test_a_step_of_training_is_the_same_packed_or_not(kind):
         values = trunk(trunk.embed({"name": text([3, 70, 0, 33, 31])}, 5)).values
         values.sin().sum().backward()
         results.append([values, *(parameter.grad for parameter in trunk.parameters())])
-    assert all((one - other).abs().max() < 1e-9 for one, other in zip(*results, strict=True))
+    assert all((packed - padded).abs().max() < 1e-9 for packed, padded in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -126,7 +132,7 @@ def test_masked_tokens_reach_neither_output_nor_gradient(kind, packing):
         gradients.append([p.grad.clone() for p in trunk.parameters() if p.grad is not None])
     assert torch.equal(results[0], results[1])
     assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(*gradients, strict=True))
-    if kind != "distilbert":  # its own forward counts masked places as positions
+    if kind != "distilbert":  # its forward counts masked positions
         plain = trunk(tokens).values
         assert (torch.cat([results[0][:, :1], results[0][:, 6:]], 1) - plain).abs().max() < 1e-9
 
@@ -136,10 +142,10 @@ def test_several_texts_are_joined_in_the_order_of_names():
     first, second = text([2, 1], rows=[0, 2], seed=1), text([3], rows=[0], seed=2)
     tokens = trunk.embed({"b": second, "a": first}, 3)
     ids, _, mask = trunk.build_sequences({"b": second, "a": first}, 3)
-    one, two, three = first.tensors["tokens"][0], second.tensors["tokens"][0], first.tensors["tokens"][1, :1]
-    assert ids[0].tolist() == [3, *one.tolist(), 4, *two.tolist(), 4]
+    a_of_row_0, b_of_row_0 = first.tensors["tokens"][0].tolist(), second.tensors["tokens"][0].tolist()
+    assert ids[0].tolist() == [3, *a_of_row_0, 4, *b_of_row_0, 4]
     assert ids[1][mask[1]].tolist() == [3, 4]
-    assert ids[2][mask[2]].tolist() == [3, *three.tolist(), 4]
+    assert ids[2][mask[2]].tolist() == [3, *first.tensors["tokens"][1, :1].tolist(), 4]
     streams = trunk.split(tokens)
     assert streams["a"].unit[0].tolist() == [-1, 0, 1, -1, -1, -1, -1, -1]
     assert streams["b"].unit[0].tolist() == [-1, -1, -1, -1, 0, 1, 2, -1]
@@ -148,9 +154,9 @@ def test_several_texts_are_joined_in_the_order_of_names():
 
 def test_a_token_of_no_word_has_no_unit_in_any_text():
     trunk = trunk_of("bert", texts=("a", "b"))
-    one = text([3])
-    one.tensors["unit"][0, 1] = -1
-    streams = trunk.split(trunk.embed({"a": text([2]), "b": one}, 1))
+    second = text([3])
+    second.tensors["unit"][0, 1] = -1
+    streams = trunk.split(trunk.embed({"a": text([2]), "b": second}, 1))
     assert streams["a"].unit[0].tolist() == [-1, 0, 1, -1, -1, -1, -1, -1]
     assert streams["b"].unit[0].tolist() == [-1, -1, -1, -1, 0, -1, 2, -1]
 

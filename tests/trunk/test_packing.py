@@ -1,4 +1,4 @@
-"""Packing moves tokens and nothing else."""
+"""Tests of packing: tokens move, values do not change."""
 
 import torch
 

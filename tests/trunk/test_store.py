@@ -1,4 +1,4 @@
-"""The token store gives back what was computed, by the content of a sequence alone."""
+"""Tests of the token store: stored tokens equal computed ones and depend only on the sequence of ids."""
 
 import numpy as np
 import pytest
@@ -17,11 +17,17 @@ CONFIGS = {
     "bert": BertConfig(**SMALL, num_hidden_layers=3),
     "roberta": RobertaConfig(**SMALL, num_hidden_layers=3, pad_token_id=1),
     "modernbert": ModernBertConfig(
-        **SMALL, num_hidden_layers=4, local_attention=16, pad_token_id=0, cls_token_id=1, sep_token_id=2,
-        bos_token_id=1, eos_token_id=2,
+        **SMALL,
+        num_hidden_layers=4,
+        local_attention=16,
+        pad_token_id=0,
+        cls_token_id=1,
+        sep_token_id=2,
+        bos_token_id=1,
+        eos_token_id=2,
     ),
     "distilbert": DistilBertConfig(vocab_size=50, dim=16, n_heads=2, hidden_dim=24, n_layers=2),
-}  # fmt: skip
+}
 LENGTHS = [1, 40, 40, 7, 12]
 
 
@@ -34,7 +40,7 @@ def trunk_of(kind, tune, packing=True):
 
 
 def texts(seed=0, width=None):
-    """A text for each row but the last; the same whatever the width of the padding."""
+    """A text for each row except the last; it does not depend on the width of the padding."""
     generator = torch.Generator().manual_seed(seed)
     mask = torch.arange(width or max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
     tokens = torch.ones(mask.shape, dtype=torch.int64)
@@ -49,30 +55,33 @@ def collected(trunk, *batches):
 
 def stored(trunk, folder, sequences, kind="float64"):
     folder.mkdir(exist_ok=True)
-    told = []
-    TokenStore.write(folder, sequences, trunk.run_frozen_layers, trunk.dim, np.dtype(kind), told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1
+    fractions = []
+    TokenStore.write(folder, sequences, trunk.run_frozen_layers, trunk.dim, np.dtype(kind), fractions.append)
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
     return TokenStore(folder)
 
 
 @pytest.mark.parametrize("packing", [True, False])
-@pytest.mark.parametrize(("kind", "tune"), [
-    *((kind, "frozen") for kind in CONFIGS),
-    *((kind, f"top{layers}") for kind in ("bert", "roberta", "modernbert") for layers in (1, 3)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "tune"),
+    [
+        *((kind, "frozen") for kind in CONFIGS),
+        *((kind, f"top{layers}") for kind in ("bert", "roberta", "modernbert") for layers in (1, 3)),
+    ],
+)
 def test_stored_and_computed_tokens_are_equal(kind, tune, packing, tmp_path):
     plain, trunk = trunk_of(kind, tune, packing), trunk_of(kind, tune, packing)
-    for one in (plain, trunk):
-        set_dropout(one, 0.0)
+    for model in (plain, trunk):
+        set_dropout(model, 0.0)
     trunk.store = stored(trunk, tmp_path, collected(trunk, texts()))
-    for batch, known in ((texts(), 6), (texts(seed=1), 1)):  # of the others only the row without text is there
+    for batch, known in ((texts(), 6), (texts(seed=1), 1)):  # of the second batch only the row without text is stored
         ids, _, mask = trunk.build_sequences(batch, 6)
         assert trunk.store.read(ids, mask)[1].sum() == known
-        found, expected = (one(one.embed(batch, 6)) for one in (trunk, plain))
-        torch.testing.assert_close(found.values, expected.values, rtol=1e-9, atol=1e-9)
-        assert torch.equal(found.mask, expected.mask)
-        assert torch.equal(found.unit, expected.unit)
+        actual, expected = (model(model.embed(batch, 6)) for model in (trunk, plain))
+        torch.testing.assert_close(actual.values, expected.values, rtol=1e-9, atol=1e-9)
+        assert torch.equal(actual.mask, expected.mask)
+        assert torch.equal(actual.unit, expected.unit)
 
 
 def test_the_weights_below_and_above_the_cut_are_all_and_disjoint():
@@ -80,8 +89,9 @@ def test_the_weights_below_and_above_the_cut_are_all_and_disjoint():
         trunk = trunk_of("bert", tune)
         below = trunk.frozen_weights()
         assert trunk.cut == layers
-        assert {name for name, one in trunk.model.named_parameters() if not one.requires_grad} <= {*below}
-        assert not {name for name, one in trunk.model.named_parameters() if one.requires_grad} & {*below}
+        trains = {name: parameter.requires_grad for name, parameter in trunk.model.named_parameters()}
+        assert {name for name in trains if not trains[name]} <= {*below}
+        assert not {name for name in trains if trains[name]} & {*below}
     assert trunk_of("bert", "full").cut is None
 
 
@@ -109,11 +119,11 @@ def test_padding_is_no_part_of_the_content_and_single_precision_is_kept(tmp_path
     store = stored(trunk, tmp_path, collected(trunk, texts()), "float32")
     (narrow, _, short), (wide, _, long) = (
         trunk.build_sequences(texts(), 6),
-        tuple(torch.nn.functional.pad(one, (0, 9)) for one in trunk.build_sequences(texts(), 6)),
+        tuple(torch.nn.functional.pad(tensor, (0, 9)) for tensor in trunk.build_sequences(texts(), 6)),
     )
-    (one, found), (other, again) = store.read(narrow, short), store.read(wide, long)
-    assert one.dtype == torch.float32
-    assert found.all()
-    assert again.all()
-    assert torch.equal(torch.nn.functional.pad(one, (0, 0, 0, 9)), other)
-    assert (one[~short] == 0).all()
+    (narrow_values, narrow_stored), (wide_values, wide_stored) = store.read(narrow, short), store.read(wide, long)
+    assert narrow_values.dtype == torch.float32
+    assert narrow_stored.all()
+    assert wide_stored.all()
+    assert torch.equal(torch.nn.functional.pad(narrow_values, (0, 0, 0, 9)), wide_values)
+    assert (narrow_values[~short] == 0).all()

@@ -1,4 +1,4 @@
-"""The vocabulary learned from training texts: the same in every run and process, whatever the order of the texts."""
+"""Tests of train_vocabulary: the result does not depend on the run, the process or the order of the texts."""
 
 import numpy as np
 from tokenizers import Tokenizer
