@@ -1,8 +1,8 @@
-"""The contracts that parts fulfil. Read types.py first.
+"""Abstract base classes of the replaceable parts: processors, encoders, trunks, fusions, tasks, sources, builders.
 
-Whatever touches raw values is a Processor; whatever has parameters is an nn.Module. Positional parameters of a part are
-wiring, keyword-only parameters are its recipe options: a part's signature is its schema. Bounds are written
-``Annotated[int, Ge(1)]``; every option has a default.
+Read types.py first. Code that reads raw values is a Processor; code with parameters is an nn.Module. Positional
+parameters of a part are passed by the framework, keyword-only parameters are its recipe options: a part's signature is
+its schema. Bounds are written ``Annotated[int, Ge(1)]``; every option has a default.
 """
 
 from abc import ABC, abstractmethod
@@ -26,31 +26,33 @@ Layer = Callable[[Tensor, Tensor], Tensor]  # (values [batch, length, dim], mask
 class Processor(ABC):
     """Turns one raw value (an input or a label) into tensors; light, picklable, runs in data workers.
 
-    It holds statistics fitted on the training split, never parameters. All it learns lives in plain attributes
-    (numbers, strings, lists, dicts, tensors), which travel in the checkpoint as JSON and tensors; a
-    processor that keeps a live object besides leaves it out in ``__getstate__`` and makes it again in ``__setstate__``.
+    It holds statistics fitted on the training split, never parameters. Fitted state is stored in plain attributes
+    (numbers, strings, lists, dicts, tensors), which checkpoints save as JSON and tensors. A processor with other
+    attributes omits them in ``__getstate__`` and rebuilds them in ``__setstate__``.
     """
 
     reads_files: ClassVar[bool] = False  # True where a raw value may be the path of a file
-    one_per_unit: ClassVar[bool] = False  # True for labels: lists with an entry for each unit of the task's stream "of"
-    # a fake raw value (bit, rng) off which the bit can be read, as in preprocessing.synthetic; None: not to be had
+    one_per_unit: ClassVar[bool] = (
+        False  # True for labels that are lists with one entry per unit of the task's stream "of"
+    )
+    # a function (bit, rng) -> raw value that encodes the bit, as in preprocessing.synthetic; None: not available
     example_with_bit: ClassVar[Callable[[int, np.random.Generator], Any] | None] = None
 
     def fit(self, values: Iterable[Any]) -> None:  # noqa: B027
-        """Learn from the raw values of the training split. By default there is nothing to learn."""
+        """Fit on the raw values of the training split. By default does nothing."""
 
     @abstractmethod
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
-        """The tensors of one raw value. ``rng`` (keyed by seed, epoch and sample; training only) augments.
+        """Convert one raw value to tensors. ``rng`` (keyed by seed, epoch and sample; training only) augments.
 
-        Draw from ``rng`` itself and from nothing else: what was made without a draw is made once for all epochs.
+        Draw random numbers only from ``rng``: a result made without a draw is cached for all epochs.
 
-        An empty dict says that the value holds nothing (a graph without nodes): it then counts as absent.
-        Raises ``SampleError`` on a bad value, saying what was expected and what was found.
+        An empty dict means that the value is empty (a graph without nodes); it is then treated as absent.
+        Raises ``SampleError`` on a bad value; the message says what was expected and what was found.
         """
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Join items into tensors whose first axis is ``present``. By default they are stacked.
+        """Collate items into tensors whose first axis is ``present``. By default they are stacked.
 
         For an input, the result names the parameters of the encoder's ``forward``; for a target, the entries that the
         task's ``loss`` and ``count`` read. An item may be a one-row slice of an earlier result, with its padding.
@@ -58,13 +60,13 @@ class Processor(ABC):
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray | None:
-        """A fixed-length float vector of crude features of one item, for the linear baselines; None offers none."""
+        """A fixed-length float vector of simple features of one item, for the linear baselines; None if unsupported."""
         return None
 
     @classmethod
     @abstractmethod
     def example(cls, rng: np.random.Generator) -> Any:
-        """A fake raw value: for contract tests, generated samples and dry runs."""
+        """A random raw value, for contract tests, generated samples and dry runs."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Processors:
     """The processors of a recipe.
 
     Attributes:
-        inputs: by the name of the input.
-        targets: by the name of the task, of its labels.
+        inputs: processors by input name.
+        targets: label processors by task name.
     """
 
     inputs: Mapping[str, Processor]
@@ -83,21 +85,21 @@ class Processors:
 class Encoder(nn.Module, ABC):
     """Encodes one input: ``(dim, processor, *, options)``, then ``forward(<tensors by name>)``.
 
-    It knows nothing of rows, of absence, of text or of other inputs. It never mixes items: normalisation is per item.
+    It is independent of rows, absence, text and other inputs. It never mixes items: normalisation is per item.
     """
 
     processor: ClassVar[type[Processor]]
 
     @abstractmethod
     def forward(self, **tensors: Tensor) -> Tokens:
-        """Tokens [present, length, dim] from what the processor's ``collate`` returns, passed by name."""
+        """Encode the tensors of the processor's ``collate``, passed by name, to tokens [present, length, dim]."""
 
     def pretrained(self) -> nn.Module | None:
-        """The sub-module that starts from pretrained weights, which ``tune`` and ``optim.lr.pretrained`` act on."""
+        """The sub-module with pretrained weights, to which ``tune`` and ``optim.lr.pretrained`` apply."""
         return None
 
     def load_pretrained(self) -> None:
-        """Fetch and load those weights: called before training, not where a trained model is loaded."""
+        """Fetch and load the pretrained weights. Called before training, not when a trained model is loaded."""
 
 
 class Trunk(nn.Module, ABC):
@@ -108,99 +110,99 @@ class Trunk(nn.Module, ABC):
     @property
     @abstractmethod
     def layers(self) -> Sequence[Layer]:
-        """The layers as callables ``(values, mask) -> values``; empty where the family offers ``forward`` only.
+        """The layers as callables ``(values, mask) -> values``; empty if the family offers only ``forward``.
 
-        ``mask`` is bool: [batch, length] (which tokens are real) or [batch, length, length] (who reads whom).
+        ``mask`` is bool: [batch, length] (real tokens) or [batch, length, length] (attention from query to key).
         """
 
     @abstractmethod
     def embed(self, texts: Mapping[str, Present], size: int) -> Tokens:
-        """The texts of each of ``size`` rows as one sequence in the order of names: ``[CLS] first [SEP] second [SEP]``.
+        """Embed the texts of each of ``size`` rows as one sequence, sorted by name: ``[CLS] first [SEP] second [SEP]``.
 
         Positions and input facets are added here. A row without text is ``[CLS] [SEP]``.
         """
 
     @abstractmethod
     def forward(self, tokens: Tokens) -> Tokens:
-        """All layers over padded tokens [batch, length, dim]; masked places of the result are zero."""
+        """Apply all layers to padded tokens [batch, length, dim]; masked positions of the result are zero."""
 
     @abstractmethod
     def split(self, tokens: Tokens) -> dict[str, Tokens]:
-        """The stream of each text, under its name, out of the joined sequence [batch, length, dim]."""
+        """Split the joined sequence [batch, length, dim] into the stream of each text, by name."""
 
 
 class Fusion(nn.Module, ABC):
     """Joins the text with the other streams: ``(dim, streams, *, options)``.
 
     ``streams`` maps the name of each stream besides the text to whether a task reads its units: such a stream keeps its
-    length and its place.
+    length and order.
 
-    A row in which no stream is present takes the plain trunk's result. A stream whose key is absent equals one whose
-    mask is all False. What a masked token holds, NaN included, reaches neither output nor gradient. An input with
-    ``missing: learned`` is present in every row: where it is absent, as the token that is learned in its place.
+    The result of a row without streams is that of the plain trunk. A stream whose key is absent is treated as one whose
+    mask is all False. Masked values, NaN included, reach neither output nor gradient. An input with
+    ``missing: learned`` is present in every row: a learned token replaces it where it is absent.
 
-    Where the trunk reads the text alone, ``Fused.unimodal["text"]`` is the ``mean_token`` of what it read: the heads
-    that read one stream alone then need no second pass of the trunk. The fusion does not give those of other streams.
+    If the trunk reads only the text, ``Fused.unimodal["text"]`` is the ``mean_token`` of its result: unimodal heads
+    then need no second pass of the trunk. A fusion does not return the other streams in ``unimodal``.
     """
 
-    needs_layers: int = 0  # how many of trunk.layers there must be; __init__ may set it
-    reads_text_alone: ClassVar[bool] = False  # True where the trunk gets rows of the text as they are, and no one else
-    joins: ClassVar[bool] = True  # False where the streams reach the tasks by heads of their own, and no other way
+    needs_layers: int = 0  # minimum number of trunk.layers; __init__ may set it
+    reads_text_alone: ClassVar[bool] = False  # True if the trunk reads rows of the embedded text and nothing else
+    joins: ClassVar[bool] = True  # False if streams reach the tasks only through unimodal heads
 
     @abstractmethod
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
-        """Fused vectors of the embedded text (before the trunk's layers) and the streams, all [batch, length, dim]."""
+        """Fuse the embedded text (before the trunk's layers) and the streams, all [batch, length, dim]."""
 
 
 class Task(nn.Module, ABC):
-    """A head, its loss and its score: ``(dim, processor, *, weight, options)``.
+    """A head, its loss and its metrics: ``(dim, processor, *, weight, options)``.
 
     ``targets`` below are the tensors that the label processor's ``collate`` returns for the rows that have a label.
     """
 
     processor: ClassVar[type[Processor]]
-    metrics: ClassVar[tuple[str, ...]]  # what score gives, the primary first
-    lower_is_better: ClassVar[frozenset[str]] = frozenset()  # those of its metrics that are errors
-    weight: float  # the factor of its loss in the sum over tasks
-    of: Any = None  # the name of the stream whose units it labels; None: it labels whole rows
-    baseline: ClassVar[Literal["classification", "multilabel", "regression"] | None] = None  # None: has no baselines
+    metrics: ClassVar[tuple[str, ...]]  # names of the metrics of score, the primary first
+    lower_is_better: ClassVar[frozenset[str]] = frozenset()  # metrics of which lower is better
+    weight: float  # weight of its loss in the sum over tasks
+    of: Any = None  # name of the stream whose units it labels; None: it labels whole rows
+    baseline: ClassVar[Literal["classification", "multilabel", "regression"] | None] = None  # None: no baselines
 
     @abstractmethod
     def forward(self, fused: Fused) -> Tensor:
-        """The output [rows, ...] (logits, standardised values) for the rows of ``fused``."""
+        """Compute the output [rows, ...] (logits, standardised values) for the rows of ``fused``."""
 
     @abstractmethod
     def constant(self, fused: Fused) -> Tensor:
-        """The output, shaped as ``forward``'s, of the best predictor that ignores the input, from training labels."""
+        """The output of the best constant predictor on the training labels, in the shape of ``forward``'s."""
 
     @abstractmethod
     def count(self, targets: Mapping[str, Tensor]) -> int:
-        """The number of labelled units (rows, labels, words ...), by which the step divides the sum of the loss."""
+        """Count the labelled units (rows, labels, words ...); the training step divides the summed loss by it."""
 
     @abstractmethod
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """The SUM of the loss over labelled units, scaled so that an uninformed guess costs about 1 a unit."""
+        """The SUM of the loss over labelled units, scaled so that an uninformed guess costs about 1 per unit."""
 
     def likelihood(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor | None:
-        """The SUM over labelled units of the probability given to what is true; None where outputs give none."""
+        """The SUM over labelled units of the probability of the true label; None if outputs are not probabilities."""
         return None
 
     @abstractmethod
     def predict(self, output: Tensor) -> Tensor:
-        """What scores and predictions need of an output [rows, ...]: probabilities, values in the label's unit."""
+        """Convert an output [rows, ...] to predictions: probabilities, or values in the label's unit."""
 
     @abstractmethod
     def decode(self, prediction: Tensor) -> Any:
-        """One row of ``predict`` as a value of JSON: a label's name, a number, a list of tags."""
+        """Convert one row of ``predict`` to a JSON value: a label's name, a number, a list of tags."""
 
     @abstractmethod
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
-        """The ``metrics``, in their order, over a whole split: one prediction and one item of target tensors a row."""
+        """Compute ``metrics``, in order, over a whole split, from one prediction and one target item per row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """An input or a task that a source may fill."""
+    """The column and processor of an input or a task."""
 
     column: str | tuple[str, ...]  # several columns give a dict as the raw value
     processor: type[Processor]
@@ -209,31 +211,31 @@ class Field:
 class Source(ABC):
     """Rows of raw values: ``(name, inputs, targets, *, options)``.
 
-    ``name`` is the source's own name in the recipe; ``inputs`` and ``targets`` map the recipe's names to a Field each.
-    A field whose column the source lacks, and a value that is missing (None, NaN), is an absent key of the sample.
+    ``name`` is the name of the source in the recipe; ``inputs`` and ``targets`` map names of the recipe to a Field. A
+    field whose column the source lacks, and a missing value (None, NaN), is an absent key of the sample.
     """
 
     @property
     @abstractmethod
     def fields(self) -> frozenset[str]:
-        """The names of those inputs and targets that the source has."""
+        """The names of the inputs and targets that the source has."""
 
     @abstractmethod
     def split(self, name: str) -> Sequence[Sample]:
-        """A random-access sequence of the samples of "train", "validation" or "test"."""
+        """The samples of "train", "validation" or "test", with random access."""
 
 
 class Builder(ABC):
-    """Makes one data set from a package or archive: ``(*, options)``; see ``DatasetSource``."""
+    """Builds a data set from a package or archive: ``(*, options)``; see ``DatasetSource``."""
 
-    version: ClassVar[str]  # raise it when what is built changes; part of the cache key
+    version: ClassVar[str]  # part of the cache key; increase it when the result of build changes
     key: ClassVar[str] = "id"  # the column that identifies a row
-    group: ClassVar[str | None] = None  # the column whose values never straddle two splits
-    columns: ClassVar[Mapping[str, str]]  # column -> what it holds, in a few words
+    group: ClassVar[str | None] = None  # the column whose values must not occur in two splits
+    columns: ClassVar[Mapping[str, str]]  # column -> short description
 
     @abstractmethod
     def build(self, folder: Path, progress: Callable[[float], None]) -> "pd.DataFrame":
-        """The rows, one a sample, with ``columns`` (and ``split`` where one is published).
+        """Build the rows, one per sample, with ``columns`` (and ``split`` if one is published).
 
-        Media are written below ``folder`` and named by relative paths. ``progress`` takes the fraction done.
+        Media are written below ``folder`` and referred to by relative paths. ``progress`` takes the fraction done.
         """

@@ -1,20 +1,20 @@
-"""The errors meant for people, each with the exit code of the command line that it leads to."""
+"""Exceptions for users, each with an exit code of the command line."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class MMBertError(ValueError):
-    """An error a person can act on: what was expected, what was found, and the nearest right thing.
+    """Base class of errors that a user can act on: what was expected, what was found, the nearest valid value.
 
-    Every subclass fixes ``exit_code``, which the command line returns.
+    Subclasses set ``exit_code``, which the command line returns.
     """
 
     exit_code = 70
 
 
 class RecipeError(MMBertError):
-    """The recipe, a command-line option or the way of launching is wrong."""
+    """The recipe, a command-line option or the launch configuration is wrong."""
 
     exit_code = 2
 
@@ -26,26 +26,26 @@ class DataError(MMBertError):
 
 
 class SampleError(DataError):
-    """One raw value is bad: ``reason`` says why. The data layer adds the row, with its source and file, and the field.
+    """A raw value is bad. The data layer adds the row, with its source and file, and the field.
 
     Args:
         reason: what was expected and what was found.
-        row: the row with its source and file; empty while it is not known.
-        field: the field of the row that holds the value; empty while it is not known.
+        row: the row with its source and file; empty if not yet known.
+        field: the field of the row that holds the value; empty if not yet known.
 
     >>> str(SampleError("expected a number, found 'x'").at("shop (prices.csv row 3)", "task 'price'"))
     "shop (prices.csv row 3), task 'price': expected a number, found 'x'"
     """
 
     def __init__(self, reason: str, row: str = "", field: str = ""):
-        super().__init__(reason, row, field)  # so that it can be pickled
+        super().__init__(reason, row, field)  # all arguments, so that it can be pickled
         self.reason, self.row, self.field = reason, row, field
 
     def __str__(self) -> str:
         return f"{self.row}, {self.field}: {self.reason}" if self.row else self.reason
 
     def at(self, row: str, field: str) -> "SampleError":
-        """The same error with its place.
+        """The same error with row and field.
 
         Args:
             row: the row with its source and file.
@@ -61,29 +61,29 @@ class NumericalError(MMBertError):
 
 
 class ResourceError(MMBertError):
-    """Memory, disk or a process gave out."""
+    """Memory or disk is exhausted, or a process died."""
 
     exit_code = 5
 
 
 class IntegrityError(MMBertError):
-    """A run folder, a model folder or an archive is not what it claims to be."""
+    """A run folder, a model folder or an archive is damaged or incompatible."""
 
     exit_code = 6
 
 
 class Preempted(MMBertError):
-    """The run was stopped by a signal; the steps that it had done are saved, unless the disk failed."""
+    """The run was stopped by a signal; its progress is saved, unless the disk failed."""
 
     exit_code = 75
 
 
 class OtherProcessError(MMBertError):
-    """Another process of the run failed: its message, with its exit code.
+    """Another process of the run failed. Carries its message and exit code.
 
     Args:
-        message: the message of the other process's error.
-        exit_code: that the other process's error leads to; this one's as well.
+        message: message of the error in the other process.
+        exit_code: exit code of that error, and of this one.
     """
 
     def __init__(self, message: str, exit_code: int):
@@ -91,14 +91,14 @@ class OtherProcessError(MMBertError):
         self.exit_code = exit_code
 
 
-RAISED_ON_ALL_PROCESSES = (OtherProcessError, NumericalError, Preempted)  # raised on all processes of a run alike
+RAISED_ON_ALL_PROCESSES = (OtherProcessError, NumericalError, Preempted)  # raised on every process of a run
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code of the command line that an error leads to.
+    """The exit code of the command line for an error.
 
     Args:
-        error: any exception, of this module or not.
+        error: any exception.
 
     >>> exit_code(DataError("no such column")), exit_code(OSError("disk full")), exit_code(KeyError("x"))
     (3, 5, 70)
@@ -107,15 +107,15 @@ def exit_code(error: BaseException) -> int:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 130
-    return 5 if isinstance(error, OSError) else 70  # a full disk, a folder that may not be written
+    return 5 if isinstance(error, OSError) else 70  # a full disk, a read-only folder
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """The end of an error message about an unknown word: a guess where one is close, then all valid words.
+    """The end of an error message about an unknown word: the closest match, if any, and all valid words.
 
     Args:
         word: the unknown word.
-        valid: the words that are known, in any order.
+        valid: the valid words, in any order.
 
     >>> nearest("hiden_size", ["checkpoint", "hidden_size"])
     "Did you mean 'hidden_size'? Valid: checkpoint, hidden_size"

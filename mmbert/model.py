@@ -1,4 +1,4 @@
-"""The model: encode what is present, fuse, hand each task its rows."""
+"""The model: a text trunk, encoders, a fusion and task heads."""
 
 from collections.abc import Mapping
 from typing import Self, cast
@@ -17,14 +17,14 @@ class MMBert(nn.Module):
     """One text trunk, an encoder for each other input, a fusion and a head for each task.
 
     Args:
-        trunk: reads all inputs that have no encoder.
-        encoders: by input name.
-        fusion: joins their streams.
-        tasks: by task name.
-        stand_ins: one item of each encoder's input. In training it takes the place of an input that no row of a batch
-            has, all masked, so that every parameter takes part in every step (distributed training needs that).
-        missing: the inputs in whose place a learned token enters the fusion where a row does not have them.
-        unimodal: heads that read one stream alone, if there are any.
+        trunk: the trunk; reads all inputs that have no encoder.
+        encoders: encoders by input name.
+        fusion: joins the streams of trunk and encoders.
+        tasks: tasks by name.
+        stand_ins: one item of each encoder's input. In training it replaces an input that no row of a batch has, fully
+            masked, so that every parameter takes part in every step (DDP needs that).
+        missing: learned tokens by input name; they replace the input in rows that do not have it.
+        unimodal: unimodal heads, or None.
     """
 
     def __init__(
@@ -47,18 +47,18 @@ class MMBert(nn.Module):
         self.unimodal = unimodal
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The sum of each task's loss over its labelled units; zero for a task without one.
+        """The loss of each task, summed over its labelled units; zero for a task without labels.
 
-        The sums that ``Unimodal.losses`` gives stand beside them.
+        Includes the sums of ``UnimodalHeads.losses``.
 
         Args:
-            batch: the inputs and the targets of some rows.
+            batch: inputs and targets.
         """
         fused = self.fuse(batch)
         sums = {}
         for name, task in self.tasks.items():
             target = batch.targets.get(name)
-            if target is None:  # the head takes part all the same
+            if target is None:  # every parameter takes part in every step (DDP)
                 sums[name] = zero_with_grad(self.output(name, fused.at(batch.ids.new_zeros(1))))
             else:
                 sums[name] = task.loss(self.output(name, fused.at(target.rows)), target.tensors)
@@ -68,18 +68,18 @@ class MMBert(nn.Module):
 
     @property
     def loss_weights(self) -> dict[str, float]:
-        """The factors of the losses that ``forward`` sums: of the tasks by name, then of the ``unimodal`` ones."""
+        """The weights of the losses of ``forward``: of the tasks by name, then of the unimodal heads."""
         weights = {name: task.weight for name, task in self.tasks.items()}
         if self.unimodal is not None:
-            own = self.unimodal
-            weights |= {name: own.weight * weights[task] for name, (task, _) in own.loss_terms().items()}
+            terms, factor = self.unimodal.loss_terms(), self.unimodal.weight
+            weights |= {name: factor * weights[task] for name, (task, _) in terms.items()}
         return weights
 
     def count_labelled(self, batch: Batch) -> dict[str, int]:
-        """The number of labelled units that each of these losses is summed over.
+        """Count the labelled units of each loss of ``forward``.
 
         Args:
-            batch: the batch that ``forward`` was called with.
+            batch: the batch passed to ``forward``.
         """
         terms = {name: (name, None) for name in self.tasks} | (self.unimodal.loss_terms() if self.unimodal else {})
         present, counts = self.present(batch), {}
@@ -91,10 +91,10 @@ class MMBert(nn.Module):
         return counts
 
     def fuse(self, batch: Batch) -> Fused:
-        """The fused vectors of all rows.
+        """Encode and fuse the inputs of all rows.
 
         Args:
-            batch: the inputs of some rows; its targets are not read.
+            batch: the inputs; targets are not read.
         """
         texts = {name: present for name, present in batch.inputs.items() if name not in self.encoders}
         streams = {}
@@ -111,29 +111,29 @@ class MMBert(nn.Module):
         return Fused(fused.summary, {**fused.streams, **self.trunk.split(fused.streams["text"])}, alone)
 
     def output(self, name: str, fused: Fused) -> Tensor:
-        """A task's output for the rows of ``fused``.
+        """The output of a task for the rows of ``fused``.
 
         Args:
-            name: of the task.
-            fused: what ``fuse`` gives, or some rows of it.
+            name: name of the task.
+            fused: the result of ``fuse``, or some rows of it.
         """
         output = self.tasks[name](fused)
         return output if self.unimodal is None else self.unimodal.add_streams(name, output, fused)
 
     def present(self, batch: Batch) -> dict[str, Tensor]:
-        """Which rows have each stream, the text being one: [batch] bool. A text without a token is absent.
+        """Which rows have each stream, including the text: [batch] bool. A text without a token is absent.
 
         Args:
-            batch: the inputs of some rows; its targets are not read.
+            batch: the inputs; targets are not read.
         """
-        found = {name: torch.zeros_like(batch.ids, dtype=torch.bool) for name in ("text", *self.encoders)}
-        for name, one in batch.inputs.items():
-            rows = one.rows if name in self.encoders else one.rows[one.tensors["mask"].any(1)]
-            found[name if name in self.encoders else "text"][rows] = True
-        return found
+        has = {name: torch.zeros_like(batch.ids, dtype=torch.bool) for name in ("text", *self.encoders)}
+        for name, items in batch.inputs.items():
+            rows = items.rows if name in self.encoders else items.rows[items.tensors["mask"].any(1)]
+            has[name if name in self.encoders else "text"][rows] = True
+        return has
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; what is frozen stays in evaluation mode.
+        """Set training or evaluation mode; frozen parts stay in evaluation mode.
 
         Args:
             mode: True for training, False for evaluation.
@@ -146,10 +146,10 @@ class MMBert(nn.Module):
         return self
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
-        """Each task's prediction for every row, as ``Task.predict`` gives it.
+        """Predict every task for every row, see ``Task.predict``.
 
         Args:
-            batch: the inputs of some rows; its targets are not read.
+            batch: the inputs; targets are not read.
         """
         fused = self.fuse(batch)
         return {name: task.predict(self.output(name, fused)) for name, task in self.tasks.items()}
@@ -164,9 +164,9 @@ class MMBert(nn.Module):
     def _alone(
         self, text: Tokens, streams: Mapping[str, Tokens], fused: Fused, present: Mapping[str, Tensor]
     ) -> dict[str, Tokens]:
-        """The mean token of each stream before the fusion, masked where a row has not the stream.
+        """The mean token of each stream before the fusion, masked in rows without the stream.
 
-        The text's is there where the fusion gives it, or where heads need it: the trunk then runs a second time.
+        The text's is included if the fusion returns it, or if unimodal heads need it: the trunk then runs again.
         """
         alone = {name: mean_token(stream) for name, stream in streams.items()} | dict(fused.unimodal)
         if self.unimodal is not None and "text" in self.unimodal.streams and "text" not in alone:

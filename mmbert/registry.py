@@ -1,7 +1,7 @@
-"""A visible table of parts: name -> "module:Class", imported when first used.
+"""Registries of parts by name, imported lazily.
 
-Three doors lead in: a line in a table (``encoders/__init__.py`` ...), an installed package's entry point, and
-``register`` called by a module named with ``--plugin``. Neither this file nor the tables import torch.
+Parts are added by a line in a table (``encoders/__init__.py`` ...), by an entry point of an installed package, or by
+``register`` in a module given with ``--plugin``. Neither this file nor the tables import torch.
 """
 
 import ast
@@ -18,7 +18,7 @@ RESERVED = frozenset(["type", "share", "many", "facets", "tune", "optional", "mi
 
 
 class Registry:
-    """The parts of one kind.
+    """Registry of the parts of one kind: name -> "module:Class", imported on first use.
 
     >>> fruits = Registry("fruit", {"counter": "collections:Counter"})
     >>> fruits.get("counter").__name__
@@ -28,9 +28,9 @@ class Registry:
     mmbert.errors.RecipeError: no fruit is called 'conter'. Did you mean 'counter'? Valid: counter
 
     Args:
-        kind: what the parts are, for messages.
-        table: where each part is, as "module:Class", by name.
-        group: the entry points under which installed packages offer parts of this kind; None for no such group.
+        kind: name of the kind, for messages.
+        table: location of each part as "module:Class", by name.
+        group: the entry point group of installed packages; None for none.
     """
 
     def __init__(self, kind: str, table: Mapping[str, str], group: str | None = None):
@@ -39,14 +39,14 @@ class Registry:
         self._table: dict[str, str | type] = dict(table)
 
     def register(self, name: str, part: type) -> None:
-        """Add a part under a new name.
+        """Register a part.
 
         Args:
-            name: what recipes call the part.
-            part: its class.
+            name: name of the part in recipes.
+            part: class of the part.
 
         Raises:
-            RecipeError: where the name is taken by another part, or the options clash.
+            RecipeError: if the name is taken by another part, or the options clash.
         """
         if self._entries().get(name, part) is not part:
             raise RecipeError(f"the {self.kind} name '{name}' is taken by {self._entries()[name]}: choose another")
@@ -61,13 +61,13 @@ class Registry:
         return name in self._entries()
 
     def get(self, name: str) -> type:
-        """The class of that name, imported now if it was not.
+        """The class of a part, imported on first use.
 
         Args:
-            name: what recipes call the part.
+            name: name of the part in recipes.
 
         Raises:
-            RecipeError: where no part has that name.
+            RecipeError: if no part has that name.
         """
         entries = self._entries()
         if name not in entries:
@@ -83,7 +83,7 @@ class Registry:
         """The first line of the part's docstring, read from its source without importing it.
 
         Args:
-            name: of a part that is there.
+            name: name of a registered part.
         """
         part = self._entries()[name]
         if not isinstance(part, str):
@@ -95,8 +95,8 @@ class Registry:
         with open(spec.origin, encoding="utf-8") as file:
             tree = ast.parse(file.read())
         kinds = (ast.ClassDef, ast.FunctionDef)
-        found = [node for node in tree.body if isinstance(node, kinds) and node.name == attribute]
-        return (ast.get_docstring(found[0]) or "").partition("\n")[0] if found else ""
+        nodes = [node for node in tree.body if isinstance(node, kinds) and node.name == attribute]
+        return (ast.get_docstring(nodes[0]) or "").partition("\n")[0] if nodes else ""
 
     def _entries(self) -> dict[str, str | type]:
         return {**(_installed(self.group) if self.group else {}), **self._table}
@@ -104,32 +104,32 @@ class Registry:
 
 @cache
 def _installed(group: str) -> dict[str, str]:
-    """The parts of installed packages; to read the metadata of all of them takes 15 ms."""
+    """The parts of installed packages; cached, since reading their metadata takes 15 ms."""
     return {point.name: point.value for point in entry_points(group=group)}
 
 
 def keyword_only_parameters(function: Callable) -> dict[str, inspect.Parameter]:
-    """The keyword-only parameters of a constructor or function: its recipe options.
+    """The keyword-only parameters of a function or constructor: its recipe options.
 
     Args:
-        function: a function, or a class for its constructor.
+        function: a function, or a class (its constructor).
     """
     parameters = inspect.signature(function).parameters.values()
     return {parameter.name: parameter for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY}
 
 
 def recipe_options(part: type) -> dict[str, inspect.Parameter]:
-    """A part's recipe options: its own and those of its ``processor``.
+    """The recipe options of a part and of its ``processor``.
 
     Args:
-        part: the class of the part.
+        part: class of the part.
 
     Raises:
-        RecipeError: where an option carries a reserved name or stands in both signatures.
+        RecipeError: if the name of an option is reserved or occurs in both signatures.
     """
-    own = keyword_only_parameters(part)
+    of_part = keyword_only_parameters(part)
     processor = getattr(part, "processor", None)
     of_processor = keyword_only_parameters(processor) if processor else {}
-    if clash := sorted((RESERVED & {*own, *of_processor}) | ({*own} & {*of_processor})):
+    if clash := sorted((RESERVED & {*of_part, *of_processor}) | ({*of_part} & {*of_processor})):
         raise RecipeError(f"{part.__name__} cannot have the option '{clash[0]}': the name is reserved or used twice")
-    return {**of_processor, **own}
+    return {**of_processor, **of_part}

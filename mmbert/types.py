@@ -1,7 +1,7 @@
-"""What travels between rooms: a Sample comes out of a source; Batch, Tokens and Fused go through the model.
+"""Data types shared by all packages: samples, batches, tokens and fused vectors.
 
-Glossary of shapes: ``batch`` rows of a batch; ``present`` items of one input (or target) in it; ``length`` tokens of a
-row; ``dim`` the width of the trunk. Masks are bool, True where something is real.
+Axes in shapes: ``batch`` rows of a batch; ``present`` items of one input (or target) in it; ``length`` tokens of a row;
+``dim`` the width of the trunk. Masks are bool, True for real entries.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ class Tokens(NamedTuple):
 
     values: Tensor  # [batch, length, dim]
     mask: Tensor  # [batch, length] bool, True where a token is real
-    unit: Tensor  # [batch, length] int64, the word, node, step or cell that the token belongs to; -1 for none
+    unit: Tensor  # [batch, length] int64, index of the token's word, node, step or cell; -1 for none
 
     def at(self, rows: Tensor) -> "Tokens":
         """The tokens of some rows.
@@ -32,14 +32,16 @@ class Tokens(NamedTuple):
 
 
 class Fused(NamedTuple):
-    """What a fusion hands to the tasks."""
+    """The result of a fusion, read by the tasks."""
 
-    summary: Tensor  # [batch, dim], what row-level heads read
-    streams: Mapping[str, Tokens]  # "text" and every input under its name, in the length in which it came in
-    unimodal: Mapping[str, Tokens] = MappingProxyType({})  # before the fusion, each pooled to one token; see Fusion
+    summary: Tensor  # [batch, dim], read by row-level heads
+    streams: Mapping[str, Tokens]  # "text" and every input by name, in its original length
+    unimodal: Mapping[str, Tokens] = MappingProxyType(
+        {}
+    )  # streams before the fusion, each pooled to one token; see Fusion
 
     def at(self, rows: Tensor) -> "Fused":
-        """The fused vectors of some rows. A stream is copied when it is asked for.
+        """The fused vectors of some rows. A stream is copied on access.
 
         Args:
             rows: [any] int64, the positions of the rows in the batch.
@@ -48,7 +50,7 @@ class Fused(NamedTuple):
 
 
 class _StreamsAt(Mapping[str, Tokens]):
-    """Some rows of each stream: most heads read none of them."""
+    """Some rows of each stream, selected on access, since most heads read no stream."""
 
     def __init__(self, streams: Mapping[str, Tokens], rows: Tensor):
         self.streams = streams
@@ -66,24 +68,26 @@ class _StreamsAt(Mapping[str, Tokens]):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row of one source, with raw values. What is absent is an absent key."""
+    """One row of one source, with raw values. An absent value is an absent key."""
 
-    id: int  # see sample_id: the same in every recipe and world
+    id: int  # see sample_id: the same in every recipe and run
     source: str
     inputs: Mapping[str, Any]  # input name -> raw value (or a list of them)
     targets: Mapping[str, Any]  # task name -> raw label
-    attributes: Mapping[str, Any] = field(default_factory=dict)  # row number, group, language: for splits and reports
+    attributes: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # row number, group, language; used by splits and reports
 
 
 def sample_id(source: str, key: str) -> int:
-    """The first 63 bits of blake2b over the source's name and the row's key: stable across runs and machines.
+    """A stable 63-bit id: the first bits of blake2b over the source's name and the row's key.
 
     >>> sample_id("molecules", "64-17-5") == sample_id("molecules", "64-17-5")
     True
 
     Args:
         source: the name of the source.
-        key: what the row is known by in its source.
+        key: the key of the row in its source.
     """
     digest = hashlib.blake2b(f"{source}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -93,14 +97,16 @@ def sample_id(source: str, key: str) -> int:
 class Present:
     """The items of one input or target that a batch holds."""
 
-    rows: Tensor  # [present] int64, non-decreasing positions in the batch; the items of a list repeat their row
-    tensors: dict[str, Tensor]  # what the encoder's forward, or the task's loss, asks for by name
+    rows: Tensor  # [present] int64, non-decreasing row numbers; items of the same row repeat it
+    tensors: dict[
+        str, Tensor
+    ]  # by name of the parameters of the encoder's forward, or of the entries that the task's loss reads
 
     def within(self, rows: Tensor) -> "Present":
-        """The items of some rows alone. There may be none.
+        """The items of some rows; there may be none.
 
         Args:
-            rows: [batch] bool, True for the rows whose items are kept.
+            rows: [batch] bool, True for the rows to select.
         """
         places = rows[self.rows].nonzero().squeeze(1)
         return Present(self.rows[places], {name: tensor[places] for name, tensor in self.tensors.items()})
@@ -108,7 +114,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the model reads. An input or target that no row has is an absent key."""
+    """The inputs and targets of some rows. An input or target that no row has is an absent key."""
 
     ids: Tensor  # [batch] int64
     inputs: dict[str, Present]
@@ -122,9 +128,9 @@ class Batch:
         """Move all tensors.
 
         Args:
-            device: where to.
-            dtype: what tensors of floating point become; None leaves them as they are.
-            non_blocking: whether the copy may go on while the program does, as in ``torch.Tensor.to``.
+            device: the target device.
+            dtype: the dtype for floating-point tensors; None leaves it unchanged.
+            non_blocking: whether the copy may be asynchronous, as in ``torch.Tensor.to``.
         """
 
         def move(tensor: Tensor) -> Tensor:
@@ -133,7 +139,7 @@ class Batch:
         return _map(self, move)
 
     def pin_memory(self) -> Self:
-        """The batch in pinned memory, from which copies to a GPU are fast."""
+        """The batch in pinned memory, for fast copies to a GPU."""
         return _map(self, Tensor.pin_memory)
 
 
