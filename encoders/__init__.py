@@ -1,4 +1,4 @@
-"""The table of input types besides text. One file per modality: its processor, then its encoders."""
+"""Registry of the encoders. One file per modality: its processor, then its encoders."""
 
 from mmbert.registry import Registry
 

@@ -1,4 +1,4 @@
-"""Audio: the processor that turns sound into log-mel frames, and a small transformer over patches of them."""
+"""Audio: a log-mel spectrogram processor, and a small transformer over patches of frames."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,19 +24,19 @@ from mmbert.types import Tokens
 class AudioProcessor(Processor):
     """Turns sound into ``frames`` [length, mels], a normalised logarithmic mel spectrogram, and ``mask`` [length].
 
-    A raw value is whatever ``preprocessing.audio.read_sound`` reads: a path, bytes, ``(array, rate)``, a dict. Channels
-    are averaged, then the sound is resampled. A frame spans 25 ms, every 10 ms.
+    A raw value is anything that ``preprocessing.audio.read_sound`` reads: a path, bytes, ``(array, rate)``, a dict.
+    Channels are averaged, then the sound is resampled. Frames span 25 ms, with a hop of 10 ms.
 
     Args:
-        rate: samples per second, in hertz, to which every sound is resampled.
+        rate: sample rate in hertz to which every sound is resampled.
         mels: number of mel bands.
-        max_seconds: of a longer sound only the beginning, of this length, is kept.
-        normalise: each band by mean and deviation over the training split ("training"), or over the item itself
-            ("item"), which hides loudness and microphone.
-        augment: whether training puts SpecAugment's masks on the frames, two over time and two over bands.
+        max_seconds: maximum duration; longer sounds are cut at the end.
+        normalise: normalise each band by mean and deviation over the training split ("training"), or over the item
+            ("item"), which removes loudness and the microphone's response.
+        augment: whether training applies SpecAugment: two masks over time and two over bands.
 
     Raises:
-        SampleError: from a call, as ``read_sound`` raises it.
+        SampleError: from a call, if ``read_sound`` raises it.
 
     Reference:
         Park et al. 2019 (SpecAugment).
@@ -92,7 +92,7 @@ class AudioProcessor(Processor):
                 size = frames.shape[axis]
                 width = int(rng.integers(0, size // 5 + 1))
                 start = int(rng.integers(0, size - width + 1))
-                frames.narrow(axis, start, width).zero_()  # zero is the mean
+                frames.narrow(axis, start, width).zero_()  # zero is the mean after normalisation
         return {"frames": frames, "mask": torch.ones(len(frames), dtype=torch.bool)}
 
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -113,12 +113,14 @@ class AudioProcessor(Processor):
         samples = torch.from_numpy(self._resampled(*read_sound(value, self.max_seconds)))
         window, filters, size = _filters(self.rate, self.mels)
         hop = round(0.010 * self.rate)
-        # constant padding takes sounds shorter than a window
+        # constant padding works for sounds shorter than a window
         power = spectrogram(samples, 0, window, size, hop, len(window), 2.0, False, pad_mode="constant")
         return (power.T @ filters + 1e-6).log()
 
     def _resampled(self, samples: np.ndarray, rate: int) -> np.ndarray:
-        from scipy.signal import resample_poly  # torchaudio's takes gigabytes where the rates have no common divisor
+        from scipy.signal import (
+            resample_poly,
+        )  # torchaudio's resampler takes gigabytes for rates without a common divisor
 
         mono = samples.mean(1, dtype=np.float32)
         if rate == self.rate:
@@ -129,39 +131,41 @@ class AudioProcessor(Processor):
 
 @lru_cache(maxsize=4)
 def _filters(rate: int, mels: int) -> tuple[Tensor, Tensor, int]:
-    """The window of 25 ms, the mel filters [frequencies, mels], and the size of the Fourier transform."""
+    """The 25 ms window, the mel filters [frequencies, mels], and the size of the Fourier transform."""
     from torchaudio.functional import melscale_fbanks
 
     window = round(0.025 * rate)
-    size = 2 ** math.ceil(math.log2(2 * window))  # twice the window, or the lowest filters would fall between bins
+    size = 2 ** math.ceil(
+        math.log2(2 * window)
+    )  # twice the window, so that the lowest filters do not fall between bins
     return torch.hann_window(window), melscale_fbanks(size // 2 + 1, 0.0, rate / 2, mels, rate), size
 
 
 def _deviation(variance: Tensor) -> Tensor:
-    """The root of a variance; 1 for a band that does not vary, as under silence."""
+    """The standard deviation; 1 for a constant band, as in silence."""
     return torch.where(variance > 1e-6, variance, 1.0).sqrt()
 
 
 class AudioEncoder(Encoder):
-    """Patches of frames as tokens, in a small pre-norm transformer (after AST).
+    """A small pre-norm transformer over patches of frames (after AST).
 
-    A token covers ``patch`` frames in all bands and is real where any of them is; ``unit`` is the index of the patch,
-    -1 where masked. Patches start at frame 0: appended masked frames change nothing.
+    A token covers ``patch`` frames in all bands and is real if any frame is; ``unit`` is the index of the patch,
+    -1 where masked. Patches start at frame 0, so that appended masked frames change nothing.
 
     Args:
-        dim: width of the tokens that come out.
-        processor: the processor of the input, which knows the number of bands.
+        dim: width of the output tokens.
+        processor: the processor of the input; gives the number of bands.
         patch: frames in a token (80 ms by default).
         layers: number of transformer layers.
         heads: attention heads of each layer.
-        width: of the transformer, a multiple of ``heads``.
-        dropout: share of values that training sets to zero.
+        width: width of the transformer, a multiple of ``heads``.
+        dropout: dropout rate.
 
     Shape:
         ``frames`` [present, length, mels], ``mask`` [present, length] bool -> [present, ceil(length / patch), dim].
 
     Raises:
-        RecipeError: where ``width`` is no multiple of ``heads``.
+        RecipeError: if ``width`` is not a multiple of ``heads``.
 
     Reference:
         Gong et al. 2021 (AST).
@@ -188,7 +192,7 @@ class AudioEncoder(Encoder):
     ):
         super().__init__()
         if width % heads:
-            raise RecipeError(f"'width' must be a multiple of 'heads', however: {width=}, {heads=}")
+            raise RecipeError(f"'width' must be a multiple of 'heads', got {width=}, {heads=}")
         self.patch = patch
         self.embed = nn.Linear(patch * processor.mels, width)
         self.dropout = nn.Dropout(dropout)

@@ -1,4 +1,4 @@
-"""Graphs: a molecule as SMILES, or any labelled nodes and edges, through message passing; one token a node."""
+"""Graphs: molecules as SMILES or any labelled nodes and edges, encoded by message passing, one token per node."""
 
 import hashlib
 import warnings
@@ -21,18 +21,18 @@ from mmbert.preprocessing.tabular import FieldStatistics, apply_fields, fit_fiel
 from mmbert.types import Tokens
 
 KEYS = ("nodes", "edges", "edge_features")
-BUCKETS = 512  # of the Weisfeiler-Lehman features
+BUCKETS = 512  # hash buckets of the Weisfeiler-Lehman features
 
 
 class GraphProcessor(Processor):
     """Turns a SMILES string, or a dict of ``nodes``, ``edges`` and ``edge_features``, into index tensors.
 
-    A molecule's atoms carry atomic number, degree, formal charge, hydrogens, hybridisation, aromaticity, ring and
-    chirality, its bonds type, conjugation, ring and stereo (see mmbert.preprocessing.smiles).
-    In a dict ``nodes`` is a list with, for each node, a label or a list of fields; ``edges`` is a list of pairs [i, j]
-    of node numbers (default none); ``edge_features`` has a label or a list of fields for each edge. A field of strings,
-    ints or bools is categorical (labels that training did not have share one index), a field of floats is standardised;
-    ``fit`` decides. Every edge is read in both directions, and what is listed twice counts once; self loops are fine.
+    Atoms have the fields atomic number, degree, formal charge, hydrogens, hybridisation, aromaticity, ring and
+    chirality; bonds have type, conjugation, ring and stereo (see mmbert.preprocessing.smiles). In a dict ``nodes`` is a
+    list with a label or a list of fields per node; ``edges`` is a list of pairs [i, j] of node numbers (default none);
+    ``edge_features`` has a label or a list of fields per edge. ``fit`` determines the type of each field: strings, ints
+    or bools are categorical (labels not seen in training share one index), floats are standardised. Edges are
+    undirected; duplicates count once; self loops are allowed.
 
     Tensors of one graph: ``nodes`` [nodes, categorical fields] int64; ``node_values`` [nodes, numeric fields and
     walk] float32; ``edges`` [2, edges] int64, sources and targets; ``edge_features`` [edges, categorical fields] int64;
@@ -40,13 +40,13 @@ class GraphProcessor(Processor):
     [present, nodes]. A graph without nodes is absent.
 
     Args:
-        walk: probabilities of being back at the node after 1 .. walk random steps, as further node values (Dwivedi et
-            al. 2022): they tell apart what message passing cannot.
-        max_nodes: a graph with more nodes than this is refused.
+        walk: number of random walk features: return probabilities after 1 .. walk steps, as further node values
+            (Dwivedi et al. 2022). They distinguish graphs that message passing cannot.
+        max_nodes: maximum number of nodes; larger graphs are refused.
 
     Raises:
-        SampleError: from a call, on invalid SMILES, an edge to a node that does not exist, wrong lengths or types.
-        DataError: from ``fit``, where the training split has no graph, or both SMILES strings and dicts.
+        SampleError: from a call, for invalid SMILES, edges to missing nodes, wrong lengths or types.
+        DataError: from ``fit``, if the training split has no graph, or both SMILES strings and dicts.
 
     Example:
         >>> {name: list(tensor.shape) for name, tensor in GraphProcessor()("CCO").items()}
@@ -92,8 +92,8 @@ class GraphProcessor(Processor):
             raise SampleError(f"expected a graph of up to {self.max_nodes} nodes (max_nodes), found {len(nodes)}")
         if not isinstance(value, str):  # a molecule's bonds are already unique and in both directions
             both = np.concatenate([edges, edges[:, ::-1]]), np.tile(features, (2, 1)), np.tile(edge_values, (2, 1))
-            kept = np.sort(np.unique(np.concatenate(both, 1), axis=0, return_index=True)[1])
-            edges, features, edge_values = (part[kept] for part in both)
+            distinct = np.sort(np.unique(np.concatenate(both, 1), axis=0, return_index=True)[1])
+            edges, features, edge_values = (part[distinct] for part in both)
         if self.walk:
             node_values = np.concatenate([node_values, _returns(len(nodes), edges, self.walk)], 1)
         return {
@@ -137,7 +137,7 @@ class GraphProcessor(Processor):
 
 
 def _parts(value: Mapping[str, Any]) -> tuple[list[list], np.ndarray, list[list]]:
-    """The rows of fields of the nodes, the edges [edges, 2] and the rows of fields of the edges of a dict."""
+    """Parse a dict: node fields per node, edges [edges, 2], edge fields per edge."""
     if not isinstance(value, Mapping):
         raise SampleError(f"expected a graph as a SMILES string or a dict, found {type(value).__name__}")
     for key in value:
@@ -170,34 +170,34 @@ def _digest(content: bytes) -> bytes:
 
 
 def _returns(size: int, edges: np.ndarray, walk: int) -> np.ndarray:
-    """The probability that a random walk of 1 .. walk steps is back where it began: [size, walk]."""
+    """Return probabilities of random walks of 1 .. walk steps: [size, walk]."""
     adjacency = np.zeros((size, size))
     adjacency[edges[:, 0], edges[:, 1]] = 1.0
     step = adjacency / adjacency.sum(1, keepdims=True).clip(min=1.0)
-    power, found = np.eye(size), []
+    power, probabilities = np.eye(size), []
     for _ in range(walk):
         power = power @ step
-        found.append(power.diagonal())
-    return np.stack(found, 1)
+        probabilities.append(power.diagonal())
+    return np.stack(probabilities, 1)
 
 
 class GraphEncoder(Encoder):
-    """One token a node, by message passing over edges with features: GINE.
+    """Message passing over edges with features (GINE), one token per node.
 
     Each layer is h + dropout(MLP((1 + eps) h' + sum over edges of relu(h'_source + edge))), where h' is LayerNorm(h);
-    the sum of all layers' results is read (jumping knowledge). Nothing mixes graphs.
+    the output is a map of the sum over all layers (jumping knowledge). Graphs of a batch do not interact.
 
     Args:
-        dim: width of the tokens that come out.
-        processor: the processor of the input, after ``fit``: it knows the fields of nodes and edges.
+        dim: width of the output tokens.
+        processor: the fitted processor of the input; gives the fields of nodes and edges.
         layers: number of message passing layers.
-        width: of the node states.
-        virtual_node: whether each layer also reads a linear map of the mean over the graph's nodes, a shortcut through
-            long graphs (Gilmer et al. 2017).
-        dropout: share of each layer's update that training sets to zero.
+        width: width of the node states.
+        virtual_node: whether each layer also adds a linear map of the mean over the graph's nodes, a shortcut between
+            distant nodes (Gilmer et al. 2017).
+        dropout: dropout rate of each layer's update.
 
     Shape:
-        What ``GraphProcessor.collate`` returns -> Tokens [present, nodes, dim]; ``unit`` is the number of the node in
+        The result of ``GraphProcessor.collate`` -> Tokens [present, nodes, dim]; ``unit`` is the number of the node in
         its graph, for a molecule the atom's place in the SMILES string.
 
     Reference:
@@ -223,10 +223,10 @@ class GraphEncoder(Encoder):
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
     ):
         super().__init__()
-        with warnings.catch_warnings():  # importing torch_geometric takes seconds and warns of its own use of torch.jit
+        with warnings.catch_warnings():  # importing torch_geometric takes seconds and warns about its use of torch.jit
             warnings.simplefilter("ignore")
             from torch_geometric.nn import GINEConv
-        scale = 1.0 if processor.molecules else 50.0  # labels that the data brings are many, and most are rare
+        scale = 1.0 if processor.molecules else 50.0  # user labels are many and mostly rare
         self.embed = FieldEmbedding(processor.node_fields, width, values=processor.walk, scale=scale)
         self.embed_edges = nn.ModuleList(FieldEmbedding(processor.edge_fields, width) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
@@ -246,7 +246,7 @@ class GraphEncoder(Encoder):
         edge_values: Tensor,
         mask: Tensor,
     ) -> Tokens:
-        # the real nodes of all graphs stand one behind the other, and edges count through them
+        # concatenate the real nodes of all graphs and shift the edges' node numbers accordingly
         graph, place = mask.nonzero(as_tuple=True)
         sizes = mask.sum(1)
         first = sizes.cumsum(0) - sizes

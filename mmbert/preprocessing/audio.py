@@ -90,11 +90,13 @@ def _decode(file: BinaryIO, max_seconds: float) -> tuple[np.ndarray, int]:
             # libsndfile corrects a wrong length by the file size and reports that only in its log
             wrong_length = re.search(r"\b(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info)
             if wrong_length:
-                raise SampleError(f"expected {wrong_length[1]} bytes of sound from the header, found {wrong_length[2]}")
+                raise SampleError(
+                    f"expected {wrong_length[1]} bytes of sound, as the header says, found {wrong_length[2]}"
+                )
             expected = min(sound.frames, math.ceil(max_seconds * sound.samplerate))
             samples = sound.read(expected, dtype="float32", always_2d=True)
             if len(samples) < expected:
-                raise SampleError(f"expected {expected} samples from the header, found {len(samples)}")
+                raise SampleError(f"expected {expected} samples, as the header says, found {len(samples)}")
             return samples, sound.samplerate
     except soundfile.SoundFileError as error:
         reason = getattr(error, "error_string", error)

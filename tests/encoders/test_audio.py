@@ -1,4 +1,4 @@
-"""Audio: refusals that name the file, documented mixing and resampling, and tokens that padding cannot change."""
+"""Tests of audio: errors that name the file, mixing, resampling, normalisation, tokens independent of padding."""
 
 import io
 import pickle
@@ -44,8 +44,8 @@ def frames_of(value, **options) -> torch.Tensor:
         (with_field(encoded(tone()), b"data", 4, 320_000), "expected 320000 bytes of sound.*found 16000"),
         (encoded(tone())[:5_000], "expected 16000 bytes of sound"),
         (with_field(encoded(tone()), b"fmt ", 12, 2**31 - 1), "8000 samples at 2147483647 Hz"),
-        (encoded(tone(), kind="FLAC")[:2_000], "begins with b'fLaC"),
-        (b"<!DOCTYPE html><html>", "begins with b'<!DOCTYPE html>"),
+        (encoded(tone(), kind="FLAC")[:2_000], "bytes that begin with b'fLaC"),
+        (b"<!DOCTYPE html><html>", "bytes that begin with b'<!DOCTYPE html>"),
         (b"", "found 0 bytes"),
     ],
     ids=["0 frames", "NaN", "inf", "1e30", "longer header", "truncated", "rate", "truncated FLAC", "HTML", "empty"],
@@ -70,11 +70,11 @@ def test_fault_09_three_channels_are_mixed():
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 48_000, 15_999])
 def test_fault_09_other_rates_are_resampled(rate):
     expected = frames_of((tone(), 16_000))
-    found = frames_of(encoded(tone(rate=rate), rate, subtype="FLOAT"))
-    assert abs(len(found) - len(expected)) <= 1
+    resampled = frames_of(encoded(tone(rate=rate), rate, subtype="FLOAT"))
+    assert abs(len(resampled) - len(expected)) <= 1
     inner = slice(5, 45)
-    assert found[inner].argmax(1).equal(expected[inner].argmax(1))
-    assert torch.allclose(found[inner].amax(1), expected[inner].amax(1), atol=0.02)
+    assert resampled[inner].argmax(1).equal(expected[inner].argmax(1))
+    assert torch.allclose(resampled[inner].amax(1), expected[inner].amax(1), atol=0.02)
 
 
 def test_frames_equal_torchaudios_mel_spectrogram():
@@ -101,7 +101,7 @@ def test_every_kind_of_raw_value_gives_the_same_frames(tmp_path):
     ("value", "expected"),
     [
         (None, "found NoneType"),
-        ("absent.wav", "absent.wav: expected a file of sound.*No such file"),
+        ("absent.wav", "absent.wav: expected a sound file.*No such file"),
         ((np.zeros(9), None), "its rate in hertz"),
         ((["a"], 16_000), "of floats or int16"),
         ((np.zeros(9, np.int64), 16_000), "found .9. of int64"),
@@ -149,12 +149,12 @@ def test_fitting_standardises_the_training_split_in_one_pass():
 
 def test_normalising_by_item_hides_loudness_and_needs_no_training_split():
     processor = AudioProcessor(normalise="item")
-    processor.fit(value for value in [None])  # read, it would raise
+    processor.fit(value for value in [None])  # reading it would raise
     rng = np.random.default_rng(0)
     sound = rng.normal(0, 0.1, 8_000)
-    one, louder = (processor((sound * factor, 16_000))["frames"] for factor in (1, 3))
-    assert torch.allclose(one, louder, atol=1e-2)
-    assert torch.allclose(one.std(0, correction=0), torch.ones(64), atol=1e-4)
+    quiet, louder = (processor((sound * factor, 16_000))["frames"] for factor in (1, 3))
+    assert torch.allclose(quiet, louder, atol=1e-2)
+    assert torch.allclose(quiet.std(0, correction=0), torch.ones(64), atol=1e-4)
 
 
 def test_augmentation_hides_bands_and_times_when_asked_with_a_generator():
@@ -280,5 +280,5 @@ def test_dropout_is_made_of_modules_that_a_recipe_can_reach():
 
 
 def test_a_width_that_the_heads_do_not_divide_is_refused():
-    with pytest.raises(RecipeError, match="multiple of 'heads', however: width=10, heads=4"):
+    with pytest.raises(RecipeError, match="multiple of 'heads', got width=10, heads=4"):
         AudioEncoder(8, AudioProcessor(), width=10)

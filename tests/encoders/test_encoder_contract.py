@@ -1,4 +1,4 @@
-"""What every registered encoder keeps, in float64 without dropout; none is named here."""
+"""Contract tests of every registered encoder, in float64 without dropout."""
 
 import pickle
 import socket
@@ -23,9 +23,9 @@ def with_nan_padding(batch, singles):
     for key, tensor in batch.items():
         filled[key] = tensor.clone()
         for row, single in enumerate(singles if tensor.is_floating_point() else ()):
-            own = (row, *map(slice, single[key].shape[1:]))
+            real = (row, *map(slice, single[key].shape[1:]))
             filled[key][row] = torch.nan
-            filled[key][own] = tensor[own]
+            filled[key][real] = tensor[real]
     return filled
 
 
@@ -61,8 +61,8 @@ def test_padding_of_any_content_changes_nothing(name):
         assert not expected.mask[row, length:].any()
     weights = torch.randn(DIM, dtype=torch.float64)
     totals = [(tokens.values @ weights).square().sum() for tokens in (expected, filled)]
-    one, other = (torch.autograd.grad(total, list(encoder.parameters())) for total in totals)
-    assert all(gradient.equal(second) for gradient, second in zip(one, other, strict=True))
+    plain, with_nan = (torch.autograd.grad(total, list(encoder.parameters())) for total in totals)
+    assert all(first.equal(second) for first, second in zip(plain, with_nan, strict=True))
 
 
 @every_encoder
@@ -72,12 +72,12 @@ def test_items_do_not_influence_each_other_in_training_mode(name):
     floats = [tensor.requires_grad_() for tensor in batch.values() if tensor.is_floating_point()]
     expected = encoder(**batch)
     for row in range(len(items)):
-        others = [other for other in range(len(items)) if other != row]
+        others = [index for index in range(len(items)) if index != row]
         exchanged = [items[row - 1] if place == row else item for place, item in enumerate(items)]
         changed = encoder(**joined(processor, exchanged))
-        for other in others:
-            length = expected.mask[other].nonzero().max() + 1
-            assert (changed.values[other, :length] - expected.values[other, :length]).abs().max() < 1e-9
+        for index in others:
+            length = expected.mask[index].nonzero().max() + 1
+            assert (changed.values[index, :length] - expected.values[index, :length]).abs().max() < 1e-9
         total = (expected.values[row] * torch.randn_like(expected.values[row])).sum()
         gradients = torch.autograd.grad(total, floats, retain_graph=True, allow_unused=True) if floats else ()
         assert all((gradient[others] == 0).all() for gradient in gradients if gradient is not None)

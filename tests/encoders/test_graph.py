@@ -1,4 +1,4 @@
-"""Graphs: known atoms and bonds, every kind of dict, named refusals, and message passing equal to its formula."""
+"""Tests of graphs: atoms and bonds, dicts, errors, and message passing against its formula."""
 
 import numpy as np
 import pytest
@@ -59,8 +59,8 @@ def test_atoms_and_bonds_of_known_molecules():
     assert benzene["edge_features"].tolist() == [[4, 1, 1, 0]] * 12
     left, right = (GraphProcessor()(f"N[C{turn}H](C)C(=O)O")["nodes"][1, 7].item() for turn in ("@", "@@"))
     assert {left, right} == {1, 2}  # the chirality of the two alanines
-    one, other = (GraphProcessor()(f"F/C=C{slash}F")["edge_features"][2, 3].item() for slash in ("/", "\\"))
-    assert one != other  # stereo of the double bond
+    trans, cis = (GraphProcessor()(f"F/C=C{slash}F")["edge_features"][2, 3].item() for slash in ("/", "\\"))
+    assert trans != cis  # stereo of the double bond
 
 
 @pytest.mark.parametrize("smiles", ["C1CC", "not a molecule", "c1ccc1c(", "C(C)(C)(C)(C)C", "\ud800"])
@@ -136,8 +136,8 @@ def test_edges_run_both_ways_once_and_self_loops_stay():
     assert sorted(fitted(graph)(graph)["edges"].T.tolist()) == [[0, 1], [1, 0], [2, 2]]
     double = {**graph, "edge_features": ["x", "x", "y", "x"]}  # parallel edges that differ are two
     item = fitted(double)(double)
-    found = torch.cat([item["edges"].T, item["edge_features"]], 1).tolist()
-    assert sorted(found) == [[0, 1, 1], [0, 1, 2], [1, 0, 1], [1, 0, 2], [2, 2, 1]]
+    edges = torch.cat([item["edges"].T, item["edge_features"]], 1).tolist()
+    assert sorted(edges) == [[0, 1, 1], [0, 1, 2], [1, 0, 1], [1, 0, 2], [2, 2, 1]]
     item = fitted(MIXED)(MIXED)
     for source, target, value in zip(*item["edges"].tolist(), item["edge_values"][:, 0].tolist(), strict=True):
         standard = (np.array([0.5, 1.5, 2.5, 3.5]) - 2) / 1.25**0.5
@@ -191,12 +191,12 @@ def test_walks_tell_a_hexagon_from_two_triangles():
 
 def test_messages_come_from_connected_nodes_within_as_many_steps_as_layers():
     path = {"nodes": ["a"] * 6, "edges": [[i, i + 1] for i in range(5)]}
-    other = {**path, "nodes": ["b", *["a"] * 5]}
-    processor = fitted(path, other)
+    relabelled = {**path, "nodes": ["b", *["a"] * 5]}
+    processor = fitted(path, relabelled)
     for layers in (1, 3):
-        before, after = encode(processor, path, other, layers=layers)[0].values
+        before, after = encode(processor, path, relabelled, layers=layers)[0].values
         assert (before != after).any(1).tolist() == [node <= layers for node in range(6)]
-        before, after = encode(processor, path, other, layers=layers, virtual_node=True)[0].values
+        before, after = encode(processor, path, relabelled, layers=layers, virtual_node=True)[0].values
         assert (before != after).any(1).all()
 
 

@@ -1,4 +1,4 @@
-"""Images: one documented conversion, refusals that name the file, parity with timm, and tokens that never mix items."""
+"""Tests of images: conversion, errors that name the file, parity with timm, tokens independent of other items."""
 
 import io
 import pickle
@@ -150,10 +150,10 @@ def test_augmentation_needs_both_the_option_and_the_generator():
     augmenting = ImageProcessor(size=32, augment=True)
     assert augmenting(value)["pixels"].equal(plain)
     assert ImageProcessor(size=32)(value, np.random.default_rng(1))["pixels"].equal(plain)
-    one, same, other = (augmenting(value, np.random.default_rng(seed))["pixels"] for seed in (1, 1, 2))
-    assert one.equal(same)
-    assert not one.equal(other)
-    assert not one.equal(plain)
+    first, again, another_seed = (augmenting(value, np.random.default_rng(seed))["pixels"] for seed in (1, 1, 2))
+    assert first.equal(again)
+    assert not first.equal(another_seed)
+    assert not first.equal(plain)
 
 
 def test_augmentation_crops_within_bounds_and_flips_half_of_the_time():
@@ -291,25 +291,25 @@ def test_wrong_options_are_refused_by_name():
         ViTEncoder(8, processor, width=32, heads=3)
 
 
-def published_names(own: dict) -> dict[str, str]:
-    """timm's name -> the name in the package, written out independently of the order of the layers."""
-    blocks = list(dict.fromkeys(key.rsplit(".", 2)[0] for key in own if key.startswith("blocks.")))
+def published_names(state: dict) -> dict[str, str]:
+    """The name in the package by timm's name, independent of the order of the layers."""
+    blocks = list(dict.fromkeys(key.rsplit(".", 2)[0] for key in state if key.startswith("blocks.")))
     stem = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
     first = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
-    other = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
-    other |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
+    further = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1"}
+    further |= {"conv_pwl": "_project_conv", "bn3": "_bn2"}
     names = {}
-    for key in own:
+    for key in state:
         head, layer, kind = ("." + key).rsplit(".", 2)
         index = blocks.index(head[1:]) if head else None
-        table = stem if index is None else first if index == 0 else other
+        table = stem if index is None else first if index == 0 else further
         names[key] = f"{'' if index is None else f'_blocks.{index}.'}{table[layer]}.{kind}"
     return names
 
 
 @pytest.fixture
 def lite(monkeypatch):
-    """The default encoder, built where nothing can be fetched."""
+    """The default encoder, built without network access."""
     monkeypatch.setattr(module, "fetch", lambda package: pytest.fail("construction fetched weights"))
     return TimmEncoder(8, ImageProcessor())
 
@@ -354,7 +354,7 @@ def test_hub_weights_load_in_a_call_of_their_own(monkeypatch):
         raise ConnectionError("no route")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(DataError, match="'test_convnext' cannot be had from the model hub: no route"):
+    with pytest.raises(DataError, match="'test_convnext' cannot be downloaded from the model hub: no route"):
         encoder.load_pretrained()
 
 

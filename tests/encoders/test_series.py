@@ -1,4 +1,4 @@
-"""Series: gaps, lengths and channels of any kind, closed forms of what is read, and tokens that follow the steps."""
+"""Tests of series: gaps, lengths and channels, closed forms of the statistics, tokens that follow the steps."""
 
 import datetime
 import math
@@ -102,7 +102,7 @@ def test_fault_11_other_values_are_refused_with_what_was_found(value, expected):
 
 def test_a_training_split_has_one_number_of_channels():
     for values in ([], [[]], [[1.0], [[1.0, 2.0]]]):
-        with pytest.raises(DataError, match="one number of channels"):
+        with pytest.raises(DataError, match="the same number of channels"):
             fitted(*values)
     assert fitted([], [1.0, 2.0]).channels == 1
 
@@ -227,12 +227,12 @@ def test_shifting_a_bump_by_a_patch_shifts_the_tokens_unless_layers_add_position
     inner, shifted = (
         slice(24 // patch, 136 // patch),
         slice(24 // patch + 1, 136 // patch + 1),
-    )  # both ends out of sight
-    one, other = encode(processor, *steps, patch=patch).values
-    assert torch.allclose(one[inner], other[shifted], atol=1e-9)
-    assert not torch.allclose(one[inner], other[inner], atol=1e-3)
-    one, other = encode(processor, *steps, patch=patch, layers=1).values
-    assert (one[inner] - other[shifted]).abs().amax(1).min() > 1e-3
+    )  # far from both ends
+    first, second = encode(processor, *steps, patch=patch).values
+    assert torch.allclose(first[inner], second[shifted], atol=1e-9)
+    assert not torch.allclose(first[inner], second[inner], atol=1e-3)
+    first, second = encode(processor, *steps, patch=patch, layers=1).values
+    assert (first[inner] - second[shifted]).abs().amax(1).min() > 1e-3
 
 
 def test_order_within_a_patch_is_seen():
@@ -240,16 +240,16 @@ def test_order_within_a_patch_is_seen():
     values = wave(16, 1)
     swapped = values.copy()
     swapped[[5, 6]] = swapped[[6, 5]]
-    one, other = encode(processor, values, swapped, patch=4).values
-    assert (one[1] - other[1]).abs().max() > 1e-3
+    first, second = encode(processor, values, swapped, patch=4).values
+    assert (first[1] - second[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"patch": 3}, "'patch' must be one of 1, 2, 4 with 2 blocks, however: patch=3"),
-        ({"patch": 8}, "'patch' must be one of 1, 2, 4 with 2 blocks, however: patch=8"),
-        ({"patch": 2, "blocks": 1, "kernel": 6}, "'kernel' must be odd, however: kernel=6"),
+        ({"patch": 3}, "'patch' must be one of 1, 2, 4 with 2 blocks, got patch=3"),
+        ({"patch": 8}, "'patch' must be one of 1, 2, 4 with 2 blocks, got patch=8"),
+        ({"patch": 2, "blocks": 1, "kernel": 6}, "'kernel' must be odd, got kernel=6"),
     ],
 )
 def test_wrong_options_are_refused_with_the_legal_ones(options, expected):

@@ -1,4 +1,4 @@
-"""Tables: what each kind of cell becomes, closed forms of both scales, named refusals, and one token a cell."""
+"""Tests of tables: types of cells, closed forms of both scalings, errors that name the column, one token per cell."""
 
 import datetime
 import math
@@ -114,7 +114,7 @@ def test_training_splits_that_make_no_table_are_refused(rows, options, expected)
 
 
 def test_a_column_without_a_value_is_left_out_with_a_warning():
-    with pytest.warns(UserWarning, match="'empty' is left out"):
+    with pytest.warns(UserWarning, match="'empty' is dropped"):
         processor = fitted([{**row, "empty": None} for row in ROWS])
     assert len(processor({**ROWS[0], "empty": "something"})["categories"]) == 2
 
@@ -144,8 +144,8 @@ def test_numbers_that_are_codes():
 @pytest.mark.parametrize("unit", [1.0, 1e-27, 1e20])
 def test_standard_numbers_have_mean_0_and_deviation_1_in_any_unit(unit):
     cells = np.random.default_rng(0).lognormal(size=50)
-    found = numbers_of(column(cells * unit), *(cells * unit))
-    assert torch.allclose(found, torch.tensor((cells - cells.mean()) / cells.std()).float(), atol=1e-5)
+    standardised = numbers_of(column(cells * unit), *(cells * unit))
+    assert torch.allclose(standardised, torch.tensor((cells - cells.mean()) / cells.std()).float(), atol=1e-5)
 
 
 def test_constant_columns_and_far_numbers_stay_finite():
@@ -190,7 +190,7 @@ def encode(processor, rows, **options):
 
 
 def per_column(linear, values):
-    """A linear layer of its own for each column: values [rows, columns, before]."""
+    """A linear layer per column: values [rows, columns, before]."""
     return torch.einsum("rcb,cba->rca", values, linear.weight) + linear.bias
 
 
@@ -198,18 +198,18 @@ def per_column(linear, values):
 def test_a_number_is_embedded_by_the_documented_formula(embedding):
     rows = [{"x": float(cell), "y": float(cell) ** 2} for cell in range(1001)]
     tokens, encoder, tensors = encode(fitted(rows), rows[::7], embedding=embedding, layers=0)
-    numbers, own = tensors["numbers"][..., None], encoder.numeric
+    numbers, layer = tensors["numbers"][..., None], encoder.numeric
     if embedding == "linear":
-        embedded = numbers * own.weight + own.bias
+        embedded = numbers * layer.weight + layer.bias
     elif embedding == "periodic":
-        angles = 2 * math.pi * numbers * own.frequencies
-        embedded = per_column(own.mix, torch.cat([angles.sin(), angles.cos()], -1)).relu()
-    else:  # how many of the 32 bins lie below a number, the last of them in part
+        angles = 2 * math.pi * numbers * layer.frequencies
+        embedded = per_column(layer.mix, torch.cat([angles.sin(), angles.cos()], -1)).relu()
+    else:  # the number of bins below a number, the last of them as a fraction
         edges = np.linspace(0, 1000, 33).round()
         bins = [
             np.interp([row[name] for row in rows[::7]], edges**power, range(33)) for name, power in (("x", 1), ("y", 2))
         ]
-        embedded = per_column(own.mix, (torch.tensor(np.array(bins)).T[..., None] - torch.arange(32)).clamp(0, 1))
+        embedded = per_column(layer.mix, (torch.tensor(np.array(bins)).T[..., None] - torch.arange(32)).clamp(0, 1))
     expected = encoder.out(encoder.norm(embedded + encoder.column))
     assert torch.allclose(tokens.values, expected, atol=1e-5)
 
@@ -234,8 +234,8 @@ def test_the_content_of_a_missing_cell_reaches_neither_output_nor_gradient(embed
 def test_cells_see_each_other_through_layers_alone():
     rows = [{"x": 1.0, "y": 2.0, "z": "a"}, {"x": 1.0, "y": 3.0, "z": "a"}]
     for layers, expected in ((0, [False, True, False]), (1, [True, True, True])):
-        one, other = encode(fitted(rows), rows, layers=layers)[0].values
-        assert (one != other).any(1).tolist() == expected
+        first, second = encode(fitted(rows), rows, layers=layers)[0].values
+        assert (first != second).any(1).tolist() == expected
 
 
 def test_tokens_are_the_columns_and_equal_cells_of_two_columns_differ():

@@ -1,4 +1,4 @@
-"""Processors, encoders and items of any registered encoder, small where it has an option for that."""
+"""Small processors, encoders and items of any registered encoder, for the contract tests."""
 
 import numpy as np
 import pytest
@@ -9,13 +9,13 @@ from mmbert.layers.dropout import set_dropout
 from mmbert.registry import keyword_only_parameters
 
 DIM = 12
-# for speed, where an encoder has an option of that name
+# for speed, if an encoder has an option of that name
 SMALL = {"width": 32, "layers": 1, "size": 64, "backbone": "test_efficientnet"}
 every_encoder = pytest.mark.parametrize("name", ENCODERS.names())
 
 
 def make_processor(name, fits=1, **chosen):
-    """A processor fitted on examples, and further examples that are not empty for it."""
+    """A processor fitted on examples, and further examples that are not empty."""
     rng = np.random.default_rng(0)
     kind = ENCODERS.get(name).processor
     small = {option: value for option, value in SMALL.items() if option in keyword_only_parameters(kind)}
@@ -27,7 +27,7 @@ def make_processor(name, fits=1, **chosen):
 
 
 def make_encoder(name, processor, seed=0):
-    """An encoder in training mode without dropout, whose zeros hold small random values."""
+    """An encoder in training mode without dropout; zero-initialised values are replaced by small random ones."""
     torch.manual_seed(seed)
     part = ENCODERS.get(name)
     encoder = part(
@@ -41,7 +41,7 @@ def make_encoder(name, processor, seed=0):
 
 
 def make_parts(name, count=5):
-    """A processor, an encoder, and some of many items, from the smallest to the largest."""
+    """A processor, an encoder, and items from the smallest to the largest."""
     processor, values = make_processor(name)
     items = sorted(map(processor, values), key=lambda item: sum(tensor.numel() for tensor in item.values()))
     chosen = [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
@@ -49,7 +49,7 @@ def make_parts(name, count=5):
 
 
 def joined(processor, items):
-    """Collate items and convert floats to float64."""
+    """Collated tensors in float64, the dtype of the encoder."""
     tensors = processor.collate(items)
     return {key: tensor.double() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
 
