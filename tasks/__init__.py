@@ -1,4 +1,4 @@
-"""The table of tasks. One file per task: its label processor, head, loss and metrics."""
+"""Registry of the tasks. One file per task: its label processor, head, loss and metrics."""
 
 from mmbert.registry import Registry
 

@@ -1,4 +1,4 @@
-"""Classification: one label per row, out of the classes of the training split."""
+"""Classification: one label per row, from the classes of the training split."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,8 @@ class ClassificationLabel(Processor):
     """A label (a string, an integer or a boolean) as the index of its class.
 
     Raises:
-        SampleError: on a label that the training split does not have.
-        DataError: where the training split has fewer than two classes.
+        SampleError: if a label does not occur in the training split.
+        DataError: if the training split has fewer than two classes.
 
     Example:
         >>> label = ClassificationLabel()
@@ -53,11 +53,11 @@ class Classification(Task):
 
     Args:
         dim: width of the fused vectors.
-        processor: fitted on the training split.
-        weight: factor of the loss in the sum over tasks.
-        hidden: width of an extra layer of the head; 0: none.
-        dropout: of the head.
-        label_smoothing: share of each label that is spread evenly over all classes.
+        processor: the label processor, fitted on the training split.
+        weight: weight of the loss in the sum over tasks.
+        hidden: width of a hidden layer of the head; 0 for none.
+        dropout: dropout rate of the head.
+        label_smoothing: probability mass of each label spread evenly over all classes.
 
     Shape:
         - output: [rows, classes] logits
@@ -86,7 +86,7 @@ class Classification(Task):
         self.labels = processor
         counts = torch.tensor(processor.counts, dtype=torch.float64)
         prior = (1 - label_smoothing) * counts / counts.sum() + label_smoothing / len(counts)
-        self.register_buffer("prior", prior.log().float(), persistent=False)  # minimises the loss over constants
+        self.register_buffer("prior", prior.log().float(), persistent=False)  # logits of the best constant predictor
         self.prior: Tensor
         self.head = build_head(dim, self.prior, hidden=hidden, dropout=dropout)
 
@@ -120,7 +120,9 @@ class Classification(Task):
         probabilities = torch.stack(tuple(predictions)).detach().double().cpu()
         true = torch.stack([item["target"] for item in targets]).cpu()
         predicted = probabilities.argmax(-1)
-        of_true = probabilities.gather(1, true[:, None]).clamp(min=1e-12)  # a certain mistake costs 27.6, not infinity
+        of_true = probabilities.gather(1, true[:, None]).clamp(
+            min=1e-12
+        )  # limits the loss of a wrong certain prediction to 27.6
         return {
             "accuracy": float(accuracy_score(true, predicted)),
             "macro_f1": float(f1_score(true, predicted, average="macro")),

@@ -19,14 +19,14 @@ from mmbert.types import Fused
 
 
 class MultilabelLabel(Processor):
-    """The labels of a row: a list of the true ones, or a mapping label -> true, false or None (unknown).
+    """The labels of a row: a list of the true labels, or a mapping label -> true, false or None (unknown).
 
-    A label that a list does not name is false; a label that a mapping does not name is unknown and ignored. The labels
-    are those of the training split, sorted. A row without any known label counts as absent.
+    Labels that are not in a list are false; labels that are not in a mapping are unknown and ignored. The classes are
+    the sorted labels of the training split. A row without known labels is treated as absent.
 
     Raises:
-        SampleError: on a label that the training split does not have.
-        DataError: where the training split has no labels.
+        SampleError: if a label does not occur in the training split.
+        DataError: if the training split has no labels.
 
     Example:
         >>> labels = MultilabelLabel()
@@ -37,8 +37,8 @@ class MultilabelLabel(Processor):
 
     def __init__(self) -> None:
         self.classes: list[Label] = []
-        self.positives: list[int] = []  # training rows in which each label is true
-        self.negatives: list[int] = []  # training rows in which it is false
+        self.positives: list[int] = []  # number of training rows in which each label is true
+        self.negatives: list[int] = []  # number of training rows in which it is false
 
     def fit(self, values: Iterable[Any]) -> None:
         true, false, listed, lists = Counter(), Counter(), Counter(), 0
@@ -70,7 +70,7 @@ class MultilabelLabel(Processor):
 
 
 def _truths(value: Any) -> dict[Label, bool | None]:
-    """The labels that a raw value names, each true, false or unknown."""
+    """The labels that a raw value lists, each true, false or None (unknown)."""
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
         return {to_plain_label(label): True for label in value}
     if not isinstance(value, Mapping):
@@ -91,17 +91,17 @@ class Multilabel(Task):
     """Multilabel classification with binary cross-entropy over the known labels, divided by log 2.
 
     Metrics over known labels: micro_f1 and macro_f1 at .5, average_precision (micro). A decoded prediction is the list
-    of the labels above .5.
+    of labels above .5.
 
     Args:
         dim: width of the fused vectors.
-        processor: fitted on the training split.
-        weight: factor of the loss in the sum over tasks.
-        hidden: width of an extra layer of the head; 0: none.
-        dropout: of the head.
-        positive_weight: true cases of a label have the weight (false cases / true cases of the training split) to this
-            power. 0: all cases weigh the same; 1: true and false cases of a label weigh the same in sum; values between
-            predict rare labels more often than their odds, which raises F1.
+        processor: the label processor, fitted on the training split.
+        weight: weight of the loss in the sum over tasks.
+        hidden: width of a hidden layer of the head; 0 for none.
+        dropout: dropout rate of the head.
+        positive_weight: exponent of the weight (negatives / positives in the training split) of a label's positive
+            cases. 0: all cases have the same weight; 1: positive and negative cases have the same total weight; values
+            in between predict rare labels more often than their odds, which raises F1.
 
     Shape:
         - output: [rows, labels] logits
@@ -127,12 +127,12 @@ class Multilabel(Task):
         super().__init__()
         self.weight = weight
         self.labels = processor
-        # at least half a case, so that the odds of labels that are always or never true are finite
+        # clamped to half a case, so that the odds of labels that are always or never true are finite
         positives = torch.tensor(processor.positives, dtype=torch.float64).clamp(min=0.5)
         negatives = torch.tensor(processor.negatives, dtype=torch.float64).clamp(min=0.5)
         factor = (negatives / positives) ** positive_weight
         prior = (factor * positives / negatives).log()
-        self.register_buffer("prior", prior.float(), persistent=False)  # minimises the loss over constants
+        self.register_buffer("prior", prior.float(), persistent=False)  # logits of the best constant predictor
         self.register_buffer("factor", factor.float() if positive_weight else None, persistent=False)
         self.prior: Tensor
         self.factor: Tensor | None
@@ -171,9 +171,9 @@ class Multilabel(Task):
         guess = probability > 0.5
         hits = (true & guess & known).sum(0).double()
         named = ((true & known).sum(0) + (guess & known).sum(0)).double()
-        any_true = bool((true & known).any())  # otherwise average precision is undefined
+        any_true = bool((true & known).any())  # average precision is undefined without true labels
         precision = average_precision_score(true[known], probability[known]) if any_true else 0.0
-        return {  # F1 is 0 where there are neither true cases nor guesses
+        return {  # F1 is 0 for a label without true cases and guesses
             "micro_f1": float(2 * hits.sum() / named.sum().clamp(min=1)),
             "macro_f1": float((2 * hits / named.clamp(min=1)).mean()),
             "average_precision": float(precision),

@@ -25,15 +25,15 @@ NUMERAL = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 class RegressionLabel(Processor):
     """A number, standardised by the mean and standard deviation of the training split.
 
-    A text such as "1.5" is read as a number: a single word turns a whole CSV column into text, and only that word is an
+    A text such as "1.5" is parsed as a number: a single word makes a whole CSV column text, but only that word is an
     error.
 
     Args:
-        transform: ``log`` takes the logarithm first, for positive targets over several orders of magnitude.
+        transform: ``log`` takes the logarithm first, for positive targets that span several orders of magnitude.
 
     Raises:
-        SampleError: on anything but a finite number, or a number not above 0 with ``log``.
-        DataError: where all training values are equal.
+        SampleError: if the value is not a finite number, or not above 0 with ``log``.
+        DataError: if all training values are equal.
 
     Example:
         >>> label = RegressionLabel()
@@ -46,7 +46,7 @@ class RegressionLabel(Processor):
         self.transform = transform
         self.mean = 0.0
         self.std = 1.0
-        self.centres: dict[str, float] = {"mse": 0.0, "huber": 0.0, "mae": 0.0}  # the best constant of each objective
+        self.centres: dict[str, float] = {"mse": 0.0, "huber": 0.0, "mae": 0.0}  # best constant of each objective
 
     def fit(self, values: Iterable[Any]) -> None:
         from scipy.optimize import root_scalar  # slow to import
@@ -76,7 +76,7 @@ class RegressionLabel(Processor):
         return {"target": target}
 
     def restore(self, standardised: Tensor) -> Tensor:
-        """Values in the unit of the labels, from standardised ones."""
+        """Convert standardised values to the unit of the labels."""
         values = standardised * self.std + self.mean
         return values.exp() if self.transform == "log" else values
 
@@ -100,17 +100,17 @@ class RegressionLabel(Processor):
 class Regression(Task):
     """Regression on standardised targets; predictions and metrics are in the unit of the labels.
 
-    Metrics: rmse, mae, r2 (0 where all targets are equal), spearman (0 where targets or predictions are constant). A
+    Metrics: rmse, mae, r2 (0 if all targets are equal), spearman (0 if targets or predictions are constant). A
     decoded prediction is a number.
 
     Args:
         dim: width of the fused vectors.
-        processor: fitted on the training split.
-        weight: factor of the loss in the sum over tasks.
-        hidden: width of an extra layer of the head; 0: none.
-        dropout: of the head.
-        objective: ``mse``, ``mae`` or ``huber``: the square of the error e up to one standard deviation, 2 |e| - 1
-            beyond.
+        processor: the label processor, fitted on the training split.
+        weight: weight of the loss in the sum over tasks.
+        hidden: width of a hidden layer of the head; 0 for none.
+        dropout: dropout rate of the head.
+        objective: ``mse``, ``mae`` or ``huber`` (the squared error up to one standard deviation, 2 |error| - 1
+            beyond).
 
     Shape:
         - output: [rows], standardised
@@ -137,7 +137,7 @@ class Regression(Task):
         self.weight = weight
         self.objective: Objective = objective
         self.labels = processor
-        self.centre = processor.centres[objective]  # 0 for mse, the median for mae: minimises the loss over constants
+        self.centre = processor.centres[objective]  # best constant predictor: 0 for mse, the median for mae
         self.head = build_head(dim, torch.tensor([self.centre]), hidden=hidden, dropout=dropout)
 
     def forward(self, fused: Fused) -> Tensor:

@@ -18,18 +18,18 @@ from mmbert.layers.masked import pad_and_stack, zero_masked
 from mmbert.preprocessing.labels import Label, class_index, count_classes
 from mmbert.types import Fused, Tokens
 
-IGNORED = -100  # the target of a unit without a label
-NONE = -1  # the predicted tag after the last unit of a row
+IGNORED = -100  # target of a unit without a label
+NONE = -1  # predicted tag after the last unit of a row
 
 
 class TaggingLabel(Processor):
-    """The tags of a row, one per unit in order; None where a unit has no label and is ignored.
+    """The tags of a row, one per unit in order; units with None have no label and are ignored.
 
-    A row without any label counts as absent.
+    A row without labels is treated as absent.
 
     Raises:
-        SampleError: on a tag that the training split does not have.
-        DataError: where the training split has fewer than two tags.
+        SampleError: if a tag does not occur in the training split.
+        DataError: if the training split has fewer than two tags.
 
     Example:
         >>> tags = TaggingLabel()
@@ -61,32 +61,32 @@ class TaggingLabel(Processor):
 
 def _tags(value: Any) -> list[Any]:
     if not isinstance(value, list | tuple | np.ndarray):
-        raise SampleError(f"expected a list of tags, one a unit, found {value!r}")
+        raise SampleError(f"expected a list of tags, one per unit, found {value!r}")
     return [None if isinstance(tag, float) and math.isnan(tag) else tag for tag in value]
 
 
 class Tagging(Task):
-    """Tagging with cross-entropy over K tags of each labelled unit, divided by log K.
+    """Tagging with cross-entropy over K tags per labelled unit, divided by log K.
 
-    The vector of a unit is the mean of its real tokens; a unit without tokens (truncated, or empty) is a zero vector.
-    Metrics: span_f1 (micro, see ``spans``) and accuracy per unit. Labelled units that were truncated count as wrong. A
-    decoded prediction is the list of tags.
+    The vector of a unit is the mean of its real tokens, zero for a unit without tokens (truncated or empty). Metrics:
+    span_f1 (micro, see ``spans``) and accuracy per unit. Truncated labelled units count as wrong. A decoded prediction
+    is the list of tags.
 
     Args:
         dim: width of the fused vectors.
-        processor: fitted on the training split.
-        weight: factor of the loss in the sum over tasks.
-        of: the stream whose units are tagged.
-        hidden: width of an extra layer of the head; 0: none.
-        dropout: of the head.
+        processor: the label processor, fitted on the training split.
+        weight: weight of the loss in the sum over tasks.
+        of: name of the stream whose units are tagged.
+        hidden: width of a hidden layer of the head; 0 for none.
+        dropout: dropout rate of the head.
 
     Raises:
-        RecipeError: where the model has no such stream.
+        RecipeError: if the model has no such stream.
 
     Shape:
-        - output: [rows, units + 1, tags + 1]. After the units of the longest row comes one empty unit, whose logits
-          serve every unit after it. After the logits comes a channel: 1 for the units of a row, 0 after its last.
-        - ``target``: [rows, any] int64, -100 where there is no label
+        - output: [rows, units + 1, tags + 1]. The last unit is empty; its logits are used for all further units. The
+          last channel is 1 for the units of a row and 0 after its last.
+        - ``target``: [rows, units] int64, -100 for units without a label; its length may differ from the output's
         - ``predict``: [rows, units + 1] index of the tag, -1 after the last unit
     """
 
@@ -168,20 +168,20 @@ class Tagging(Task):
 
 
 def pool_units(stream: Tokens) -> tuple[Tensor, Tensor]:
-    """The mean of the real tokens of each unit, zeros where it has none.
+    """Pool tokens to units: the mean of the real tokens of each unit, zero for a unit without tokens.
 
     Args:
-        stream: [rows, length, dim].
+        stream: tokens, values [rows, length, dim].
 
     Returns:
-        Vectors [rows, units + 1, dim], of which the last is always an empty unit, and which units a row has, bool
-        [rows, units + 1]: those up to its last unit with a token.
+        Vectors [rows, units + 1, dim], of which the last is an empty unit, and the mask of a row's units, bool
+        [rows, units + 1]: True up to the row's last unit with a token.
     """
     rows, dim = stream.values.shape[0], stream.values.shape[-1]
     mask = stream.mask & (stream.unit >= 0)
-    # the -1 covers a stream without tokens
+    # padded with -1 for a stream without tokens
     size = int(functional.pad(stream.unit.masked_fill(~mask, -1).flatten(), (0, 1), value=-1).max()) + 2
-    index = stream.unit.masked_fill(~mask, size - 1)  # masked tokens are zero: they add nothing to the empty unit
+    index = stream.unit.masked_fill(~mask, size - 1)  # masked tokens are zero and add nothing to the empty unit
     index = (index + size * torch.arange(rows, device=index.device)[:, None]).flatten()
     values = zero_masked(stream.values, mask)
     total = values.new_zeros(rows * size, dim).index_add(0, index, values.flatten(0, 1))
@@ -192,10 +192,10 @@ def pool_units(stream: Tokens) -> tuple[Tensor, Tensor]:
 
 
 def spans(tags: Sequence[str | None], bio: bool) -> set[tuple[int, int, str]]:
-    """The spans (start, end, name) in a row of tags.
+    """Extract the spans (start, end, name) of a sequence of tags.
 
     Args:
-        tags: "O" and None are outside of spans.
+        tags: the tags; "O" and None are outside of spans.
         bio: whether tags are B-name and I-name; otherwise a run of equal tags is a span. As in conlleval, an I-name
             that does not continue its span starts one.
 

@@ -270,7 +270,7 @@ def test_check_survives_tags_that_are_no_lists(shop, capsys):
     for setting in ("tasks.tags={type: tagging, of: title, column: size}", *TITLE_ALONE):
         recipe += ["--set", setting]
     assert commands.main(["check", *recipe, "--data"]) == 3
-    assert re.search(r"row 5\) +task 'tags' +expected a list of tags, one a unit, found 2.0", capsys.readouterr().out)
+    assert re.search(r"row 5\) +task 'tags' +expected a list of tags, one per unit, found 2.0", capsys.readouterr().out)
 
 
 def test_a_plugin_that_is_not_there_is_reported_without_importing_torch(tmp_path):

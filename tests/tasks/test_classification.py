@@ -1,4 +1,4 @@
-"""One label a row."""
+"""Tests of classification: one label per row."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Any number of labels a row."""
+"""Tests of multilabel classification: any number of labels per row."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""One number a row."""
+"""Tests of regression: one number per row."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One tag a unit."""
+"""Tests of tagging: one tag per unit."""
 
 import math
 
@@ -21,7 +21,7 @@ def fitted(rows=(["b", "a"], ["c", None])) -> TaggingLabel:
 
 
 def stream(units: list[list[int]]) -> Tokens:
-    """Random tokens of these units; -1 is a token of none, -2 is padding that holds NaN."""
+    """Random tokens of these units; -1 is a token without unit, -2 is padding that holds NaN."""
     unit = torch.tensor(units)
     values = torch.randn(*unit.shape, DIM, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mask = unit > -2

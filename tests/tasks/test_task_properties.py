@@ -1,4 +1,4 @@
-"""What every task fulfils: sums that add up, the best constant, gradients, finite results."""
+"""Contract tests of every task: sums over rows, the best constant, gradients, finite results."""
 
 import json
 import pickle
