@@ -21,8 +21,7 @@ SMALL = (
 )
 INPUTS = ("cells", "graph", "image", "series", "sound", "text")
 TASKS = ("amount", "kind", "topics", "words")
-ROWS = 5
-EXACT = 1e-9
+ROWS, EXACT = 5, 1e-9
 
 
 def small(*settings):
