@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.data.sampler import Shard
+from mmbert.distributed import on_main_then_broadcast
 from mmbert.errors import DataError
 from mmbert.evaluation.evaluate import evaluate as evaluate_model
 from mmbert.evaluation.results import from_evaluation
@@ -25,6 +26,7 @@ from mmbert.training.artifacts import score_baselines
 from mmbert.training.failures import in_words
 from mmbert.training.launch import make_accelerator
 from mmbert.training.signals import Interruption
+from mmbert.training.start import adopt_run
 from mmbert.training.trainer import Trainer
 
 __all__ = ["baseline", "check", "evaluate", "load", "predict", "train"]
@@ -40,6 +42,7 @@ def train(
     ledger: str | Path | None = None,
     arm: str = "mmbert",
     resume: str | Path = "auto",
+    adopt: bool = False,
 ) -> dict[str, Any]:
     """Train a recipe, score its best checkpoint on the test split, and write everything into a run folder.
 
@@ -51,6 +54,7 @@ def train(
         arm: the name of this run in the ledger.
         resume: ``auto`` resumes from the newest checkpoint in the run folder, if there is one; ``never`` starts again
             and removes the earlier run; or the path of a checkpoint or of a run.
+        adopt: whether the folder of a run that an earlier version wrote is taken over.
 
     Returns:
         What ``result.json`` holds: scores of the test split by task and metric, of the run and of the baselines.
@@ -69,6 +73,8 @@ def train(
     folder = RunFolder(Path(out) if out else RUNS / f"{loaded.name}-{recipe_hash(loaded)[:8]}", writes=main)
     console.say(f"preparing data and model of {recipe} ...")
     launched = any(name in os.environ for name in ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"))
+    if adopt:
+        on_main_then_broadcast(lambda: adopt_run(folder.path))
     with Interruption(launched=launched) as interruption, occupied(folder) as status, in_words("the run"):
         trainer = Trainer(loaded, accelerator, folder, status, interruption, console)
         trainer.prepare()

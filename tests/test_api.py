@@ -89,6 +89,7 @@ def test_the_returned_result_is_in_the_run_folder(result):
     steps = {line["step"] for line in map(json.loads, Path("run", "metrics.jsonl").read_text().splitlines())}
     assert result["best_step"] in steps == set(range(1, max(steps) + 1))
     assert sorted(path.name for path in Path("run").iterdir()) == [
+        ".mmbert",
         "checkpoints",
         "cost.json",
         "data.json",

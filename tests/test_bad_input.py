@@ -146,7 +146,7 @@ def test_a_bad_value_found_while_preparing_leaves_no_run(shop, capsys, number, v
     error = capsys.readouterr().err
     assert error.startswith(f"shop (data/rows.jsonl row {number}), {field}: ")
     assert message in error
-    assert not {*written()} - {"status.json", "lock"}
+    assert not {*written()} - {".mmbert", "status.json", "lock"}
 
 
 LATER = {
@@ -163,7 +163,7 @@ def test_a_bad_value_met_in_training_leaves_no_result(shop, capsys, number, valu
     error = capsys.readouterr().err
     assert error.startswith(f"shop (data/rows.jsonl row {number}), {field}: ")
     assert "Traceback" not in error
-    begun = {"recipe.yaml", "data.json", "env.json", "events.jsonl", "status.json", "lock"}
+    begun = {".mmbert", "recipe.yaml", "data.json", "env.json", "events.jsonl", "status.json", "lock"}
     assert begun <= {*written()} <= {*begun, "metrics.jsonl"}
 
 
@@ -196,7 +196,7 @@ def test_unusable_data_is_refused_before_anything_is_written(shop, capsys, chang
     recipe = shop(**changes)
     assert train(recipe) == 3
     assert message in capsys.readouterr().err
-    assert not {*written()} - {"status.json", "lock"}
+    assert not {*written()} - {".mmbert", "status.json", "lock"}
     assert commands.main(["check", *recipe, "--data"]) == 3
 
 
@@ -247,7 +247,7 @@ def test_check_lists_every_bad_value_before_training(shop, capsys):
     assert all(reasons)
     assert len({line.index(reason) for line, reason in zip(lines, reasons, strict=True)}) == 1  # aligned as a table
     assert output.err == "small.yaml: 7 bad values in 36 rows\n"
-    assert not {*written()} - {"status.json", "lock"}
+    assert not {*written()} - {".mmbert", "status.json", "lock"}
 
 
 @pytest.mark.parametrize("number", [5, 27, 33])
@@ -257,7 +257,7 @@ def test_tags_must_be_as_many_as_words(shop, capsys, number):
     message = "expected a tag for each of the 2 words of 'title', found 1 tags"
     assert train(recipe, *TITLE_ALONE) == 3
     assert capsys.readouterr().err == f"shop (data/rows.jsonl row {number}), task 'tags': {message}\n"
-    assert not {*written()} - {"status.json", "lock"}
+    assert not {*written()} - {".mmbert", "status.json", "lock"}
     assert (
         commands.main(["check", *recipe, *(word for setting in TITLE_ALONE for word in ("--set", setting)), "--data"])
         == 3

@@ -13,13 +13,14 @@ from mmbert.ablation.runner import Runner
 from mmbert.ablation.runs import PlannedRun, folder_name
 from mmbert.ablation.study import Arm, Study, load_study
 from mmbert.ablation.summary import report_findings
-from mmbert.ablation.tables import write_tables
+from mmbert.ablation.tables import adopt_study, write_tables
 from mmbert.api import RUNS
 from mmbert.errors import MMBertError, OtherProcessError, RecipeError, nearest
 from mmbert.experiment.build import build
 from mmbert.experiment.data_report import DataReport
 from mmbert.experiment.prepare_data import prepare_data, resolve_recipe
 from mmbert.experiment.processors import check_tagged
+from mmbert.io.ownership import claim
 from mmbert.recipe.serialize import recipe_hash
 from mmbert.tracking.console import Console
 from mmbert.tracking.ledger import Measured, append_results, as_text, read_results
@@ -144,6 +145,7 @@ def run_study(
     only: Sequence[str] = (),
     retry_failed: bool = False,
     plugins: Sequence[str] = (),
+    adopt: bool = False,
 ) -> StudyOutcome:
     """Run the unfinished runs of a study, and write its tables, comparisons and report.
 
@@ -153,9 +155,11 @@ def run_study(
         only: the arms to run; the tables show what is known of all arms.
         retry_failed: whether failed runs run again.
         plugins: modules that register parts.
+        adopt: whether a folder with the tables of a study, which an earlier version wrote, is taken over.
 
     Raises:
         RecipeError: before anything runs, if ``only`` names an unknown arm.
+        IntegrityError: before anything runs, if the folder holds other files than those of a study.
         MMBertError: after everything has run, with the exit code of the first run that failed.
     """
     study, console = prepared.study, Console(speaks=True)
@@ -163,6 +167,9 @@ def run_study(
         name = min(unknown)
         known = [arm.name for arm in study.trained]
         raise RecipeError(f"--only: no arm of the study is called '{name}'. {nearest(name, known)}")
+    if adopt:
+        adopt_study(prepared.folder)
+    claim(prepared.folder, "study")
     selected = [run for run in prepared.runs if not only or run.arm.name in only]
     todo = [run for run in selected if not prepared.is_finished(run)]
     pool = LocalPool(slots or default_slots(), gpus=torch.cuda.device_count())

@@ -12,7 +12,9 @@ from pathlib import Path
 from mmbert.ablation.compare import Comparison, comparisons, sentence
 from mmbert.ablation.layout import Cell, Layout, TableRow, failed_runs, make_layout
 from mmbert.ablation.markup import escape_latex, escape_markdown
+from mmbert.errors import IntegrityError
 from mmbert.io.atomic import write_atomically
+from mmbert.io.ownership import is_marked, mark
 from mmbert.tracking.ledger import as_text
 from mmbert.tracking.outcome import StudyOutcome
 
@@ -42,6 +44,24 @@ def write_tables(outcome: StudyOutcome, folder: Path) -> list[Path]:
     for name, text in texts.items():
         write_atomically(folder / name, text.encode("utf-8", "replace"))  # an unpaired surrogate becomes "?"
     return [folder / name for name in texts]
+
+
+def adopt_study(folder: Path) -> None:
+    """Mark a folder with the tables of a study as that of a study: earlier versions wrote no marker.
+
+    Args:
+        folder: of the study.
+
+    Raises:
+        IntegrityError: if it holds no such tables.
+    """
+    if is_marked(folder, "study"):
+        return
+    path = folder / "table.csv"
+    header = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if path.is_file() else ""
+    if header != ",".join(LONG):
+        raise IntegrityError(f"--adopt: '{folder}' holds no table.csv of a study of mmbert: it is left as it is")
+    mark(folder, "study")
 
 
 def table_csv(outcome: StudyOutcome) -> str:

@@ -17,7 +17,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import nn
 from torch.optim import Optimizer
 
-from mmbert.checkpoint.manifest import EARLY, checkpoint_name, newest, seal, steps, verify
+from mmbert.checkpoint.manifest import EARLY, FILES, MANIFEST, checkpoint_name, newest, seal, steps, verify
 from mmbert.checkpoint.processors import read_json, write_parts
 from mmbert.checkpoint.tensors import write_training
 from mmbert.contracts import Processor
@@ -147,18 +147,67 @@ def _is_saved(path: Path, content: Content) -> bool:
         return False
 
 
-def _prune(folder: Path, keep: Collection[Path]) -> None:
-    """Remove all other checkpoints; each is renamed first, so that no partial checkpoint has the name of one."""
+def remove_all(folder: Path) -> None:
+    """Remove all checkpoints of a run, verified or not, and what killed saves left.
+
+    Args:
+        folder: of the checkpoints; that may not exist.
+
+    Raises:
+        IntegrityError: where a checkpoint holds a file that is none of its own; nothing is removed then.
+    """
     for path in steps(folder):
-        if path not in keep:
+        if foreign := _foreign_files(path):
+            raise IntegrityError(f"'{foreign[0]}' is not a file of the checkpoint: move it out of '{folder}' first")
+    _prune(folder, ())
+
+
+def import_checkpoints(checkpoints: Collection[Path], folder: Path) -> None:
+    """Replace the checkpoints in a folder by copies of those of another run.
+
+    Args:
+        checkpoints: verified ones.
+        folder: of this run's checkpoints; it is made where it is missing.
+
+    Raises:
+        IntegrityError: where a checkpoint in the folder holds a file that is none of its own.
+        OSError: where the disk fails.
+    """
+    copies = {path.name: folder / f".{path.name}.import" for path in checkpoints}
+    for path in checkpoints:
+        storage.remove(copies[path.name])  # of a copy that was killed
+        storage.make_folder(copies[path.name])
+        for name in {*verify(path)["files"], MANIFEST}:
+            storage.write(copies[path.name] / name, (path / name).read_bytes())
+    remove_all(folder)
+    for name, copy in copies.items():
+        storage.rename(copy, folder / name)
+    storage.sync(folder)
+
+
+def _prune(folder: Path, keep: Collection[Path]) -> None:
+    """Remove all other checkpoints; each is renamed first, so that no partial checkpoint has the name of one.
+
+    A checkpoint into which somebody put a file stays.
+    """
+    for path in steps(folder):
+        if path not in keep and not _foreign_files(path):
             with suppress(OSError):
                 storage.rename(path, folder / f".{path.name}.old")
     _tidy(folder)
 
 
+def _foreign_files(checkpoint: Path) -> list[Path]:
+    """The files in a checkpoint that no save wrote; of a file that has the name of a checkpoint, the file."""
+    if not checkpoint.is_dir():
+        return [checkpoint]
+    return [path for path in storage.entries(checkpoint) if path.name not in FILES]
+
+
 def _tidy(folder: Path) -> None:
     for path in storage.entries(folder):
-        if re.fullmatch(rf"\.step-\d+({EARLY})?\.(tmp|old)", path.name):
+        match = re.fullmatch(rf"\.step-\d+({EARLY})?\.(tmp|old)", path.name)
+        if match and (match[2] == "tmp" or not _foreign_files(path)):
             with suppress(OSError):
                 storage.remove(path)
 

@@ -13,7 +13,7 @@ from typing import Any
 from mmbert.errors import IntegrityError
 from mmbert.io import storage
 
-NAME = "manifest.json"
+MANIFEST = "manifest.json"
 EARLY = "-not-evaluated"
 KIND = "mmbert checkpoint"
 FORMAT = 1  # increased when the content of a checkpoint changes its meaning
@@ -28,6 +28,7 @@ REQUIRED = frozenset(
         "recipe.yaml",
     }
 )
+FILES = REQUIRED | {MANIFEST, "raw.safetensors"}  # all that a checkpoint may hold
 
 
 def seal(folder: Path, step: int, identity: Mapping[str, str]) -> None:
@@ -41,7 +42,7 @@ def seal(folder: Path, step: int, identity: Mapping[str, str]) -> None:
     files = {path.name: storage.measure(path) for path in storage.entries(folder)}
     content = {"kind": KIND, "format": FORMAT, "step": step, "identity": dict(identity), "files": files}
     text = json.dumps({**content, "blake2b": _digest(content)}, indent=1)
-    storage.write(folder / NAME, text.encode())
+    storage.write(folder / MANIFEST, text.encode())
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -108,11 +109,11 @@ def steps(folder: Path) -> dict[Path, int]:
 
 def _read(path: Path) -> dict[str, Any]:
     """The manifest, checked without reading the files that it lists."""
-    file = path / NAME
+    file = path / MANIFEST
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError as error:
-        raise IntegrityError(f"'{path}' is not a complete checkpoint of mmbert: it has no {NAME}") from error
+        raise IntegrityError(f"'{path}' is not a complete checkpoint of mmbert: it has no {MANIFEST}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise IntegrityError(f"'{file}' cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:

@@ -1,6 +1,5 @@
 """Resuming: the checkpoint of the same recipe and data from which a run continues, if there is one."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from mmbert.recipe.changes import recipe_changes
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.schema import Recipe
 from mmbert.recipe.serialize import dump, recipe_hash
+from mmbert.tracking.run_folder import read_json
 from mmbert.version import CODE_EPOCH
 
 
@@ -96,10 +96,7 @@ def finished(folder: Path, identity: Identity) -> dict[str, Any] | None:
         folder: of the run.
         identity: that the finished run must have.
     """
-    try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    result = read_json(folder / "result.json")
     stored = result.get("recipe"), result.get("epoch"), _read_fingerprint(folder)
     return result if stored == (identity.hash, CODE_EPOCH, identity.data) else None
 
@@ -132,10 +129,8 @@ def _check_data(folder: Path, identity: Identity) -> None:
 
 def _read_fingerprint(folder: Path) -> str | None:
     """The fingerprint of the data that a run was trained on, if its folder has it."""
-    try:
-        return json.loads((folder / "data.json").read_text(encoding="utf-8"))["fingerprint"]
-    except (OSError, ValueError, KeyError):
-        return None
+    fingerprint = read_json(folder / "data.json").get("fingerprint")
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def _other_data(path: Path, before: str, now: str) -> IntegrityError:

@@ -100,6 +100,7 @@ def train(arguments: argparse.Namespace) -> None:
         ledger=arguments.ledger,
         arm=arguments.arm,
         resume=arguments.resume,
+        adopt=arguments.adopt,
     )
 
 
@@ -117,8 +118,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def predict(arguments: argparse.Namespace) -> None:
     """Write the predictions of a trained model."""
-    count = _api().predict(arguments.run, input=arguments.input, split=arguments.split, output=arguments.output)
-    print(f"{count} prediction{'' if count == 1 else 's'} written to {arguments.output}")
+    count = _api().predict(
+        arguments.run,
+        input=arguments.input,
+        split=arguments.split,
+        output=arguments.output,
+        overwrite=arguments.overwrite,
+    )
+    if _is_main_process():
+        print(f"{count} prediction{'' if count == 1 else 's'} written to {arguments.output}")
 
 
 def baseline(arguments: argparse.Namespace) -> None:
@@ -150,6 +158,7 @@ def ablate(arguments: argparse.Namespace) -> None:
             only=arguments.only,
             retry_failed=arguments.retry_failed,
             plugins=arguments.plugin,
+            adopt=arguments.adopt,
         )
 
 
@@ -163,10 +172,7 @@ def report(arguments: argparse.Namespace) -> None:
         raise RecipeError(
             f"a report needs {error.name}, which is not installed: pip install 'mmbert[report]'"
         ) from None
-    output = arguments.output or arguments.run / "report.html"
-    text = page.run_report(arguments.run)
-    output.write_text(text, encoding="utf-8")
-    print(output)
+    print(page.write_report(arguments.run, arguments.output, overwrite=arguments.overwrite))
 
 
 def check(arguments: argparse.Namespace) -> None:

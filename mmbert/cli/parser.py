@@ -60,12 +60,20 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
         text = "a recipe file, or the name of a shipped recipe (`mmbert list recipes`)"
         command.add_argument("recipe", metavar="RECIPE", help=text)
 
+    def add_overwrite(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+
+    def add_adopt(command: argparse.ArgumentParser, kind: str) -> None:
+        text = f"write into a folder that an earlier version of mmbert made for a {kind}"
+        command.add_argument("--adopt", action="store_true", help=text)
+
     def add_run(command: argparse.ArgumentParser) -> None:
         command.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
 
     command = add("train", "train a recipe, evaluate the model and write a run folder", change)
     add_recipe(command)
     command.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default: runs/<name>-<hash>)")
+    add_adopt(command, "run")
     command.add_argument("--ledger", type=Path, metavar="CSV", help="append the scores to this file")
     command.add_argument(
         "--arm", default="mmbert", metavar="NAME", help="name of this run in the ledger and in tables (default: mmbert)"
@@ -95,6 +103,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     rows.add_argument("--input", type=Path, metavar="FILE", help="the rows, as .jsonl, .csv or .parquet")
     rows.add_argument("--split", choices=splits, help="a split of the data that the run was trained with")
     command.add_argument("--output", type=Path, metavar="FILE", required=True, help="the file to write, as .jsonl")
+    add_overwrite(command)
 
     command = add("baseline", "score cheap baselines on the test split of a recipe", change)
     add_recipe(command)
@@ -104,6 +113,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     text = "a study file, or the name of a shipped study (`mmbert list studies`)"
     command.add_argument("study", metavar="STUDY", help=text)
     command.add_argument("--out", type=Path, metavar="DIR", help="the folder of the study (default: runs/<name>)")
+    add_adopt(command, "study")
     text = "append the scores to this file; runs whose scores it holds already are not run again"
     command.add_argument("--ledger", type=Path, metavar="CSV", help=text)
     text = "how many runs at the same time (default: one for each GPU, or else for each CPU core)"
@@ -119,6 +129,7 @@ def make_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     add_run(command)
     text = "the page to write (default: report.html in the run folder)"
     command.add_argument("--output", type=Path, metavar="FILE", help=text)
+    add_overwrite(command)
 
     command = add("check", "check a recipe without training", change)
     add_recipe(command)

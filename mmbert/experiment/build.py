@@ -77,7 +77,7 @@ def load_experiment(folder: Path, recipe: Recipe, *, data: bool = False) -> Expe
         IntegrityError: where code of another epoch trained it, in which its weights may mean something else.
     """
     facts = read_facts(folder)
-    if (epoch := read_json(folder / manifest.NAME)["identity"].get("epoch")) != str(CODE_EPOCH):
+    if (epoch := read_json(folder / manifest.MANIFEST)["identity"].get("epoch")) != str(CODE_EPOCH):
         raise IntegrityError(
             f"'{folder}' was trained by code of epoch {epoch or 'unknown'}; this is epoch {CODE_EPOCH}, in which the "
             "same weights may give other predictions. Use the commit that the run's env.json names, or train it again"

@@ -7,6 +7,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mmbert.io.output import output_path
+from mmbert.io.ownership import is_marked
 from mmbert.report.blocks import LADDER, Limits
 from mmbert.report.contribution import contribution_section
 from mmbert.report.details import cost_section, inputs_section, learning_section, predictions_section
@@ -49,6 +51,24 @@ def run_report(folder: Path) -> str:
     """
     record = read_run(folder)
     return _render(subject_of_run(record), "run", f"A single run, seed {record.seed}")
+
+
+def write_report(folder: Path, output: Path | None = None, *, overwrite: bool = False) -> Path:
+    """Write the report of one run, and return its path.
+
+    Args:
+        folder: of a finished run.
+        output: the page; by default ``report.html`` in the folder, which is replaced if mmbert made the folder.
+        overwrite: whether another existing page is replaced.
+
+    Raises:
+        IntegrityError: if the folder holds no finished run.
+        RecipeError: if the output exists or is no file.
+    """
+    path, of_the_run = output or folder / "report.html", output is None and is_marked(folder, "run")
+    with output_path(path, overwrite=overwrite or of_the_run) as temporary:
+        temporary.write_text(run_report(folder), encoding="utf-8")
+    return path
 
 
 def study_report(

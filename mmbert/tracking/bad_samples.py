@@ -7,7 +7,7 @@ from accelerate.utils import gather_object
 
 from mmbert.data.collate import describe_row
 from mmbert.errors import DataError, SampleError
-from mmbert.tracking.run_folder import RunFolder
+from mmbert.tracking.run_folder import RunFolder, read_lines
 from mmbert.types import Sample
 
 FILE = "bad_samples.jsonl"
@@ -71,12 +71,11 @@ class BadSamples:
             return
         pending, self._errors = self._errors, {}
         path = folder.path / FILE
-        if path.exists():
-            text = path.read_text(encoding="utf-8")
-            complete = text[: text.rfind("\n") + 1]  # a killed job may have left half a line
-            folder.write(FILE, complete)
-            for line in map(json.loads, complete.splitlines()):
-                self._errors[line["row"]] = SampleError(line["reason"], line["row"], line["field"])
+        lines = read_lines(path, {"row": str, "field": str, "reason": str})
+        if lines or path.exists():
+            folder.write(FILE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+        for line in lines:
+            self._errors[line["row"]] = SampleError(line["reason"], line["row"], line["field"])
         self._file = path
         new = [error for row, error in pending.items() if row not in self._errors]
         self._errors |= {error.row: error for error in new}

@@ -55,7 +55,7 @@ def append_results(path: str | Path, lines: Mapping[str, Scores], run: Measured,
     shared = {**vars(run), "epoch": CODE_EPOCH, "machine": machine(), "date": today}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with FileLock(path.with_name(f".{path.name}.mmbert.lock")):
         present = {_key(row) for row in _rows(path)}
         text = io.StringIO()
         writer: csv.DictWriter[str] = csv.DictWriter(text, COLUMNS, lineterminator="\n")

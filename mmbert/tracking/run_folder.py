@@ -2,17 +2,20 @@
 
 import json
 import os
-import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from mmbert.errors import IntegrityError
 from mmbert.io.atomic import write_atomically
+from mmbert.io.ownership import claim, is_marked
 from mmbert.tracking.trackers import Trackers
 
+KIND = "run"  # of folder, in its marker file
+NUMBER = (int, float)
+LOGGED = {"step": int, "time": NUMBER, "split": str, "task": str, "metric": str, "value": NUMBER}  # of a metrics line
 FINISHED = (  # what a run writes at its end, and what is measured of it afterwards
     "result.json",
     "test.safetensors",
@@ -28,8 +31,8 @@ class RunFolder:
     """``runs/<name>-<hash8>/`` or ``--out DIR``; only the main process writes.
 
     ``metrics.jsonl`` holds one object a line: step, time, split, task, metric, value; ``events.jsonl`` all other
-    events. ``result.json`` exists only when the run has finished, as do the other files in ``FINISHED``. The folder is
-    made with its first file.
+    events. ``result.json`` exists only when the run has finished, as do the other files in ``FINISHED``. A marker file
+    says that the folder is that of a run: no other folder is written to, and only files that a run writes are removed.
 
     Args:
         path: of the folder.
@@ -39,19 +42,25 @@ class RunFolder:
     def __init__(self, path: Path, *, writes: bool):
         self.path = path
         self.writes = writes
+        self._claimed = False
         self._start = time.monotonic()
         self.trackers = Trackers()  # mirrors of metrics.jsonl, set by the trainer
         self._waiting: dict[str, str] = {}  # lines not yet written because the disk was full, by file
 
-    def check(self) -> None:
-        """Check that the folder is missing, empty, or that of a run.
+    def claim(self) -> None:
+        """Make the folder and mark it as that of a run, or check that it is marked.
 
         Raises:
-            IntegrityError: where it holds other files.
+            IntegrityError: where it holds other files; nothing is written then.
         """
-        marks = ("recipe.yaml", "status.json")
-        if self.path.exists() and any(self.path.iterdir()) and not any((self.path / name).exists() for name in marks):
-            raise IntegrityError(f"--out '{self.path}' must be empty or hold a run; it holds other files")
+        claim(self.path, KIND)
+        self._claimed = True
+
+    def vanished(self) -> IntegrityError | None:
+        """The error to raise where somebody has removed the folder during the run."""
+        if not self._claimed or is_marked(self.path, KIND):
+            return None
+        return IntegrityError(f"'{self.path}' was removed, or its marker was, while the run was writing into it")
 
     @property
     def checkpoints(self) -> Path:
@@ -59,7 +68,7 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def clear(self) -> None:
-        """Remove the files of an earlier run.
+        """Remove the files of an earlier run, except its checkpoints.
 
         Called once data and model are ready, so that an error in the recipe removes no results.
         """
@@ -67,30 +76,12 @@ class RunFolder:
             return
         for stale in (*FINISHED, "metrics.jsonl", "events.jsonl", "bad_samples.jsonl"):
             (self.path / stale).unlink(missing_ok=True)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)  # its weights are not those of this recipe
 
-    def adopt(self, run: Path, checkpoints: Iterable[str]) -> None:
-        """Replace the log and the checkpoints by those of another run of the same recipe and data.
-
-        Args:
-            run: its folder.
-            checkpoints: the names of those that are copied.
-        """
-        if not self.writes:
-            return
-        copies = self.path / ".adopted"
-        shutil.rmtree(copies, ignore_errors=True)
-        for name in checkpoints:
-            shutil.copytree(run / "checkpoints" / name, copies / name)
-        log = read_log(run)
-        self.clear()
-        os.replace(copies, self.checkpoints)
-        self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in log))
-
-    def rewind(self, step: int, *, evaluated: bool) -> None:
-        """Cut the log back to its lines up to a step; its clock continues from the last of them.
+    def rewind(self, log: Sequence[Mapping[str, Any]], step: int, *, evaluated: bool) -> None:
+        """Replace the log by the lines of a log up to a step; its clock continues from the last of them.
 
         Args:
+            log: of this run, or of the one that it continues.
             step: that training resumes from.
             evaluated: whether an evaluation that is due at that step is done.
         """
@@ -99,7 +90,7 @@ class RunFolder:
         for stale in FINISHED:
             (self.path / stale).unlink(missing_ok=True)
         last = {"train": step, "validation": step if evaluated else step - 1}
-        lines = [line for line in read_log(self.path) if line["step"] <= last.get(line["split"], -1)]
+        lines = [line for line in log if line["step"] <= last.get(line["split"], -1)]
         self.write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
         self._start = time.monotonic() - (lines[-1]["time"] if lines else 0.0)
 
@@ -112,6 +103,8 @@ class RunFolder:
         """
         if not self.writes:
             return
+        if error := self.vanished():
+            raise error
         if isinstance(content, dict):
             content = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write_atomically(self.path / name, content)
@@ -153,7 +146,8 @@ class RunFolder:
     def _append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         if not self.writes:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        if not self._claimed:
+            self.path.mkdir(parents=True, exist_ok=True)
         text = self._waiting.pop(name, "") + "".join(json.dumps(line) + "\n" for line in lines)
         size = None
         try:
@@ -167,17 +161,47 @@ class RunFolder:
                     os.truncate(self.path / name, size)
 
 
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``, without a last one that a killed job left unfinished.
+def read_log(run: Path, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``; damaged ones are left out.
 
     Args:
         run: its folder.
+        warn: called with the numbers of the damaged lines, except of a last one that a killed job left unfinished.
+    """
+    return read_lines(run / "metrics.jsonl", LOGGED, warn)
+
+
+def read_lines(
+    path: Path, fields: Mapping[str, type | tuple[type, ...]], warn: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """The lines of a JSON Lines file that a run wrote; damaged ones are left out.
+
+    Args:
+        path: of the file; that may not exist.
+        fields: the keys that every line has, with the types of their values.
+        warn: called with the numbers of the damaged lines, except of a last one that a killed job left unfinished.
     """
     try:
-        text = (run / "metrics.jsonl").read_text(encoding="utf-8")
+        lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    whole = [(number, line) for number, line in enumerate(lines, 1) if line.endswith(b"\n")]
+    parsed = [(number, _parse(line, fields)) for number, line in whole]
+    if warn and (damaged := [str(number) for number, content in parsed if content is None]):
+        plural = "s" * (len(damaged) > 1)
+        warn(f"{path}: the damaged line{plural} {', '.join(damaged[:10])} {'are' if plural else 'is'} left out")
+    return [content for _, content in parsed if content is not None]
+
+
+def _parse(line: bytes, fields: Mapping[str, type | tuple[type, ...]]) -> dict[str, Any] | None:
+    """The object in a line with all fields, else None."""
+    try:
+        content = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), kind) for name, kind in fields.items()):
+        return None
+    return content
 
 
 def read_environment(run: Path) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The lock of a run folder, which admits one job at a time, and ``status.json``, the state of that job."""
 
 import datetime
+import math
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -14,6 +16,7 @@ from mmbert.distributed import all_reduce_or_raise
 from mmbert.errors import IntegrityError, Preempted, exit_code
 from mmbert.tracking.run_folder import RunFolder, read_json
 
+REFRESH = 20.0  # seconds: the oldest that the step in the file may be while steps are done
 PATIENCE = 10.0  # seconds: the data workers of a killed job hold its lock until they notice
 
 
@@ -30,6 +33,9 @@ class Status:
     started: str = field(default_factory=lambda: datetime.datetime.now().isoformat(timespec="seconds"))
     begun: bool = False  # whether this job has replaced the files of an earlier one
 
+    def __post_init__(self) -> None:
+        self._written = -math.inf  # when, on the monotonic clock
+
     def write(self, folder: RunFolder) -> None:
         """Write ``status.json``.
 
@@ -37,6 +43,19 @@ class Status:
             folder: of the run.
         """
         folder.write("status.json", asdict(self))
+        self._written = time.monotonic()
+
+    def advance(self, folder: RunFolder, step: int) -> None:
+        """Note the step that is done, and write ``status.json`` if the one on the disk is too old.
+
+        Args:
+            folder: of the run.
+            step: of the run.
+        """
+        self.step = step
+        if time.monotonic() - self._written > REFRESH:
+            with suppress(OSError, IntegrityError):  # a full disk ends no run; the next step notices a removed folder
+                self.write(folder)
 
 
 @contextmanager
@@ -56,8 +75,7 @@ def occupied(folder: RunFolder) -> Iterator[Status]:
     status, lock, error, before = Status(), None, None, ""
     if folder.writes:
         try:
-            folder.check()
-            folder.path.mkdir(parents=True, exist_ok=True)
+            folder.claim()
             lock = _acquired(folder)
             before = (folder.path / "status.json").read_text("utf-8") if _holder(folder).get("state") == "done" else ""
         except Exception as caught:
@@ -71,12 +89,12 @@ def occupied(folder: RunFolder) -> Iterator[Status]:
     except BaseException as caught:
         status.state = "preempted" if isinstance(caught, Preempted) else "failed"
         status.code, status.reason = exit_code(caught), str(caught) or type(caught).__name__
-        with suppress(OSError):  # the first error is the one to report
+        with suppress(OSError, IntegrityError):  # the first error is the one to report
             status.write(folder)
         raise
     finally:
         if before and not status.begun:
-            with suppress(OSError):
+            with suppress(OSError, IntegrityError):
                 folder.write("status.json", before)
         if lock is not None:
             lock.release()

@@ -6,17 +6,35 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from mmbert.checkpoint.checkpoint import read_trainer
-from mmbert.checkpoint.manifest import checkpoint_name
+from mmbert.checkpoint.checkpoint import import_checkpoints, read_trainer, remove_all
+from mmbert.checkpoint.manifest import checkpoint_name, newest
 from mmbert.checkpoint.resume import Identity
 from mmbert.checkpoint.tensors import load_training
+from mmbert.errors import IntegrityError
 from mmbert.experiment.experiment import Experiment
+from mmbert.io.ownership import is_marked, mark
 from mmbert.layers.ema import WeightAverage
 from mmbert.tracking.console import Console, count_parameters
 from mmbert.tracking.environment import changed_versions, environment
-from mmbert.tracking.run_folder import RunFolder, read_environment
+from mmbert.tracking.run_folder import KIND, RunFolder, read_environment, read_log
 from mmbert.training.optimizer import make_optimizer
 from mmbert.training.state import Progress, TrainingState
+
+
+def adopt_run(folder: Path) -> None:
+    """Mark a folder with a verified checkpoint as that of a run: earlier versions wrote no marker.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        IntegrityError: where it holds no verified checkpoint.
+    """
+    if is_marked(folder, KIND):
+        return
+    if newest(folder / "checkpoints", lambda reason: None) is None:
+        raise IntegrityError(f"--adopt: '{folder}' holds no verified checkpoint of mmbert: it is left as it is")
+    mark(folder, KIND)
 
 
 def restore_state(experiment: Experiment, checkpoint: Path | None, device: torch.device | str) -> TrainingState:
@@ -38,24 +56,38 @@ def restore_state(experiment: Experiment, checkpoint: Path | None, device: torch
 
 
 def prepare_folder(
-    folder: RunFolder, experiment: Experiment, identity: Identity, progress: Progress, checkpoint: Path | None
+    folder: RunFolder,
+    console: Console,
+    experiment: Experiment,
+    identity: Identity,
+    progress: Progress,
+    checkpoint: Path | None,
 ) -> None:
     """Make the run folder fit the state that training starts from.
 
     Args:
         folder: of the run.
+        console: takes warnings of damaged files.
         experiment: its bad samples are written there from now on.
         identity: of the run.
         progress: of the state.
         checkpoint: that the state was restored from; None for a fresh state, which clears the folder.
     """
+    if not folder.writes:
+        return
     if checkpoint is None:
+        remove_all(folder.checkpoints)
         folder.clear()
     else:
-        if checkpoint.resolve().parent != folder.checkpoints.resolve():
+        run = checkpoint.resolve().parent.parent
+        log = read_log(run, console.warn)
+        if run != folder.path.resolve():
             best = {checkpoint_name(progress.best_step, evaluated=True)} if progress.best_step else set()
-            folder.adopt(checkpoint.parent.parent, {checkpoint.name, *best})
-        folder.rewind(progress.step, evaluated=progress.evaluated)
+            import_checkpoints(
+                [checkpoint.parent / name for name in sorted({checkpoint.name, *best})], folder.checkpoints
+            )
+            folder.clear()
+        folder.rewind(log, progress.step, evaluated=progress.evaluated)
     folder.write("recipe.yaml", identity.text)
     folder.write("data.json", {"fingerprint": identity.data, "rows": experiment.data_report.rows})
     experiment.bad_samples.keep_in(folder)

@@ -113,7 +113,7 @@ class Trainer:
 
         def write_start() -> None:
             progress, world = self.state.progress, self.accelerator.num_processes
-            prepare_folder(folder, experiment, self.identity, progress, checkpoint)
+            prepare_folder(folder, console, experiment, self.identity, progress, checkpoint)
             record_environment(folder, console, world, checkpoint, progress.step)
             self.status.step, self.status.begun = progress.step, True
             self.status.write(folder)
@@ -146,7 +146,6 @@ class Trainer:
             self._train(self._training_batches())
         finally:
             self.console.stop()
-            self.status.step = self.state.progress.step
 
     def _training_batches(self) -> Iterator[Sequence[Batch]]:
         """The micro-batches of each further step, this process's share."""
@@ -189,7 +188,7 @@ class Trainer:
         step, total, seed = self.state.progress.step + 1, self.experiment.total_steps, self.recipe.train.seed
         micro_batches, error = next_or_error(training_batches, self.interruption)
         units = count_units(model, micro_batches, self.accelerator.device)
-        units = all_reduce_or_raise(units, error=error, stop=self.interruption.reason).sums
+        units = all_reduce_or_raise(units, error=error or self.folder.vanished(), stop=self.interruption.reason).sums
         factor = learning_rate_factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -211,6 +210,7 @@ class Trainer:
             self.folder.log(step, "train", step_metrics(outcome.losses, factors))
         optimizer.zero_grad()
         self.state.progress.step = step
+        self.status.advance(self.folder, step)
         self.console.step(step, {name: outcome.losses[name] for name in model.tasks if name in outcome.losses})
 
     def _evaluate_and_save(self) -> None:

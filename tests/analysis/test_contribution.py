@@ -157,7 +157,7 @@ def test_other_splits_and_row_limits_have_their_own_file(trained, monkeypatch):
 def test_training_anew_removes_the_file(tmp_path):
     names = ("inputs.json", "inputs.train.json", "inputs.validation.json")
     folder = RunFolder(tmp_path, writes=True)
-    for begin in (folder.clear, lambda: folder.rewind(3, evaluated=True)):
+    for begin in (folder.clear, lambda: folder.rewind([], 3, evaluated=True)):
         for name in names:
             folder.write(name, {})
         begin()

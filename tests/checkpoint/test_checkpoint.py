@@ -10,7 +10,16 @@ from checkpoint_parts import IDENTITY, Run, names, same
 from safetensors.torch import load_file
 from train_parts import fresh
 
-from mmbert.checkpoint.checkpoint import Content, best, newest, read_trainer, save, verify
+from mmbert.checkpoint.checkpoint import (
+    Content,
+    best,
+    import_checkpoints,
+    newest,
+    read_trainer,
+    remove_all,
+    save,
+    verify,
+)
 from mmbert.checkpoint.tensors import load_training
 from mmbert.data.loader import batches
 from mmbert.data.sampler import StepPlan
@@ -142,11 +151,34 @@ def test_files_and_folders_that_are_no_checkpoints_are_left_alone(tmp_path):
     for name in ("step-03", "step-x", "notes", "step-1.bak", ".step-x.tmp", ".step-1.mine"):
         (tmp_path / name).mkdir()
     (tmp_path / "step.txt").touch()
+    (tmp_path / "step-1").touch()  # named like a checkpoint, but a file
     before = names(tmp_path)
-    (tmp_path / "step-1").touch()  # named like a checkpoint, but a file and a broken link
     (tmp_path / ".step-1.tmp").symlink_to(tmp_path / "gone")
     Run().mark(2).save(tmp_path)
     assert names(tmp_path) == before | {"step-2"}
+
+
+def test_a_checkpoint_into_which_somebody_put_a_file_is_not_removed(tmp_path):
+    run = Run()
+    for step in (1, 2):
+        run.mark(step).save(tmp_path)
+    (tmp_path / "step-2" / "notes.txt").write_text("the model of the paper")
+    run.mark(3).save(tmp_path)
+    assert (tmp_path / "step-2" / "notes.txt").read_text() == "the model of the paper"
+    with pytest.raises(IntegrityError, match=r"step-2/notes\.txt' is not a file of the checkpoint"):
+        remove_all(tmp_path)
+    assert {"step-2", "step-3"} <= names(tmp_path)
+    (tmp_path / "step-2" / "notes.txt").unlink()
+    remove_all(tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_checkpoints_of_another_run_replace_those_of_this_one(tmp_path):
+    path = Run().mark(4).save(tmp_path / "theirs")
+    Run().mark(7).save(tmp_path / "ours")
+    import_checkpoints([path], tmp_path / "ours")
+    assert names(tmp_path / "ours") == {"step-4"}
+    assert verify(tmp_path / "ours" / "step-4") == verify(path)
 
 
 def test_a_verified_checkpoint_of_the_same_step_is_left_as_it_is(tmp_path):

@@ -173,11 +173,11 @@ def test_a_package_that_shadows_ours_is_named(tmp_path, intruder):
 
 def test_commands_call_the_api(api, capsys):
     for words in (
-        "train r.yaml --set a.b=1 --set c.d=2 --out here --ledger l.csv --arm wide --resume never",
+        "train r.yaml --set a.b=1 --set c.d=2 --out here --ledger l.csv --arm wide --resume never --adopt",
         "train r.yaml",
         "evaluate run --split validation",
         "evaluate run",
-        "predict run --input rows.csv --output out.jsonl",
+        "predict run --input rows.csv --output out.jsonl --overwrite",
         "predict run --split test --output out.jsonl",
         "baseline r.yaml --set a.b=1 --ledger l.csv",
         "check r.yaml --data --set a.b=1",
@@ -185,14 +185,15 @@ def test_commands_call_the_api(api, capsys):
     ):
         assert commands.main(words.split()) == 0
     output, chosen = Path("out.jsonl"), {"overrides": ["a.b=1", "c.d=2"]}
-    options = {"out": Path("here"), "ledger": Path("l.csv"), "arm": "wide", "resume": "never"}
+    defaults = {"arm": "mmbert", "resume": "auto", "adopt": False}
+    options = {"out": Path("here"), "ledger": Path("l.csv"), "arm": "wide", "resume": "never", "adopt": True}
     assert api == [
         ("train", ("r.yaml",), {**chosen, **options}),
-        ("train", ("r.yaml",), {"overrides": [], "out": None, "ledger": None, "arm": "mmbert", "resume": "auto"}),
+        ("train", ("r.yaml",), {"overrides": [], "out": None, "ledger": None, **defaults}),
         ("evaluate", (Path("run"),), {"split": "validation"}),
         ("evaluate", (Path("run"),), {"split": "test"}),
-        ("predict", (Path("run"),), {"input": Path("rows.csv"), "split": None, "output": output}),
-        ("predict", (Path("run"),), {"input": None, "split": "test", "output": output}),
+        ("predict", (Path("run"),), {"input": Path("rows.csv"), "split": None, "output": output, "overwrite": True}),
+        ("predict", (Path("run"),), {"input": None, "split": "test", "output": output, "overwrite": False}),
         ("baseline", ("r.yaml",), {"overrides": ["a.b=1"], "ledger": Path("l.csv")}),
         ("check", ("r.yaml",), {"overrides": ["a.b=1"]}),
     ]

@@ -2,11 +2,15 @@
 
 import json
 import math
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import predict_worlds
 import pytest
+from child_processes import start_child, wait_for_child
 from PIL import Image
 
 import mmbert
@@ -191,7 +195,9 @@ def test_the_output_is_written_whole_or_not_at_all(folder, capsys, file, message
     Path("out").mkdir(exist_ok=True)
     if before:
         Path("out", "predicted.jsonl").write_text(before)
-    assert commands.main(["predict", "run", "--input", "bad.jsonl", "--output", "out/predicted.jsonl"]) == 3
+    assert (
+        commands.main(["predict", "run", "--input", "bad.jsonl", "--output", "out/predicted.jsonl", "--overwrite"]) == 3
+    )
     error = capsys.readouterr().err
     assert error.startswith("rows (bad.jsonl row 31), input 'photo': ")
     assert any(word in error for word in message.split("|"))
@@ -206,12 +212,22 @@ def test_the_output_is_written_whole_or_not_at_all(folder, capsys, file, message
     ("path", "message"), [("gone.csv", "gone.csv: cannot be read"), ("small.yaml", "the format '.yaml' is not known")]
 )
 def test_a_file_that_cannot_be_read_is_reported(capsys, path, message):
-    assert commands.main(["predict", "run", "--input", path, "--output", "out.jsonl"]) == 3
+    assert commands.main(["predict", "run", "--input", path, "--output", "predicted.jsonl"]) == 3
     assert message in capsys.readouterr().err
 
 
+def test_two_processes_share_the_rows_and_write_one_file(folder, model):
+    program = predict_worlds.__file__
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    lines = rows(folder)[:7]
+    Path("seven.jsonl").write_text("\n".join(json.dumps(row) for row in lines))
+    command = [sys.executable, program, "run", "seven.jsonl", "shared.jsonl"]
+    wait_for_child(start_child(command, cwd=Path.cwd(), env=environment))
+    close(read("shared.jsonl"), list(model.predict_file("seven.jsonl")))
+
+
 def test_predictions_of_a_split_carry_the_keys_of_its_rows(folder, model):
-    assert mmbert.predict("run", split="test", output="out.jsonl") == len(read("out.jsonl")) > 1
+    assert mmbert.predict("run", split="test", output="out.jsonl", overwrite=True) == len(read("out.jsonl")) > 1
     by_key = {row["code"]: row for row in rows(folder)}
     lines = read("out.jsonl")
     close(lines, model.predict([by_key[line["key"]] for line in lines]))

@@ -2,7 +2,6 @@
 
 import sys
 
-import pytest
 from report_parts import write_run
 
 from mmbert.cli.commands import main
@@ -31,8 +30,7 @@ def test_a_missing_library_is_named(tmp_path, capsys, monkeypatch):
     assert "pip install 'mmbert[report]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("folder", ["deep/er", "file.txt/x"])
-def test_a_page_that_cannot_be_written_is_a_resource_error(tmp_path, folder, capsys):
+def test_a_page_that_cannot_be_written_is_a_resource_error(tmp_path, capsys):
     run = write_run(tmp_path / "run", full=False)
     (tmp_path / "file.txt").write_text("")
-    assert main(["report", str(run), "--output", str(tmp_path / folder / "page.html")]) == 5
+    assert main(["report", str(run), "--output", str(tmp_path / "file.txt" / "page.html")]) == 5

@@ -7,7 +7,7 @@ import pytest
 from train_parts import DEBUG
 
 from mmbert.errors import DataError, IntegrityError
-from mmbert.tracking.run_folder import RunFolder
+from mmbert.tracking.run_folder import RunFolder, read_log
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_an_earlier_run_is_kept_until_the_new_one_begins_to_write(folder):
     assert (again.path / "result.json").exists()
     assert again.checkpoints.exists()
     again.clear()
-    assert [file.name for file in again.path.iterdir()] == ["recipe.yaml"]
+    assert sorted(file.name for file in again.path.iterdir()) == ["checkpoints", "recipe.yaml"]
     again.log(1, "train", {"kind": {"loss": 0.2}})
     assert [line["value"] for line in lines(again)] == [0.2]
 
@@ -80,6 +80,7 @@ def test_an_error_in_the_data_leaves_earlier_results(folder, monkeypatch):
     def fail(recipe):
         raise DataError("no such file")
 
+    folder.claim()
     folder.write("recipe.yaml", "name: old\n")
     folder.write("result.json", {"value": 1})
     monkeypatch.setattr(trainer, "build", fail)
@@ -89,17 +90,39 @@ def test_an_error_in_the_data_leaves_earlier_results(folder, monkeypatch):
     assert (folder.path / "recipe.yaml").read_text() == "name: old\n"
 
 
-def test_a_folder_with_foreign_files_is_refused_and_not_changed(tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(IntegrityError, match=f"--out '{tmp_path}' must be empty or hold a run"):
-        RunFolder(tmp_path, writes=True).check()
-    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+@pytest.mark.parametrize(
+    "files",
+    [
+        ["thesis.tex"],
+        ["recipe.yaml", "metrics.jsonl", "checkpoints/weights.bin"],  # named like those of a run
+        [".hidden"],
+        ["status.json", "result.json"],
+    ],
+    ids=lambda files: files[0],
+)
+def test_a_folder_without_the_marker_is_refused_and_not_changed(tmp_path, files):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("years of work")
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    with pytest.raises(IntegrityError, match=f"--out '{tmp_path}' must be missing, empty, or a run of mmbert"):
+        RunFolder(tmp_path, writes=True).claim()
+    assert {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")} == before
 
 
-def test_an_empty_folder_is_accepted(tmp_path):
-    RunFolder(tmp_path, writes=True).check()
+def test_a_marked_folder_and_an_empty_one_are_accepted(tmp_path):
+    RunFolder(tmp_path, writes=True).claim()
     RunFolder(tmp_path, writes=True).write("recipe.yaml", "name: x\n")
-    RunFolder(tmp_path, writes=True).check()
+    RunFolder(tmp_path, writes=True).claim()
+    RunFolder(tmp_path / "deep" / "er", writes=True).claim()
+    assert (tmp_path / "deep" / "er" / ".mmbert").is_file()
+
+
+@pytest.mark.parametrize("content", ['{"kind": "study"}', "", "[1]", "\0\xff"])
+def test_a_marker_of_something_else_is_none(tmp_path, content):
+    (tmp_path / ".mmbert").write_text(content)
+    with pytest.raises(IntegrityError, match="no marker file"):
+        RunFolder(tmp_path, writes=True).claim()
 
 
 def test_lines_that_did_not_fit_on_a_full_disk_are_written_later(folder, monkeypatch):
@@ -139,7 +162,7 @@ def test_rewinding_drops_an_evaluation_that_will_be_repeated(folder):
         folder.log(step, "train", {"kind": {"loss": 0.1}})
     folder.log(2, "validation", {"kind": {"accuracy": 0.5}})
     folder.log(2, "test", {"kind": {"accuracy": 0.5}})
-    folder.rewind(2, evaluated=True)
+    folder.rewind(read_log(folder.path), 2, evaluated=True)
     assert [(line["step"], line["split"]) for line in lines(folder)] == [(1, "train"), (2, "train"), (2, "validation")]
-    folder.rewind(2, evaluated=False)
+    folder.rewind(read_log(folder.path), 2, evaluated=False)
     assert [(line["step"], line["split"]) for line in lines(folder)] == [(1, "train"), (2, "train")]

@@ -103,7 +103,9 @@ def test_the_cost_is_time_parameters_and_memory(run, opened, tmp_path):
         parameter.numel() for parameter in opened.model.parameters()
     )
     assert cost["device"] == "cpu"
-    (tmp_path / "metrics.jsonl").write_text('{"split": "train", "time": 3.0}\n{"split": "test", "time": 9.0}\n')
+    line = {"step": 1, "task": "kind", "metric": "loss", "value": 0.5}
+    logged = [{**line, "split": split, "time": seconds} for split, seconds in (("train", 3.0), ("test", 9.0))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in logged))
     assert artifacts.cost(opened, tmp_path, torch.device("cpu"))["seconds"] == 3.0
     assert 50 < cost["memory_mb"] < 20_000
 
@@ -134,7 +136,7 @@ def test_artifacts_of_an_earlier_end_are_removed(tmp_path, forget):
     for name, content in ends.items():
         folder.write(name, content)
     assert (folder.path / PREDICTIONS_FILE).read_bytes() == b"\x00\xff"
-    folder.clear() if forget == "clear" else folder.rewind(0, evaluated=False)
+    folder.clear() if forget == "clear" else folder.rewind([], 0, evaluated=False)
     assert not {path.name for path in folder.path.iterdir()} & {*ends}
 
 
