@@ -22,7 +22,7 @@ from mmbert.tracking.console import Console
 from mmbert.tracking.ledger import Measured, append_results
 from mmbert.tracking.run_folder import RunFolder
 from mmbert.tracking.status import occupied
-from mmbert.training.artifacts import score_baselines
+from mmbert.training.comparison import score_baselines
 from mmbert.training.failures import in_words
 from mmbert.training.launch import make_accelerator
 from mmbert.training.signals import Interruption
@@ -57,7 +57,8 @@ def train(
         adopt: whether the folder of a run that an earlier version wrote is taken over.
 
     Returns:
-        What ``result.json`` holds: scores of the test split by task and metric, of the run and of the baselines.
+        What ``result.json`` holds: scores of the test split by task and metric, of the run and of the baselines. Where
+        no test row has a label, they are those of the validation split, under ``validation``.
 
     Raises:
         MMBertError: one of mmbert/errors.py, by what is wrong.
@@ -103,6 +104,8 @@ def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, flo
     dataset, size = experiment.dataset(split), experiment.recipe.evaluate.batch_size
     batches = evaluation_batches(dataset, size, shard=shard, loading=loading)
     evaluation = evaluate_model(experiment.model.to(accelerator.device), batches, device=accelerator.device)
+    if not evaluation.scores:
+        raise DataError(f"no row of the {split} split has a label: nothing can be scored. --split names another split")
     Console(speaks=accelerator.is_main_process).results([from_evaluation("mmbert", evaluation)], {}, split=split)
     return evaluation.scores
 
@@ -110,7 +113,7 @@ def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, flo
 def baseline(
     recipe: str | Path, *, overrides: Iterable[str] = (), ledger: str | Path | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """The cheap baselines of a recipe on its test split. Nothing is trained.
+    """The cheap baselines of a recipe on its test split, or on validation without one. Nothing is trained.
 
     Args:
         recipe: the path of a recipe.
@@ -123,11 +126,11 @@ def baseline(
     experiment = build(load_recipe(recipe, overrides).recipe)
     console = Console(speaks=True)
     results = score_baselines(experiment, console)
-    console.results(results, {})
+    console.results(results, {}, split=experiment.scored_split)
     if ledger:
-        resolved, report = experiment.recipe, experiment.data_report
-        run = Measured(resolved.name, resolved.train.seed, "test", recipe_hash(resolved), report.fingerprint)
-        append_results(ledger, {result.arm: result.scores for result in results}, run)
+        resolved, report, split = experiment.recipe, experiment.data_report, experiment.scored_split
+        run = Measured(resolved.name, resolved.train.seed, split, recipe_hash(resolved), report.fingerprint)
+        append_results(ledger, {result.arm: result.scores for result in results if result.scores}, run)
     return {result.arm: result.scores for result in results}
 
 
@@ -141,9 +144,11 @@ def check(recipe: str | Path, *, overrides: Iterable[str] = ()) -> None:
     Raises:
         DataError: where any value is bad, after listing all of them.
     """
-    errors, rows = find_bad_values(load_recipe(recipe, overrides).recipe)
-    console = Console(speaks=True)
+    checked = find_bad_values(load_recipe(recipe, overrides).recipe)
+    console, errors = Console(speaks=True), checked.errors
     console.bad_values(errors)
+    for warning in checked.warnings:
+        console.warn(warning)
     if errors:
-        raise DataError(f"{recipe}: {len(errors)} bad value{'s' if len(errors) > 1 else ''} in {rows} rows")
-    console.say(f"{recipe}: no bad value in {rows} rows")
+        raise DataError(f"{recipe}: {len(errors)} bad value{'s' if len(errors) > 1 else ''} in {checked.rows} rows")
+    console.say(f"{recipe}: no bad value in {checked.rows} rows")

@@ -6,7 +6,7 @@ its schema. Bounds are written ``Annotated[int, Ge(1)]``; every option has a def
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -58,6 +58,10 @@ class Processor(ABC):
         task's ``loss`` and ``count`` read. An item may be a one-row slice of an earlier result, with its padding.
         """
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
+
+    def unseen(self, value: Any) -> Collection[Any]:
+        """The labels in a raw value that ``fit`` did not see; the task counts them as wrong predictions."""
+        return ()
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray | None:
         """A fixed-length float vector of simple features of one item, for the linear baselines; None if unsupported."""
@@ -154,6 +158,21 @@ class Fusion(nn.Module, ABC):
         """Fuse the embedded text (before the trunk's layers) and the streams, all [batch, length, dim]."""
 
 
+@dataclass(frozen=True)
+class AdditiveScore:
+    """A metric that depends on the rows through sums over them alone, such as accuracy, an F1 or a mean error.
+
+    Attributes:
+        sums: [groups, sums] float64, what the rows of each group add up to.
+        value: sums [..., sums] of any rows -> the metric of these rows [...].
+        classes: what the sums are of, where they are of classes: only sums of the same classes can be swapped.
+    """
+
+    sums: Tensor
+    value: Callable[[Tensor], Tensor]
+    classes: tuple[Any, ...] = ()
+
+
 class Task(nn.Module, ABC):
     """A head, its loss and its metrics: ``(dim, processor, *, weight, options)``.
 
@@ -199,6 +218,23 @@ class Task(nn.Module, ABC):
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
         """Compute ``metrics``, in order, over a whole split, from one prediction and one target item per row."""
 
+    def additive(
+        self,
+        metric: str,
+        predictions: Sequence[Tensor],
+        targets: Sequence[Mapping[str, Tensor]],
+        group: Tensor,
+    ) -> AdditiveScore | None:
+        """One of the ``metrics`` as a function of sums, by which a permutation test is fast; None where it is none.
+
+        Args:
+            metric: its name.
+            predictions: as for ``score``.
+            targets: as for ``score``.
+            group: [rows] int64, the group of each row; the groups are numbered from 0.
+        """
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -223,6 +259,10 @@ class Source(ABC):
     @abstractmethod
     def split(self, name: str) -> Sequence[Sample]:
         """The samples of "train", "validation" or "test", with random access."""
+
+    def explain_empty_split(self, name: str) -> str:
+        """Why a split has no rows and what to do, in whole sentences; empty where it has rows or nothing is known."""
+        return ""
 
 
 class Builder(ABC):

@@ -1,7 +1,7 @@
 """Classification: one label per row, from the classes of the training split."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,18 +10,20 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 from torch.nn import functional
 
-from mmbert.contracts import Processor, Task
+from mmbert.contracts import AdditiveScore, Processor, Task
 from mmbert.layers.head import build_head
-from mmbert.preprocessing.labels import Label, class_index, count_classes
+from mmbert.preprocessing.labels import UNSEEN, Label, class_index, count_classes, unseen_labels
 from mmbert.types import Fused
+
+LEAST = 1e-12  # probability that is scored: a certain mistake costs 27.6 nats, not infinity
 
 
 class ClassificationLabel(Processor):
-    """A label (a string, an integer or a boolean) as the index of its class.
+    """A label (a string, an integer or a boolean) as the index of its class; ``UNSEEN`` if training does not have it.
 
     Raises:
-        SampleError: if a label does not occur in the training split.
-        DataError: if the training split has fewer than two classes.
+        SampleError: on what is no label.
+        DataError: where the training split has fewer than two classes.
 
     Example:
         >>> label = ClassificationLabel()
@@ -40,6 +42,9 @@ class ClassificationLabel(Processor):
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         return {"target": torch.tensor(class_index(value, self.classes))}
 
+    def unseen(self, value: Any) -> Collection[Label]:
+        return unseen_labels([value], self.classes)
+
     @classmethod
     def example(cls, rng: np.random.Generator) -> str:
         return ["apple", "pear", "plum"][rng.integers(3)]
@@ -51,6 +56,9 @@ class Classification(Task):
     Metrics: accuracy, macro_f1 (over the classes that occur), log_loss (nats). A decoded prediction is the most
     probable label with its probability.
 
+    A label that the training split does not have is a wrong prediction: it has no probability, and together all such
+    labels are one more class, whose F1 is 0. It has no loss, which would be infinite for every model.
+
     Args:
         dim: width of the fused vectors.
         processor: the label processor, fitted on the training split.
@@ -61,7 +69,7 @@ class Classification(Task):
 
     Shape:
         - output: [rows, classes] logits
-        - ``target``: [rows] int64
+        - ``target``: [rows] int64, ``UNSEEN`` for a label that the training split does not have
         - ``predict``: [rows, classes] probabilities
     """
 
@@ -97,15 +105,15 @@ class Classification(Task):
         return self.prior.to(fused.summary.dtype).expand(len(fused.summary), -1)
 
     def count(self, targets: Mapping[str, Tensor]) -> int:
-        return len(targets["target"])
+        return int((targets["target"] != UNSEEN).sum())
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        smoothing = self.label_smoothing
-        total = functional.cross_entropy(output, targets["target"], reduction="sum", label_smoothing=smoothing)
+        options = {"ignore_index": UNSEEN, "label_smoothing": self.label_smoothing}
+        total = functional.cross_entropy(output, targets["target"], reduction="sum", **options)
         return total / math.log(len(self.labels.classes))
 
     def likelihood(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        return output.softmax(-1).gather(1, targets["target"][:, None]).sum()
+        return _of_true(output.softmax(-1), targets["target"]).sum()
 
     def predict(self, output: Tensor) -> Tensor:
         return output.softmax(-1)
@@ -117,14 +125,53 @@ class Classification(Task):
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
         from sklearn.metrics import accuracy_score, f1_score  # slow to import
 
-        probabilities = torch.stack(tuple(predictions)).detach().double().cpu()
-        true = torch.stack([item["target"] for item in targets]).cpu()
+        probabilities, true = _stack(predictions, targets)
         predicted = probabilities.argmax(-1)
-        of_true = probabilities.gather(1, true[:, None]).clamp(
-            min=1e-12
-        )  # limits the loss of a wrong certain prediction to 27.6
         return {
             "accuracy": float(accuracy_score(true, predicted)),
             "macro_f1": float(f1_score(true, predicted, average="macro")),
-            "log_loss": float(-of_true.log().mean()),
+            "log_loss": float(-_of_true(probabilities, true).clamp(min=LEAST).log().mean()),
         }
+
+    def additive(
+        self,
+        metric: str,
+        predictions: Sequence[Tensor],
+        targets: Sequence[Mapping[str, Tensor]],
+        group: Tensor,
+    ) -> AdditiveScore | None:
+        probabilities, true = _stack(predictions, targets)
+        predicted, groups = probabilities.argmax(-1), int(group.max()) + 1
+        if metric == "macro_f1":
+            classes = len(self.labels.classes)
+            sums = torch.zeros(groups, 2, classes + 1, dtype=torch.float64)  # the last class: of all unseen labels
+            true = true.where(true != UNSEEN, classes)
+            hit = predicted == true
+            sums.index_put_((group[hit], torch.tensor(0), true[hit]), torch.ones((), dtype=sums.dtype), accumulate=True)
+            for labels in (true, predicted):
+                sums.index_put_((group, torch.tensor(1), labels), torch.ones((), dtype=sums.dtype), accumulate=True)
+            return AdditiveScore(sums.flatten(1), _macro_f1, tuple(self.labels.classes))
+        score = (predicted == true).double()
+        if metric == "log_loss":
+            score = -_of_true(probabilities, true).clamp(min=LEAST).log()
+        rows = torch.stack([score, torch.ones_like(score)], 1)
+        return AdditiveScore(
+            rows.new_zeros(groups, 2).index_add(0, group, rows), lambda sums: sums[..., 0] / sums[..., 1]
+        )
+
+
+def _stack(predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Probabilities [rows, classes] in float64 and targets [rows]."""
+    probabilities = torch.stack(tuple(predictions)).detach().double().cpu()
+    return probabilities, torch.stack([item["target"] for item in targets]).cpu()
+
+
+def _of_true(probabilities: Tensor, true: Tensor) -> Tensor:
+    """The probability [rows] of each true class; 0 of one that training did not have."""
+    return probabilities.gather(1, true.clamp(min=0)[:, None]).squeeze(1) * (true != UNSEEN)
+
+
+def _macro_f1(sums: Tensor) -> Tensor:
+    """The mean F1 of the classes that occur, of hits and of true and predicted cases, [..., 2 * classes]."""
+    hits, cases = sums.unflatten(-1, (2, -1)).unbind(-2)
+    return (2 * hits / cases.clamp(min=1)).sum(-1) / (cases > 0).sum(-1).clamp(min=1)

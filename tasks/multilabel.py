@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,28 +11,29 @@ from annotated_types import Ge, Le, Lt
 from torch import Tensor
 from torch.nn import functional
 
-from mmbert.contracts import Processor, Task
+from mmbert.contracts import AdditiveScore, Processor, Task
 from mmbert.errors import DataError, SampleError
 from mmbert.layers.head import build_head
-from mmbert.preprocessing.labels import Label, class_index, to_plain_label
+from mmbert.preprocessing.labels import UNSEEN, Label, class_index, to_plain_label, unseen_labels
 from mmbert.types import Fused
 
 
 class MultilabelLabel(Processor):
     """The labels of a row: a list of the true labels, or a mapping label -> true, false or None (unknown).
 
-    Labels that are not in a list are false; labels that are not in a mapping are unknown and ignored. The classes are
-    the sorted labels of the training split. A row without known labels is treated as absent.
+    A label that a list does not name is false; a label that a mapping does not name is unknown and ignored. The labels
+    are those of the training split, sorted. ``unseen`` counts the true labels that the training split does not have. A
+    row without any known or unseen label counts as absent.
 
     Raises:
-        SampleError: if a label does not occur in the training split.
-        DataError: if the training split has no labels.
+        SampleError: on what is neither a list nor a mapping of labels.
+        DataError: where the training split has no labels.
 
     Example:
         >>> labels = MultilabelLabel()
         >>> labels.fit([["red", "round"], ["sweet"]])
         >>> labels({"red": True, "sweet": False})
-        {'target': tensor([1., 0., 0.]), 'known': tensor([ True, False,  True])}
+        {'target': tensor([1., 0., 0.]), 'known': tensor([ True, False,  True]), 'unseen': tensor(0)}
     """
 
     def __init__(self) -> None:
@@ -58,11 +59,18 @@ class MultilabelLabel(Processor):
     def __call__(self, value: Any, rng: np.random.Generator | None = None) -> dict[str, Tensor]:
         target = torch.zeros(len(self.classes))
         known = torch.full((len(self.classes),), not isinstance(value, Mapping))
+        unseen = 0
         for label, truth in _truths(value).items():
             index = class_index(label, self.classes)
+            if index == UNSEEN:
+                unseen += truth is True
+                continue
             target[index] = float(truth is True)
             known[index] = truth is not None
-        return {"target": target, "known": known} if known.any() else {}
+        return {"target": target, "known": known, "unseen": torch.tensor(unseen)} if known.any() or unseen else {}
+
+    def unseen(self, value: Any) -> Collection[Label]:
+        return unseen_labels((label for label, truth in _truths(value).items() if truth), self.classes)
 
     @classmethod
     def example(cls, rng: np.random.Generator) -> list[str]:
@@ -93,6 +101,9 @@ class Multilabel(Task):
     Metrics over known labels: micro_f1 and macro_f1 at .5, average_precision (micro). A decoded prediction is the list
     of labels above .5.
 
+    A true label that the training split does not have is missed by every prediction: it lowers micro_f1 and average
+    precision, and together all such labels are one more label of macro_f1, whose F1 is 0. It has no loss.
+
     Args:
         dim: width of the fused vectors.
         processor: the label processor, fitted on the training split.
@@ -107,6 +118,7 @@ class Multilabel(Task):
         - output: [rows, labels] logits
         - ``target``: [rows, labels] 0 or 1
         - ``known``: [rows, labels] bool
+        - ``unseen``: [rows] int64, true labels that the training split does not have
         - ``predict``: [rows, labels] probabilities
     """
 
@@ -165,16 +177,55 @@ class Multilabel(Task):
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
         from sklearn.metrics import average_precision_score  # slow to import
 
-        probability = torch.stack(tuple(predictions)).detach().cpu()
-        known = torch.stack([item["known"] for item in targets]).cpu()
-        true = torch.stack([item["target"] for item in targets]).cpu() > 0.5
-        guess = probability > 0.5
-        hits = (true & guess & known).sum(0).double()
-        named = ((true & known).sum(0) + (guess & known).sum(0)).double()
-        any_true = bool((true & known).any())  # average precision is undefined without true labels
-        precision = average_precision_score(true[known], probability[known]) if any_true else 0.0
-        return {  # F1 is 0 for a label without true cases and guesses
-            "micro_f1": float(2 * hits.sum() / named.sum().clamp(min=1)),
-            "macro_f1": float((2 * hits / named.clamp(min=1)).mean()),
-            "average_precision": float(precision),
+        probability, true, known = _stack(predictions, targets)
+        cases = true[known].sum()  # without any, average precision is undefined
+        precision = float(average_precision_score(true[known], probability[known])) if cases else 0.0
+        counts, unseen = self._counts(predictions, targets).sum(0), _unseen(targets).sum()
+        return {
+            "micro_f1": float(_f1("micro_f1", counts)),
+            "macro_f1": float(_f1("macro_f1", counts)),
+            "average_precision": precision * float(cases / (cases + unseen)) if cases else 0.0,  # unseen: never found
         }
+
+    def additive(
+        self,
+        metric: str,
+        predictions: Sequence[Tensor],
+        targets: Sequence[Mapping[str, Tensor]],
+        group: Tensor,
+    ) -> AdditiveScore | None:
+        if metric == "average_precision":  # of ranks among all rows
+            return None
+        rows = self._counts(predictions, targets)
+        sums = rows.new_zeros(int(group.max()) + 1, *rows.shape[1:]).index_add(0, group, rows)
+        return AdditiveScore(
+            sums.flatten(1), lambda sums: _f1(metric, sums.unflatten(-1, (2, -1))), (*self.labels.classes,)
+        )
+
+    def _counts(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Hits, and true and guessed cases, of each label and of all unseen ones; [rows, 2, labels + 1] float64."""
+        probability, true, known = _stack(predictions, targets)
+        guess = (probability > 0.5) & known
+        true, unseen = true & known, _unseen(targets)[:, None].double()
+        hits, cases = (true & guess).double(), true.double() + guess.double()
+        return torch.stack([torch.cat([hits, torch.zeros_like(unseen)], 1), torch.cat([cases, unseen], 1)], 1)
+
+
+def _stack(predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities, and which labels are true and which are known, [rows, labels] each."""
+    known = torch.stack([item["known"] for item in targets]).cpu()
+    true = torch.stack([item["target"] for item in targets]).cpu() > 0.5
+    return torch.stack(tuple(predictions)).detach().cpu(), true, known
+
+
+def _unseen(targets: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """The number of unseen labels of each row; runs of before they were counted have none."""
+    return torch.tensor([int(item["unseen"]) if "unseen" in item else 0 for item in targets])
+
+
+def _f1(metric: str, counts: Tensor) -> Tensor:
+    """F1 of counts [..., 2, labels + 1]; a label without any case has 0, except the last, which then does not count."""
+    hits, cases = counts.unbind(-2)
+    if metric == "micro_f1":
+        return 2 * hits.sum(-1) / cases.sum(-1).clamp(min=1)
+    return (2 * hits / cases.clamp(min=1)).sum(-1) / (hits.shape[-1] - 1 + (cases[..., -1] > 0))

@@ -12,7 +12,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 from torch.nn import functional
 
-from mmbert.contracts import Processor, Task
+from mmbert.contracts import AdditiveScore, Processor, Task
 from mmbert.errors import DataError, SampleError
 from mmbert.layers.head import build_head
 from mmbert.types import Fused
@@ -177,3 +177,30 @@ class Regression(Task):
             "r2": float(1 - np.square(error).sum() / spread) if spread else 0.0,
             "spearman": 0.0 if constant else float(np.corrcoef(rankdata(predicted), rankdata(true))[0, 1]),
         }
+
+    def additive(
+        self,
+        metric: str,
+        predictions: Sequence[Tensor],
+        targets: Sequence[Mapping[str, Tensor]],
+        group: Tensor,
+    ) -> AdditiveScore | None:
+        if metric == "spearman":  # of ranks among all rows
+            return None
+        predicted = torch.stack(tuple(predictions)).detach().double().cpu()
+        true = self.labels.restore(torch.stack([item["target"] for item in targets]).double().cpu())
+        error, centred = predicted - true, true - true.mean()
+        rows = torch.stack([error.square(), error.abs(), centred, centred.square(), torch.ones_like(error)], 1)
+        sums = rows.new_zeros(int(group.max()) + 1, rows.shape[1]).index_add(0, group, rows)
+        return AdditiveScore(sums, lambda sums: _metric(metric, sums))
+
+
+def _metric(metric: str, sums: Tensor) -> Tensor:
+    """A metric of sums [..., 5] over rows: squared errors, absolute errors, labels, squared labels, ones."""
+    squares, absolutes, labels, squared_labels, rows = sums.unbind(-1)
+    if metric == "rmse":
+        return (squares / rows).sqrt()
+    if metric == "mae":
+        return absolutes / rows
+    spread = squared_labels - labels.square() / rows
+    return torch.where(spread > 0, 1 - squares / spread.where(spread > 0, 1.0), 0.0)

@@ -1,7 +1,7 @@
 """Tagging: one tag for each unit (word, node, step, cell) of a stream."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,25 +11,26 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
-from mmbert.contracts import Processor, Task
+from mmbert.contracts import AdditiveScore, Processor, Task
 from mmbert.errors import RecipeError, SampleError, nearest
 from mmbert.layers.head import build_head
 from mmbert.layers.masked import pad_and_stack, zero_masked
-from mmbert.preprocessing.labels import Label, class_index, count_classes
+from mmbert.preprocessing.labels import UNSEEN, Label, class_index, count_classes, unseen_labels
 from mmbert.types import Fused, Tokens
 
-IGNORED = -100  # target of a unit without a label
-NONE = -1  # predicted tag after the last unit of a row
+IGNORED = -100  # the target of a unit without a label
+NONE = -1  # the predicted tag after the last unit of a row
+UNKNOWN = "B-\0"  # the name of a tag that training did not have: a span of its own, which no prediction can hit
 
 
 class TaggingLabel(Processor):
     """The tags of a row, one per unit in order; units with None have no label and are ignored.
 
-    A row without labels is treated as absent.
+    A row without any label counts as absent. A tag that the training split does not have is ``UNSEEN``.
 
     Raises:
-        SampleError: if a tag does not occur in the training split.
-        DataError: if the training split has fewer than two tags.
+        SampleError: on what is no list of tags.
+        DataError: where the training split has fewer than two tags.
 
     Example:
         >>> tags = TaggingLabel()
@@ -51,6 +52,9 @@ class TaggingLabel(Processor):
         indices = [IGNORED if tag is None else class_index(tag, self.classes) for tag in _tags(value)]
         return {"target": torch.tensor(indices)} if any(index != IGNORED for index in indices) else {}
 
+    def unseen(self, value: Any) -> Collection[Label]:
+        return unseen_labels((tag for tag in _tags(value) if tag is not None), self.classes)
+
     def collate(self, items: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         return {"target": pad_and_stack([item["target"] for item in items], IGNORED)}
 
@@ -68,9 +72,9 @@ def _tags(value: Any) -> list[Any]:
 class Tagging(Task):
     """Tagging with cross-entropy over K tags per labelled unit, divided by log K.
 
-    The vector of a unit is the mean of its real tokens, zero for a unit without tokens (truncated or empty). Metrics:
-    span_f1 (micro, see ``spans``) and accuracy per unit. Truncated labelled units count as wrong. A decoded prediction
-    is the list of tags.
+    The vector of a unit is the mean of its real tokens; a unit without tokens (truncated, or empty) is a zero vector.
+    Metrics: span_f1 (micro, see ``spans``) and accuracy per unit. Labelled units that were truncated count as wrong.
+    So do those whose tag the training split does not have; they have no loss. A decoded prediction is the list of tags.
 
     Args:
         dim: width of the fused vectors.
@@ -123,14 +127,14 @@ class Tagging(Task):
         return torch.cat([logits, real[..., None].to(logits.dtype)], -1)
 
     def count(self, targets: Mapping[str, Tensor]) -> int:
-        return int((targets["target"] != IGNORED).sum())
+        return int(((targets["target"] != IGNORED) & (targets["target"] != UNSEEN)).sum())
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         logits, target = output[..., :-1], targets["target"]
         units = target.shape[1]
         empty = logits[:, -1:].expand(-1, max(units - logits.shape[1], 0), -1)
         logits = rearrange(torch.cat([logits[:, :units], empty], 1), "rows units tags -> (rows units) tags")
-        target = rearrange(target, "rows units -> (rows units)")
+        target = rearrange(target.masked_fill(target == UNSEEN, IGNORED), "rows units -> (rows units)")
         total = functional.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
         return total / math.log(len(self.labels.classes))
 
@@ -141,30 +145,50 @@ class Tagging(Task):
         return [self.labels.classes[index] for index in prediction.tolist() if index != NONE]
 
     def score(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        counts = self._counts(predictions, targets).sum(0)
+        return {metric: float(_metric(metric, counts)) for metric in self.metrics}
+
+    def additive(
+        self,
+        metric: str,
+        predictions: Sequence[Tensor],
+        targets: Sequence[Mapping[str, Tensor]],
+        group: Tensor,
+    ) -> AdditiveScore | None:
+        rows = self._counts(predictions, targets)
+        sums = rows.new_zeros(int(group.max()) + 1, rows.shape[1]).index_add(0, group, rows)
+        return AdditiveScore(sums, lambda counts: _metric(metric, counts))
+
+    def _counts(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> Tensor:
+        """Of each row: spans found, spans predicted or true, units right, units with a label; [rows, 4] float64."""
         bio = all(str(tag) == "O" or str(tag).startswith(("B-", "I-")) for tag in self.labels.classes)
-        right = units = hits = guessed_spans = true_spans = 0
+        counts = []
         for prediction, item in zip(predictions, targets, strict=True):
             true = item["target"].tolist()
             guess = prediction.tolist()[: len(true)]
             guess += [NONE] * (len(true) - len(guess))
             labelled = [index != IGNORED for index in true]
-            right += sum(a == b for a, b in zip(true, guess, strict=True))
-            units += sum(labelled)
+            right = sum(a == b for a, b in zip(true, guess, strict=True))
             guess = [index if has_label else NONE for index, has_label in zip(guess, labelled, strict=True)]
             in_target, in_guess = spans(self._tag_names(true), bio), spans(self._tag_names(guess), bio)
-            hits += len(in_target & in_guess)
-            guessed_spans += len(in_guess)
-            true_spans += len(in_target)
-        return {"span_f1": 2 * hits / max(guessed_spans + true_spans, 1), "accuracy": right / max(units, 1)}
+            counts.append((len(in_target & in_guess), len(in_guess) + len(in_target), right, sum(labelled)))
+        return torch.tensor(counts, dtype=torch.float64)
 
     def _tag_names(self, indices: Sequence[int]) -> list[str | None]:
-        return [str(self.labels.classes[index]) if index >= 0 else None for index in indices]
+        names = (str(self.labels.classes[index]) if index >= 0 else None for index in indices)
+        return [UNKNOWN if index == UNSEEN else name for index, name in zip(indices, names, strict=True)]
 
     def _stream(self, fused: Fused) -> Tokens:
         if self.of not in fused.streams:
             hint = nearest(self.of, fused.streams)
             raise RecipeError(f"tagging (of: {self.of}) needs the stream '{self.of}', which does not exist. {hint}")
         return fused.streams[self.of]
+
+
+def _metric(metric: str, counts: Tensor) -> Tensor:
+    """A metric of sums of counts [..., 4]."""
+    hits, named, right, units = counts.unbind(-1)
+    return 2 * hits / named.clamp(min=1) if metric == "span_f1" else right / units.clamp(min=1)
 
 
 def pool_units(stream: Tokens) -> tuple[Tensor, Tensor]:

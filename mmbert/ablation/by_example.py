@@ -1,10 +1,9 @@
-"""Two arms of a study compared on the examples of the test split: paired bootstrap over rows, and McNemar's test."""
+"""Two arms of a study compared on the examples of the test split: permutation of predictions, and McNemar's test."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from mmbert.contracts import Task
 from mmbert.errors import DataError, IntegrityError, RecipeError, nearest
-from mmbert.evaluation.bootstrap import Difference, bootstrap
+from mmbert.evaluation.contrasts import ScoredRows
+from mmbert.evaluation.permutation import DRAWS, Difference, compare_predictions
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, load_groups, load_predictions
 
 
@@ -22,7 +22,7 @@ class ExampleComparison:
     """How much an arm exceeds its reference on the same test rows, with the same seeds."""
 
     rows: int
-    groups: int  # of rows that are resampled together
+    groups: int  # of rows whose predictions are swapped together
     difference: Difference  # of the metric's mean over seeds: arm minus reference
     mcnemar: Mapping[int, float]  # seed -> p, two-sided; empty if the task is no classification
 
@@ -34,14 +34,14 @@ def compare_by_example(
     metric: str,
     open_task: Callable[[Path], Task],
     *,
-    samples: int = 1000,
+    draws: int = DRAWS,
     seed: int = 0,
 ) -> ExampleComparison:
     """Compare the runs of two arms by one metric of one task.
 
-    Each bootstrap sample draws groups of test rows with replacement, the same ones for all runs. The interval shows
-    what other test rows could change; it does not include what other seeds could change. Every run is scored by its
-    own task, since an arm may scale or number its labels in its own way.
+    The paired permutation test swaps the predictions of both arms in groups of test rows, the same groups for all
+    seeds. The interval shows what other test rows could change; it does not include what other seeds could change.
+    Every run is scored by its own task, since an arm may scale or number its labels in its own way.
 
     Args:
         arm: the run folder of each seed.
@@ -49,12 +49,12 @@ def compare_by_example(
         task: the name of the task.
         metric: one of its metrics.
         open_task: returns the task of a run folder.
-        samples: of the bootstrap.
-        seed: of the bootstrap.
+        draws: of random swaps, where there are more than 12 groups.
+        seed: of the draws.
 
     Raises:
         RecipeError: if the seeds differ, or the task has no such metric.
-        DataError: if the test rows or their labels differ.
+        DataError: if the test rows or their labels differ, or the metric is of classes that one arm does not have.
         IntegrityError: if a folder holds no finished run, or no such task.
     """
     if not arm or arm.keys() != reference.keys():
@@ -67,13 +67,8 @@ def compare_by_example(
     for run in (*arm_runs, *reference_runs):
         _check_same(run, reference_runs[0], task)
     for run in (*arm_runs, *reference_runs):
-        if metric not in (scores := run.scores(range(len(ids)))):
-            raise RecipeError(f"the task '{task}' has no metric '{metric}'. {nearest(metric, scores)}")
-
-    def difference(rows: np.ndarray) -> float:
-        means = [fmean(run.scores(rows)[metric] for run in runs) for runs in (arm_runs, reference_runs)]
-        return means[0] - means[1]
-
+        if metric not in (metrics := run.task.metrics):
+            raise RecipeError(f"the task '{task}' has no metric '{metric}'. {nearest(metric, metrics)}")
     group_of = load_groups(reference[seeds[0]] / PREDICTIONS_FILE)
     groups = [group_of.get(sample, sample) for sample in ids]
     p_values = {}
@@ -81,8 +76,9 @@ def compare_by_example(
         correct, reference_correct = run.correct(), reference_run.correct()
         if correct is not None and reference_correct is not None:
             p_values[run_seed] = mcnemar(correct, reference_correct)
-    interval = bootstrap(difference, groups, seed=seed, samples=samples)
-    return ExampleComparison(len(ids), len({*groups}), interval, p_values)
+    sides = [[run.scored() for run in runs] for runs in (arm_runs, reference_runs)]
+    difference = compare_predictions(sides[0], sides[1], metric, groups, seed=seed, draws=draws)
+    return ExampleComparison(len(ids), difference.groups, difference, p_values)
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
@@ -119,8 +115,8 @@ class _Predictions:
         self.predictions: list[Tensor] = tasks[task].predictions.rows()
         self.targets: list[dict[str, Tensor]] = tasks[task].targets.rows()
 
-    def scores(self, rows: Sequence[int] | np.ndarray) -> dict[str, float]:
-        return self.task.score([self.predictions[row] for row in rows], [self.targets[row] for row in rows])
+    def scored(self) -> ScoredRows:
+        return ScoredRows(self.task, self.predictions, self.targets)
 
     def correct(self) -> np.ndarray | None:
         """Which rows are right, bool [rows]; None if the task is no classification."""

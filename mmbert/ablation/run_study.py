@@ -26,7 +26,7 @@ from mmbert.tracking.console import Console
 from mmbert.tracking.ledger import Measured, append_results, as_text, read_results
 from mmbert.tracking.outcome import ArmOutcome, Scores, StudyOutcome
 from mmbert.tracking.run_folder import read_environment
-from mmbert.training.artifacts import score_baselines
+from mmbert.training.comparison import score_baselines
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def run_study(
         outcome = progress.write_tables()
     if not outcome.baselines and study.arms[0].recipe.evaluate.baselines:  # none if another study trained these runs
         results = score_baselines(build(study.arms[0].recipe), console)
-        outcome = replace(outcome, baselines={result.arm: result.scores for result in results})
+        outcome = replace(outcome, baselines={result.arm: result.scores for result in results if result.scores})
         write_tables(outcome, prepared.folder)
     report_findings(outcome, prepared.folder, console)
     _raise_failures(prepared, outcome)
@@ -268,6 +268,7 @@ def collect_outcome(prepared: PreparedStudy, failed: Mapping[tuple[str, int], st
         arms=arms,
         planned=study.planned,
         baselines=_baselines(prepared),
+        split=next((result.get("split", "test") for run in prepared.runs if (result := run.result())), "test"),
     )
 
 
@@ -281,7 +282,7 @@ def _baselines(prepared: PreparedStudy) -> Mapping[str, Scores]:
     reference = prepared.study.arms[0]
     for run in prepared.runs:
         if run.arm is reference and (result := run.result()) and result["baselines"]:
-            return result["baselines"]
+            return {name: scores for name, scores in result["baselines"].items() if scores}
     for run in prepared.runs:
         lines = prepared.ledger_scores(run) if run.arm is reference else {}
         if others := {line: scores for line, scores in lines.items() if not line.startswith(reference.name)}:
@@ -294,7 +295,9 @@ def _append_to_ledger(prepared: PreparedStudy, run: PlannedRun) -> None:
     if prepared.ledger is None or (result := run.result()) is None:
         return
     hidden = {name.replace("mmbert", run.arm.name, 1): scores for name, scores in result["hidden"].items()}
-    lines = {run.arm.name: result["test"], **hidden, **result["baselines"]}
+    split = result.get("split", "test")
+    baselines = {name: scores for name, scores in result["baselines"].items() if scores}
+    lines = {run.arm.name: result[split], **hidden, **baselines}
     commit = read_environment(run.folder).get("commit", "")  # of the run, which may be older than this study
-    measured = Measured(prepared.study.name, run.seed, "test", run.identity, run.data, commit)
+    measured = Measured(prepared.study.name, run.seed, split, run.identity, run.data, commit)
     append_results(prepared.ledger, lines, measured, once=True)

@@ -77,15 +77,15 @@ class PlannedRun:
         return 0
 
     def scores(self, masks: str = "") -> Scores | None:
-        """Return the test scores; None if there are none.
+        """Return the scores on the test split, or on validation if no test row has a label; None if there are none.
 
         Args:
-            masks: the input that is hidden at test; empty for none.
+            masks: the input that is hidden; empty for none.
         """
         result = self.result()
         if result is None:
             return None
-        return result["hidden"].get(f"mmbert without {masks}") if masks else result["test"]
+        return result["hidden"].get(f"mmbert without {masks}") if masks else result[result.get("split", "test")]
 
     def claim(self) -> FileLock | None:
         """Return a lock to hold during the run, so that no other study starts it; None if another study holds it."""

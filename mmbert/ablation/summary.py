@@ -16,6 +16,7 @@ from mmbert.ablation.compare import Comparison, comparisons, sentence
 from mmbert.ablation.layout import make_layout
 from mmbert.contracts import Task
 from mmbert.errors import MMBertError
+from mmbert.evaluation.permutation import Difference
 from mmbert.inference.predict import open_run
 from mmbert.io.atomic import write_atomically
 from mmbert.tracking.console import Console
@@ -23,6 +24,7 @@ from mmbert.tracking.outcome import StudyOutcome
 from mmbert.tracking.run_folder import read_json
 
 BY_EXAMPLE_FILE = "by_example.json"
+TEST = "permutation"  # of cached comparisons; those of before had a bootstrap, whose p is too small with few rows
 
 
 def report_findings(outcome: StudyOutcome, folder: Path, console: Console) -> None:
@@ -51,7 +53,7 @@ def report_findings(outcome: StudyOutcome, folder: Path, console: Console) -> No
 
 def _table(outcome: StudyOutcome) -> Table:
     layout = make_layout(outcome)
-    table = Table("arm", title=Text(f"{outcome.name}: mean ± standard deviation over seeds, test split"))
+    table = Table("arm", title=Text(f"{outcome.name}: mean ± standard deviation over seeds, {outcome.split} split"))
     for task, metric in layout.columns:
         table.add_column(Text(f"{task}/{metric}"), justify="right")
     table.add_column("seeds")
@@ -81,7 +83,7 @@ def _compare_examples(
         runs = {str(seed): [arm.runs[seed].name, reference.runs[seed].name] for seed in seeds}
         if not seeds:
             continue
-        if cached.get(key, {}).get("runs") == runs:
+        if (cached.get(key, {}).get("runs"), cached.get(key, {}).get("test")) == (runs, TEST):
             results[key] = cached[key]
         else:
             console.say(f"comparing {key} on the test examples ...")
@@ -91,8 +93,8 @@ def _compare_examples(
             except (MMBertError, OSError) as error:  # such as checkpoints that were removed
                 console.warn(f"{key}: not compared on examples: {error}")
                 continue
-            results[key] = {"runs": runs, **_as_json(compared)}
-        lines.append(_example_sentence(key, outcome.metric, results[key]))
+            results[key] = {"runs": runs, "test": TEST, **_as_json(compared)}
+        lines.append(_example_sentence(key, outcome, results[key]))
     if results:
         write_atomically(folder / BY_EXAMPLE_FILE, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return lines
@@ -107,11 +109,11 @@ def _as_json(compared: ExampleComparison) -> dict[str, Any]:
     }
 
 
-def _example_sentence(key: str, metric: str, result: Mapping[str, Any]) -> str:
-    """What other test rows could change, with the same seeds."""
+def _example_sentence(key: str, outcome: StudyOutcome, result: Mapping[str, Any]) -> str:
+    """What other rows could change, with the same seeds."""
     text = (
-        f"{key}, on {result['rows']} test rows in {result['groups']} groups: {metric} {result['difference']:+.4g} "
-        f"(paired bootstrap, 95 % interval {result['low']:+.4g} to {result['high']:+.4g})"
+        f"{key}, on {result['rows']} {outcome.split} rows: {outcome.metric} "
+        f"{Difference(*(result[name] for name in Difference._fields)).in_words()}"
     )
     if result["mcnemar"]:
         text += f"; McNemar's p of each seed: {', '.join(f'{p:.3g}' for p in result['mcnemar'].values())}"

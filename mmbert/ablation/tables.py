@@ -23,7 +23,7 @@ COMPARED = (
     *("study", "arm", "reference", "task", "metric", "planned", "seeds", "difference", "better", "low", "high"),
     *("sd", "effect_size", "p", "holm", "missing", "in_words"),
 )
-NOTE = "Mean ± standard deviation over the seeds that have a result, on the test split."
+NOTE = "Mean ± standard deviation over the seeds that have a result, on the {split} split."
 MAX_REASON = 200  # letters of the reason of a failure
 LATIN = 0x17F  # the last letter that pdflatex can set without further packages
 
@@ -103,7 +103,10 @@ def table_md(outcome: StudyOutcome) -> str:
         cells = [f"**{cell.text}**" if cell.best else cell.text for cell in row.cells]
         rows.append([escape_markdown(_label(row)), *cells, row.seeds])
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    lines += ["", f"{NOTE} Bold: the best mean among the arms with the most seeds, without a test."]
+    lines += [
+        "",
+        f"{NOTE.format(split=outcome.split)} Bold: the best mean among the arms with the most seeds, without a test.",
+    ]
     failed = [
         f"* seed {seed} of {escape_markdown(arm)}: {escape_markdown(_shorten(reason))}"
         for arm, seed, reason in failed_runs(outcome)
@@ -126,7 +129,7 @@ def table_tex(outcome: StudyOutcome) -> str:
         lines += [r"\midrule"] if rows else []
         lines += [_tex_row([escape_latex(_label(row)), *map(_tex_cell, row.cells), row.seeds]) for row in rows]
     lines += [r"\bottomrule", r"\end{tabular}"]
-    comments = [r"% needs \usepackage{booktabs}", f"% {_plus_minus(NOTE)}"]
+    comments = [r"% needs \usepackage{booktabs}", f"% {_plus_minus(NOTE.format(split=outcome.split))}"]
     if any(ord(letter) > LATIN for line in lines for letter in line):
         comments.append("% needs lualatex or xelatex, and fonts that have all characters of the names")
     return "\n".join([*comments, *lines]) + "\n"

@@ -24,16 +24,18 @@ from mmbert.evaluation.attribution import (
     subsets,
     unimodal_means,
 )
-from mmbert.evaluation.baselines import LabelledRows, constant_outputs
-from mmbert.evaluation.bootstrap import paired_bootstrap, standard_error
+from mmbert.evaluation.baseline_models import LabelledRows, constant_outputs
+from mmbert.evaluation.bootstrap import standard_error
+from mmbert.evaluation.contrasts import ScoredRows
 from mmbert.evaluation.evaluate import Evaluation, evaluate
+from mmbert.evaluation.permutation import compare_predictions
 from mmbert.evaluation.perturbations import RATES, View, corrupt_input, drop_at_random
 from mmbert.evaluation.results import primary_metric
 from mmbert.model import MMBert
 from mmbert.types import Batch
 
 MAX_PAIRS = 50_000  # of rows that are combined for the additive projection
-DRAWS = {"error": 100, "interval": 500}  # of a bootstrap: an interval needs more than a standard error
+DRAWS = 100  # of the bootstrap of a standard error
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -190,7 +192,7 @@ def standard_errors_of_gain(
                 - task.score([constant[name][row] for row in rows], items)[metric]
             )
 
-        errors[name] = standard_error(gain, probe.group_names(list(targets)), samples=DRAWS["error"])
+        errors[name] = standard_error(gain, probe.group_names(list(targets)), samples=DRAWS)
     return errors
 
 
@@ -232,7 +234,7 @@ def compare_to_additive(probe: Probe, evaluation: Evaluation, *, most: int, batc
 
     Returns:
         The number of rows, and for each task the scores of both with the difference of the primary metric (model minus
-        projection) by paired bootstrap; empty where the model has one input.
+        projection) by a paired permutation test; empty where the model has one input.
     """
     names, inputs = [name for name in evaluation.scores if is_row_level(probe.task(name))], probe.inputs
     passes = 1 if len(inputs) == 2 else len(inputs)
@@ -274,11 +276,8 @@ def _compare(
     scores = task.score(model, true)
     metric = primary_metric(scores)
 
-    def score(predictions: Any, targets: Any) -> float:
-        return task.score(predictions, targets)[metric]
-
-    groups = probe.group_names(samples)
-    difference = paired_bootstrap(score, true, model, additive, groups, samples=DRAWS["interval"])
+    sides = [[ScoredRows(task, predictions, true)] for predictions in (model, additive)]
+    difference = compare_predictions(sides[0], sides[1], metric, probe.group_names(samples))
     return {
         "rows": len(samples),
         "model": scores,

@@ -74,7 +74,8 @@ def _curve_cells(curve: Mapping[str, Any], name: str, metric: str) -> Cells:
 
 def _additive_cells(task: Mapping[str, Any], metric: str) -> Cells:
     difference = task["difference"]
-    interval = f"{_signed(difference['low'])} to {_signed(difference['high'])}"
+    ends = difference["low"], difference["high"]
+    interval = "none" if None in ends else " to ".join(map(_signed, ends))
     scores = [_number(task[model][metric]) for model in ("model", "additive")]
     return [str(task["rows"]), *scores, _signed(difference["difference"]), interval]
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mmbert.contracts import Field
 from mmbert.data.columns import ColumnsByField, check_column_exists, match_columns, resolve_media_path
-from mmbert.data.splits import FRACTIONS, Split, rows_of_split, split_by_column, split_by_hash
+from mmbert.data.splits import FRACTIONS, Split, explain_empty_hash, rows_of_split, split_by_column, split_by_hash
 from mmbert.errors import DataError, SampleError
 from mmbert.types import Sample, sample_id
 
@@ -78,7 +78,7 @@ class ArrowRows:
         media: Path | None,
         options: RowOptions,
     ):
-        self.source, self.media = source, media
+        self.source, self.media, self._options = source, media, options
         self._file = folder / "rows.arrow"
         self._parts: list[tuple[str, int]] = json.loads((folder / "parts.json").read_text())  # file, number of rows
         self._table: pa.Table | None = None
@@ -119,6 +119,23 @@ class ArrowRows:
     def split(self, name: str) -> Split:
         """The samples of a split, in the order of the file."""
         return Split(self.sample, rows_of_split(name, self._splits), self.samples)
+
+    def explain_empty_split(self, name: str) -> str:
+        """Why a split has no rows and what to do; empty where it has rows.
+
+        Args:
+            name: train, validation or test.
+        """
+        if len(rows_of_split(name, self._splits)):
+            return ""
+        chosen = self._options.split or ("split" if "split" in self.table.column_names else FRACTIONS)
+        if isinstance(chosen, str):
+            return (
+                f"{self.source}: the column '{chosen}' puts no row into {name}; write '{name}' into some of its cells."
+            )
+        groups = [*dict.fromkeys(_Reiterable(self._groups))]
+        unit = f"values of the group '{self._group}'" if self._group else "rows"
+        return f"{self.source}: {explain_empty_hash(name, groups, chosen, self._options.split_seed, unit)}"
 
     def sample(self, row: int) -> Sample:
         """The sample of a row, counted from 0.

@@ -18,6 +18,7 @@ SPELLINGS = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 FRACTIONS = {"train": 0.8, "validation": 0.1, "test": 0.1}
+SEEDS_TRIED, MOST_GROUPS_TRIED = 100, 1000  # to suggest a seed that leaves no split empty
 VALIDATION_FRACTION = 0.1  # of the training groups, where no validation split is given
 
 
@@ -106,6 +107,29 @@ def split_by_hash(groups: Iterable[str], fractions: Mapping[str, float], seed: i
     edges = np.cumsum([fractions.get(name, 0.0) for name in SPLITS])[:-1]
     places = np.fromiter((uniform(seed, group) for group in groups), float)
     return _hold_out_validation(np.searchsorted(edges, places, side="right"), groups, seed)
+
+
+def explain_empty_hash(
+    name: str, groups: Sequence[str], fractions: Mapping[str, float], seed: int, unit: str = "rows"
+) -> str:
+    """Why ``split_by_hash`` left a split without rows, and the way out.
+
+    Args:
+        name: of the split.
+        groups: each group once.
+        fractions: as for ``split_by_hash``.
+        seed: that was used.
+        unit: what a group is, in words.
+    """
+    if name != "validation" and not fractions.get(name):
+        return f"the fractions {dict(fractions)} put no row into {name}."
+    ways = [f"larger fractions (split: {{train: ..., {name}: ...}})", "a split column"]
+    wanted = {SPLITS.index(split) for split in SPLITS if fractions.get(split) or split == "validation"}
+    for other in range(SEEDS_TRIED if len(groups) <= MOST_GROUPS_TRIED else 0):
+        if other != seed and wanted <= set(split_by_hash(groups, fractions, other).tolist()):
+            ways.insert(0, f"split_seed: {other}, with which every split has rows")
+            break
+    return f"the hash puts none of the {len(groups)} {unit} into {name}. Ways out: {', '.join(ways)}."
 
 
 def split_by_column(values: Iterable[Any], groups: Iterable[str], seed: int, where: Callable[[int], str]) -> np.ndarray:

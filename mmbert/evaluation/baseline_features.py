@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmbert.contracts import Processor
+from mmbert.data.collate import describe_row
+from mmbert.errors import SampleError
+from mmbert.types import Sample
 
 if TYPE_CHECKING:  # scipy.sparse and scikit-learn take seconds to import: only where baselines run
     from scipy import sparse
@@ -90,23 +93,49 @@ def value_features(values: Mapping[str, Sequence[Any]], processor: Processor) ->
 
 
 def extract_features(
-    values: Mapping[str, Mapping[str, Sequence[Any]]],
+    values: Mapping[str, Mapping[str, Sequence[tuple[Sample, Any]]]],
     processors: Mapping[str, Processor],
     texts: Collection[str],
-) -> dict[str, Features]:
+) -> tuple[dict[str, Features], dict[str, str]]:
     """The features of each input; inputs that offer none are left out.
 
     Args:
-        values: input -> split -> the raw values of its rows.
+        values: input -> split -> the samples with their raw values, None where a sample has none.
         processors: input -> fitted processor; not needed for texts.
         texts: the inputs that are text.
+
+    Returns:
+        Input -> features, and input -> why it has none, where that is a failure.
+
+    Raises:
+        SampleError: where a value cannot be read, with its row: the model could not read it either.
     """
-    features = {}
+    features, failures = {}, {}
     for name, rows in sorted(values.items()):
-        extracted = text_features(rows) if name in texts else value_features(rows, processors[name])
+        try:
+            if name in texts:
+                extracted = text_features({split: [value for _, value in pairs] for split, pairs in rows.items()})
+            else:
+                raw = {split: [value for _, value in pairs] for split, pairs in rows.items()}
+                extracted = value_features(raw, processors[name])
+        except Exception as error:  # features must not cost the run
+            if isinstance(error, SampleError | OSError):
+                _raise_with_row(name, rows, processors[name])
+            failures[name] = f"{type(error).__name__}: {error}"
+            continue
         if extracted is not None:
             features[name] = extracted
-    return features
+    return features, failures
+
+
+def _raise_with_row(name: str, rows: Mapping[str, Sequence[tuple[Sample, Any]]], processor: Processor) -> None:
+    for sample, value in (pair for pairs in rows.values() for pair in pairs if pair[1] is not None):
+        try:
+            processor(value)
+        except OSError as error:  # a file that existed when the row was read
+            raise SampleError(f"cannot be read: {error}").at(describe_row(sample), f"input '{name}'") from error
+        except SampleError as error:
+            raise error.at(describe_row(sample), f"input '{name}'") from error
 
 
 def _join_texts(text: Any) -> str:

@@ -1,33 +1,23 @@
 """Cheap baselines that a neural model has to beat: constant, linear, gradient boosting; on crude features.
 
-Their outputs have the form of a task head's outputs, so ``Task.loss`` and ``Task.score`` judge both by the same
-numbers. The class attribute ``baseline`` of a task says which models suit it and what the tensors of its labels hold:
-
-==================  =========================================================  ==================================
-``baseline``        ``targets``                                                output
-==================  =========================================================  ==================================
-``regression``      ``target`` [rows]                                          [rows], in the scale of ``target``
-``classification``  ``target`` [rows] int64                                    [rows, classes] logits
-``multilabel``      ``target`` [rows, labels] 0 or 1, ``known`` the same bool  [rows, labels] logits
-none                any                                                        any: only the constant is computed
-==================  =========================================================  ==================================
+The models are in baseline_models.py. A baseline that fails is a result without scores, with the reason.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mmbert.contracts import Processor, Processors, Task
-from mmbert.errors import DataError
+from mmbert.errors import DataError, MMBertError
 from mmbert.evaluation.baseline_features import Features, extract_features
-from mmbert.types import Fused, Sample, Tokens
+from mmbert.evaluation.baseline_models import MODELS, LabelledRows, constant_outputs
+from mmbert.types import Sample
 
-PENALTIES = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)  # of the linear model, strongest first
-Targets = dict[str, Tensor]
+MOST_LETTERS = 200  # of the reason of a failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +30,8 @@ class BaselineResult:
         inputs: the inputs that it reads.
         split: validation or test.
         metrics: as ``Task.score`` gives them.
-        predictions: sample id -> a row of ``Task.predict``, as the paired bootstrap needs them.
+        predictions: sample id -> a row of ``Task.predict``, as a paired comparison needs them.
+        failure: why there are none; empty where there are.
     """
 
     task: str
@@ -49,23 +40,7 @@ class BaselineResult:
     split: str
     metrics: dict[str, float]
     predictions: dict[int, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledRows:
-    """The rows of one split that have a label of one task.
-
-    Attributes:
-        rows: their positions in the split.
-        ids: their sample ids.
-        items: the target tensors of each row.
-        targets: the target tensors of all rows, collated.
-    """
-
-    rows: np.ndarray
-    ids: list[int]
-    items: list[Targets]
-    targets: Targets
+    failure: str = ""
 
 
 def run_baselines(
@@ -85,172 +60,67 @@ def run_baselines(
         models: linear, boosting or both; the constant predictor is always scored.
 
     Yields:
-        A result as soon as it is ready.
+        A result as soon as it is ready, for each split with labels of the task; where a baseline fails, the reason.
 
     Raises:
-        DataError: where a task has no label in one of the splits.
+        SampleError: where an input of a sample cannot be read, with its row.
     """
     samples = {split: list(rows) for split, rows in splits.items()}
     names = {name for rows in samples.values() for sample in rows for name in sample.inputs}
     names = [name for name in sorted(names) if name in texts or name in processors.inputs]
     values = {
-        name: {split: [sample.inputs.get(name) for sample in rows] for split, rows in samples.items()} for name in names
+        name: {split: [(sample, sample.inputs.get(name)) for sample in rows] for split, rows in samples.items()}
+        for name in names
     }
-    features = extract_features(values, processors.inputs, texts)
-    groups = [tuple(features)] if features else []
-    if len(features) > 1:
-        groups += [(name,) for name in features]
+    features, failures = extract_features(values, processors.inputs, texts)
+    columns = sorted({*features, *failures})
+    groups = [tuple(columns)] if columns else []
+    if len(columns) > 1:
+        groups += [(name,) for name in columns]
     for name, task in tasks.items():
-        labelled = {
-            split: _labelled_rows(name, rows, split, processors.targets[name]) for split, rows in samples.items()
-        }
-        outputs = constant_outputs(task, labelled, {*names, "text"})
-        yield from _score(name, task, "constant", (), labelled, outputs)
-        if task.baseline is None:
-            continue
-        for group in groups:
-            inputs = [features[key] for key in group]
+        labelled = _labelled_splits(name, samples, processors.targets[name])
+
+        constant = partial(constant_outputs, task, labelled, {*names, "text"})
+        yield from _score(name, task, "constant", (), labelled, constant)
+        for group in groups if task.baseline else ():
+            broken = [f"{key}: {failures[key]}" for key in group if key in failures]
+            inputs = [features[key] for key in group if key in features]
             for baseline in models:
-                outputs = MODELS[baseline](task, labelled, inputs)
-                yield from _score(name, task, baseline, group, labelled, outputs)
+                fit = partial(_fit_model, name, task, baseline, labelled, inputs, broken)
+                yield from _score(name, task, baseline, group, labelled, fit)
 
 
-def constant_outputs(task: Task, labelled: Mapping[str, LabelledRows], streams: Collection[str]) -> dict[str, Tensor]:
-    """The outputs of the best predictor that ignores the input.
-
-    Args:
-        task: whose constant predictor it is.
-        labelled: split -> labelled rows; where labels are of units, they also give the number of units of a row.
-        streams: the streams that the task may read.
-
-    Returns:
-        Split -> outputs [rows, ...].
-    """
-    outputs = {}
-    for split, part in labelled.items():
-        units = [max([len(tensor) for tensor in item.values() if tensor.ndim], default=1) for item in part.items]
-        mask = torch.arange(max(units)) < torch.tensor(units)[:, None]
-        tokens = Tokens(torch.zeros(*mask.shape, 1), mask, torch.arange(max(units)).expand(mask.shape))
-        outputs[split] = task.constant(Fused(torch.zeros(len(units), 1), dict.fromkeys(streams, tokens)))
-    return outputs
+def _fit_model(
+    name: str,
+    task: Task,
+    baseline: str,
+    labelled: Mapping[str, LabelledRows],
+    inputs: Sequence[Features],
+    broken: Sequence[str],
+) -> dict[str, Tensor]:
+    """The outputs of a fitted model; ``broken`` says which of its inputs have no features. Raises ``DataError``."""
+    if broken:
+        raise DataError("; ".join(broken))
+    for split in ("train", "validation"):
+        if split not in labelled or not task.count(labelled[split].targets):
+            raise DataError(f"expected labels of the task '{name}' in the split '{split}', found none to learn from")
+    return MODELS[baseline](task, labelled, inputs)
 
 
-def fit_linear(task: Task, labelled: Mapping[str, LabelledRows], features: Sequence[Features]) -> dict[str, Tensor]:
-    """Fit a linear model that minimises the task's own loss + penalty / 2 * squared weights.
-
-    That is ridge regression for squares and logistic regression for (binary or multinomial) cross-entropy. The penalty
-    goes from strong to weak, each fit starting from the last one, until the validation loss rises.
-
-    Args:
-        task: whose loss is minimised.
-        labelled: split -> labelled rows; "train" is fitted, "validation" chooses the penalty.
-        features: of each input that the model reads.
-
-    Returns:
-        Split -> outputs [rows, ...].
-    """
-    from scipy.optimize import minimize  # slow to import
-
-    blocks: dict[str, list[Any]] = {
-        split: [block[part.rows] for feature_set in features for block in feature_set.linear[split]]
-        for split, part in labelled.items()
-    }
-    start = task.constant(Fused(torch.zeros(1, 1), {}))[0].double()
-    shape, outputs = start.shape, start.numel()
-    ends = np.cumsum([block.shape[1] for block in blocks["train"]])
-    train = labelled["train"].targets
-
-    def output(split: str, solution: np.ndarray) -> Tensor:
-        table = solution.reshape(-1, outputs)
-        weights = np.split(table[:-1].astype(np.float32), ends[:-1])
-        total = sum((block @ part for block, part in zip(blocks[split], weights, strict=True)), np.float64(0))
-        return torch.from_numpy(np.asarray(total + table[-1], np.float64)).reshape(-1, *shape)
-
-    def objective(solution: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
-        values = output("train", solution).requires_grad_()
-        loss = task.loss(values, train)
-        slope = torch.autograd.grad(loss, values)[0].reshape(-1, outputs).numpy()
-        parts = [block.T @ slope.astype(np.float32) for block in blocks["train"]]
-        gradient = np.concatenate([*parts, slope.sum(0, keepdims=True)]).ravel().astype(np.float64)
-        weights = solution[: -outputs or None]
-        gradient[: len(weights)] += penalty * weights
-        scale = 1 / len(slope)  # the tolerances of the optimiser are for numbers about 1
-        return scale * (loss.item() + penalty / 2 * float(weights @ weights)), scale * gradient
-
-    solution = np.concatenate([np.zeros(int(ends[-1]) * outputs), start.reshape(-1).numpy()])
-    best_solution, best_loss = solution, np.inf
-    for penalty in PENALTIES:
-        options = {"maxiter": 100, "maxcor": 5, "ftol": 1e-6, "gtol": 1e-6}
-        solution = minimize(objective, solution, (penalty,), method="L-BFGS-B", jac=True, options=options).x
-        loss = task.loss(output("validation", solution), labelled["validation"].targets).item()
-        if loss >= best_loss:
-            break
-        best_solution, best_loss = solution, loss
-    return {split: output(split, best_solution) for split in labelled}
-
-
-def fit_boosting(task: Task, labelled: Mapping[str, LabelledRows], features: Sequence[Features]) -> dict[str, Tensor]:
-    """Fit histogram gradient boosting, one model per label.
-
-    Args:
-        task: whose ``baseline`` says which model fits it.
-        labelled: split -> labelled rows; "train" is fitted, "validation" stops early.
-        features: of each input that the model reads.
-
-    Returns:
-        Split -> outputs [rows, ...].
-    """
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor  # slow to import
-
-    table = {
-        split: np.hstack([feature_set.trees[split][part.rows] for feature_set in features])
-        for split, part in labelled.items()
-    }
-    target = {split: part.targets["target"].numpy() for split, part in labelled.items()}
-    kind = task.baseline
-    if kind == "multilabel":
-        start = constant_outputs(task, labelled, ())
-        labels = []
-        for label in range(target["train"].shape[1]):
-            mask = {split: part.targets["known"][:, label].numpy() for split, part in labelled.items()}
-            true = {split: target[split][mask[split], label] for split in ("train", "validation")}
-            if len(np.unique(true["train"])) < 2 or len(true["validation"]) == 0:  # nothing to learn, or to stop by
-                labels.append({split: output[:, label].double() for split, output in start.items()})
-                continue
-            model = _fit(HistGradientBoostingClassifier, {split: table[split][mask[split]] for split in true}, true)
-            labels.append({split: torch.from_numpy(model.decision_function(rows)) for split, rows in table.items()})
-        return {split: torch.stack([label[split] for label in labels], 1) for split in labelled}
-    if kind == "regression":
-        model = _fit(HistGradientBoostingRegressor, table, target)
-        return {split: torch.from_numpy(model.predict(rows)) for split, rows in table.items()}
-    model = _fit(HistGradientBoostingClassifier, table, target)
-    outputs = {}
-    for split, constant in constant_outputs(task, labelled, ()).items():
-        outputs[split] = constant.double().clone()  # a class without training rows has its constant
-        probabilities = np.clip(model.predict_proba(table[split]), 1e-12, None)
-        outputs[split][:, model.classes_] = torch.from_numpy(np.log(probabilities))
-    return outputs
-
-
-MODELS = {"linear": fit_linear, "boosting": fit_boosting}
-
-
-def _fit(model: type, table: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray]) -> Any:
-    boosted = model(max_iter=300, early_stopping=True, n_iter_no_change=10, random_state=0)
-    validation = {"X_val": table["validation"], "y_val": target["validation"]}
-    return boosted.fit(table["train"], target["train"], **validation)
-
-
-def _labelled_rows(task: str, samples: Sequence[Sample], split: str, label: Processor) -> LabelledRows:
-    rows, items = [], []
-    for row, sample in enumerate(samples):
-        item = label(sample.targets[task]) if task in sample.targets else {}
-        if item:
-            rows.append(row)
-            items.append(item)
-    if not items:
-        raise DataError(f"expected labels of the task '{task}' in the split '{split}', found none")
-    return LabelledRows(np.array(rows), [samples[row].id for row in rows], items, label.collate(items))
+def _labelled_splits(task: str, samples: Mapping[str, Sequence[Sample]], label: Processor) -> dict[str, LabelledRows]:
+    """The labelled rows of each split that has any."""
+    labelled = {}
+    for split, split_samples in samples.items():
+        rows, items = [], []
+        for row, sample in enumerate(split_samples):
+            item = label(sample.targets[task]) if task in sample.targets else {}
+            if item:
+                rows.append(row)
+                items.append(item)
+        if items:
+            ids = [split_samples[row].id for row in rows]
+            labelled[split] = LabelledRows(np.array(rows), ids, items, label.collate(items))
+    return labelled
 
 
 def _score(
@@ -259,11 +129,31 @@ def _score(
     baseline: str,
     inputs: tuple[str, ...],
     labelled: Mapping[str, LabelledRows],
-    outputs: Mapping[str, Tensor],
+    fit: Callable[[], Mapping[str, Tensor]],
 ) -> Iterator[BaselineResult]:
-    for split, part in labelled.items():
-        if split != "train":
+    """The result on each split but training; a failure of the fit or of the score is a result too."""
+    scored, outputs, failure = [split for split in labelled if split != "train"], {}, ""
+    try:
+        outputs = fit()
+    except Exception as error:  # a baseline must not cost the run
+        failure = _in_words(error)
+    for split in scored:
+        part = labelled[split]
+        if failure:
+            yield BaselineResult(name, baseline, inputs, split, {}, {}, failure)
+            continue
+        try:
             predictions = list(task.predict(outputs[split]))
             metrics = task.score(predictions, part.items)
+            if wrong := [metric for metric, value in metrics.items() if not math.isfinite(value)]:
+                raise DataError(f"{wrong[0]} is not finite")
+        except Exception as error:
+            yield BaselineResult(name, baseline, inputs, split, {}, {}, _in_words(error))
+        else:
             by_id = dict(zip(part.ids, predictions, strict=True))
             yield BaselineResult(name, baseline, inputs, split, metrics, by_id)
+
+
+def _in_words(error: Exception) -> str:
+    text = " ".join(str(error).split())[:MOST_LETTERS]
+    return text if text and isinstance(error, MMBertError) else f"{type(error).__name__}: {text}".removesuffix(": ")

@@ -251,12 +251,12 @@ def _summarise(model: MMBert, parts: list[_TaskPart | Moments]) -> Evaluation:
     result = Evaluation({}, {}, {}, {}, {}, spread(part for part in parts if isinstance(part, Moments)))
     for name, task in model.tasks.items():
         task_parts = [part for part in parts if isinstance(part, _TaskPart) and part.task == name]
-        count = sum(part.units for part in task_parts)
-        if not count:
+        if not task_parts:
             continue
+        count = sum(part.units for part in task_parts)  # 0 where training has none of these labels
         loss = math.fsum(part.loss for part in task_parts)
         constant = math.fsum(part.constant for part in task_parts)
-        result.loss[name] = loss / count
+        result.loss[name] = loss / count if count else 0.0
         result.skill[name] = 1 - loss / constant if constant else 0.0
         predictions = RowsById([(part.ids, part.prediction) for part in task_parts])
         targets = RowsById([(part.ids, part.target) for part in task_parts])

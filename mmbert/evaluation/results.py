@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import Tensor
 from mmbert.contracts import Processors, Task
 from mmbert.data.fingerprint import Fingerprint
 from mmbert.evaluation.baselines import BaselineResult, run_baselines
-from mmbert.evaluation.bootstrap import Difference, paired_bootstrap
-from mmbert.evaluation.evaluate import Evaluation
+from mmbert.evaluation.contrasts import ScoredRows
+from mmbert.evaluation.evaluate import Evaluation, RowsById
+from mmbert.evaluation.permutation import Difference, compare_predictions
 from mmbert.io.atomic import write_atomically
 from mmbert.types import Sample
 from mmbert.version import CODE_EPOCH
@@ -28,11 +30,39 @@ class Result:
         arm: the name of the model in tables.
         scores: task -> metric -> value.
         predictions: task -> sample id -> prediction.
+        failures: task -> why the model has no scores in it.
     """
 
     arm: str
     scores: dict[str, dict[str, float]]
     predictions: Mapping[str, Mapping[int, Tensor]]
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BaselineComparison:
+    """A model against the best baseline of one task.
+
+    Attributes:
+        baseline: the name of the best baseline.
+        metric: the primary metric of the task.
+        difference: of the metric; None where it could not be computed.
+        failure: why not.
+    """
+
+    baseline: str
+    metric: str
+    difference: Difference | None
+    failure: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """The comparison as ``result.json`` holds it."""
+        facts: dict[str, Any] = {"baseline": self.baseline}
+        if self.difference is None:
+            return facts | {"failure": self.failure}
+        difference, *others = self.difference._asdict().items()
+        facts[f"{self.metric}_difference"] = difference[1]
+        return facts | {f"{self.metric}_difference_{name}": value for name, value in others}
 
 
 def from_evaluation(arm: str, evaluation: Evaluation) -> Result:
@@ -54,10 +84,12 @@ def cached_baselines(
     *,
     data: str,
     options: Mapping[str, Any],
+    split: str = "test",
 ) -> list[Result]:
-    """The baselines on the test split, constant first; computed once for the same data.
+    """The baselines on one split, constant first; computed once for the same data.
 
-    The key of the cache also covers what the processors have learned.
+    The key of the cache also covers what the processors have learned. Where memory or the disk gave out, the results
+    are not cached.
 
     Args:
         cache: the folder of the cache.
@@ -67,23 +99,44 @@ def cached_baselines(
         tasks: on the CPU.
         data: the fingerprint of the splits.
         options: the options of all inputs and tasks, as JSON values.
+        split: that is scored.
     """
     states = {name: processor.__getstate__() for name, processor in {**processors.inputs, **processors.targets}.items()}
-    content = f"{CODE_EPOCH}{data}{json.dumps(options, sort_keys=True)}{states}"
+    content = f"{CODE_EPOCH}{data}{json.dumps(options, sort_keys=True)}{states}{split.removeprefix('test')}"
     key = hashlib.blake2b(content.encode("utf-8", "replace"), digest_size=12).hexdigest()
     path = cache / f"{key}.json"
-    if not path.exists():
-        results = run_baselines(splits, processors, list(texts), tasks)
-        write_atomically(path, json.dumps([_as_json(result) for result in results if result.split == "test"]))
-    by_arm: dict[str, Result] = {}
-    predictions: dict[str, dict[str, dict[int, Tensor]]] = {}
-    for entry in json.loads(path.read_text()):
-        arm, task = entry["arm"], entry["task"]
-        by_task = predictions.setdefault(arm, {})
-        result = by_arm.setdefault(arm, Result(arm, {}, by_task))
-        result.scores[task] = entry["metrics"]
-        by_task[task] = {int(sample): torch.tensor(value) for sample, value in entry["predictions"].items()}
-    return list(by_arm.values())
+    if path.exists():
+        return _from_json(json.loads(path.read_text()))
+    results = [result for result in run_baselines(splits, processors, list(texts), tasks) if result.split == split]
+    entries = [_as_json(result) for result in results]
+    if not any(result.failure.startswith(("MemoryError", "OSError")) for result in results):
+        with suppress(OSError):  # a full disk costs the cache, not the run
+            write_atomically(path, json.dumps(entries))
+    return _from_json(entries)
+
+
+def _from_json(entries: Iterable[Mapping[str, Any]]) -> list[Result]:
+    by_arm: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = {}
+    for entry in entries:
+        scores, predictions, failures = by_arm.setdefault(entry["arm"], ({}, {}, {}))
+        task = entry["task"]
+        if failure := entry.get("failure"):
+            failures[task] = failure
+            continue
+        scores[task] = entry["metrics"]
+        predictions[task] = _rows_by_id(entry["predictions"])
+    return [Result(arm, *parts) for arm, parts in by_arm.items()]
+
+
+def _rows_by_id(predictions: Mapping[str, Any]) -> RowsById:
+    """Predictions as a tensor for each shape: a tensor for each row would take a hundred times the memory."""
+    blocks: dict[tuple[int, ...], tuple[list[int], list[Tensor]]] = {}
+    for sample, value in predictions.items():
+        tensor = torch.tensor(value)
+        ids, tensors = blocks.setdefault(tuple(tensor.shape), ([], []))
+        ids.append(int(sample))
+        tensors.append(tensor)
+    return RowsById([(torch.tensor(ids), torch.stack(tensors)) for ids, tensors in blocks.values()])
 
 
 def _arm_name(result: BaselineResult) -> str:
@@ -94,7 +147,8 @@ def _arm_name(result: BaselineResult) -> str:
 
 def _as_json(result: BaselineResult) -> dict[str, Any]:
     predictions = {str(sample): prediction.tolist() for sample, prediction in result.predictions.items()}
-    return {"arm": _arm_name(result), "task": result.task, "metrics": result.metrics, "predictions": predictions}
+    entry = {"arm": _arm_name(result), "task": result.task, "metrics": result.metrics, "predictions": predictions}
+    return entry | ({"failure": result.failure} if result.failure else {})
 
 
 def fingerprint(splits: Mapping[str, Iterable[Sample]], files: Collection[str] = ()) -> str:
@@ -117,9 +171,9 @@ def compare(
     name: str,
     task: Task,
     targets: Mapping[int, dict[str, Tensor]],
-    groups: Mapping[int, str],
+    groups: Mapping[int, Any],
 ) -> Difference:
-    """Our primary metric of one task minus theirs, by paired bootstrap over the same rows.
+    """Our primary metric of one task minus theirs, by a paired permutation test over the same rows.
 
     Args:
         ours: the first result.
@@ -127,18 +181,16 @@ def compare(
         name: the name of the task.
         task: the task, which scores.
         targets: sample id -> target tensors, of the rows that count.
-        groups: sample id -> group; rows of one group are drawn together.
+        groups: sample id -> group; the predictions of a group are swapped together.
     """
     ids = sorted(targets)
-    metric = primary_metric(ours.scores[name])
-    return paired_bootstrap(
-        lambda predictions, true: task.score(predictions, true)[metric],
-        [targets[sample] for sample in ids],
-        [ours.predictions[name][sample] for sample in ids],
-        [theirs.predictions[name][sample] for sample in ids],
-        [groups.get(sample, str(sample)) for sample in ids],
-        samples=1000,
+    true = [targets[sample] for sample in ids]
+    ours_by_row, theirs_by_row = (
+        ScoredRows(task, [result.predictions[name][sample] for sample in ids], true) for result in (ours, theirs)
     )
+    # a row without a group is one by itself; its key is a number, so that no group can be named like it
+    keys = [groups.get(sample, sample) for sample in ids]
+    return compare_predictions([ours_by_row], [theirs_by_row], primary_metric(ours.scores[name]), keys)
 
 
 def best_result(results: Iterable[Result], name: str, task: Task) -> Result:

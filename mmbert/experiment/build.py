@@ -13,9 +13,10 @@ from mmbert.contracts import Encoder, Processor, Processors
 from mmbert.data.collate import encode_sample
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.experiment.build_model import build_model, fresh_trunk
+from mmbert.experiment.check_splits import check_labels
 from mmbert.experiment.experiment import Experiment, text_names
 from mmbert.experiment.prepare_data import prepare_data
-from mmbert.experiment.processors import check_labels, fit_processor, make_processors
+from mmbert.experiment.processors import fit_processor, make_processors
 from mmbert.experiment.splits import Values, count, open_splits
 from mmbert.experiment.trunk_cache import check_cache
 from mmbert.model import MMBert
@@ -52,7 +53,9 @@ def build(recipe: Recipe) -> Experiment:
     for name, processor in processors.targets.items():
         labels = Values(splits, "train", "task", name, bad_samples)
         fit_processor(processor, "task", name, labels, bad_samples.add)
-    check_labels(processors.targets, splits, bad_samples, bad_samples.add)
+    labels = check_labels(processors.targets, splits, bad_samples, bad_samples.add)
+    data.report.labelled = labels.rows
+    data.report.warnings += labels.warnings
     stand_ins = {
         name: _stand_in(processor, name, values[name], bad_samples)
         for name, processor in processors.inputs.items()

@@ -1,9 +1,11 @@
 """Finding every bad value of a recipe's data without training."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from mmbert.contracts import Processor
 from mmbert.errors import DataError, SampleError
+from mmbert.experiment.check_splits import check_labels, check_rows
 from mmbert.experiment.data_report import scan_rows
 from mmbert.experiment.prepare_data import resolve_recipe
 from mmbert.experiment.processors import fit_processor, fit_reader, make_processors, refused_values
@@ -15,25 +17,45 @@ from mmbert.trunk.vocabulary import train_vocabulary
 SMALLEST = 100  # vocabulary: whether a value is text depends on none
 
 
-def find_bad_values(recipe: Recipe) -> tuple[list[SampleError], int]:
-    """The errors of all values that training or evaluation would refuse, and the number of rows that were read.
+@dataclass(frozen=True)
+class DataCheck:
+    """What is wrong with the data of a recipe.
+
+    Attributes:
+        errors: of all values that training or evaluation would refuse.
+        warnings: as training gives them before its first step.
+        rows: that were read.
+    """
+
+    errors: list[SampleError]
+    warnings: list[str]
+    rows: int
+
+
+def find_bad_values(recipe: Recipe) -> DataCheck:
+    """Read all values that training or evaluation would read.
 
     Args:
         recipe: as it was loaded.
 
     Raises:
-        DataError: where the data cannot be used as a whole: no such file or column, no label, no input.
+        DataError: where the data cannot be used as a whole: no such file or column, no rows, no label, no input.
     """
     errors: list[SampleError] = []
-    splits, report = scan_rows(recipe, open_splits(recipe), errors.append)
+    splits = open_splits(recipe)
+    warnings = check_rows(recipe, splits)
+    splits, report = scan_rows(recipe, splits, errors.append)
+    warnings += report.warnings
     recipe = resolve_recipe(recipe, report)
     processors = make_processors(recipe, train_vocabulary((), SMALLEST))
     for name, processor in processors.inputs.items():
         errors += _field_errors(processor, "input", name, splits)
     for name, processor in processors.targets.items():
         errors += _field_errors(processor, "task", name, splits)
+    if not errors:  # every label processor is fitted
+        warnings += check_labels(processors.targets, splits, (), errors.append).warnings
     first_of_each = {(error.row, error.field): error for error in reversed(errors)}
-    return [*reversed(first_of_each.values())], report.total
+    return DataCheck([*reversed(first_of_each.values())], warnings, report.total)
 
 
 def _field_errors(processor: Processor, kind: Kind, name: str, splits: Splits) -> Iterator[SampleError]:

@@ -23,6 +23,7 @@ class DataReport:
 
     Attributes:
         rows: split -> ``rows``, or an input or task -> the number of rows that have it.
+        labelled: split -> task -> the number of rows with a label that its processor can read; filled by ``build``.
         fingerprint: of all raw values.
         groups: [training samples] int64, the group of each sample by ``train.mixing``; None without mixing.
         group_names: of the groups.
@@ -31,6 +32,7 @@ class DataReport:
     """
 
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    labelled: dict[str, dict[str, int]] = field(default_factory=dict)
     fingerprint: str = ""
     groups: np.ndarray | None = None
     group_names: list[str] = field(default_factory=list)

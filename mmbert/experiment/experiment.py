@@ -53,6 +53,11 @@ class Experiment:
         """Optimiser steps between two evaluations."""
         return evaluation_interval(self.recipe, self.data_report.rows["train"]["rows"])
 
+    @property
+    def scored_split(self) -> str:
+        """The split whose scores are the result: test, or validation where no test row has a label."""
+        return "test" if any(self.data_report.labelled.get("test", {}).values()) else "validation"
+
     def dataset(self, split: str) -> SampleDataset:
         """The samples of a split as tensors.
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mmbert.experiment.check_splits import check_rows
 from mmbert.experiment.data_report import DataReport, scan_rows
 from mmbert.experiment.splits import Splits, count, open_splits
 from mmbert.recipe.schema import Recipe, resolve_length
@@ -34,11 +35,13 @@ def prepare_data(recipe: Recipe) -> PreparedData:
 
     Raises:
         SampleError: at the first bad row, where ``train.max_bad_fraction`` is 0.
-        DataError: where the data cannot be used as a whole, see ``scan_rows``.
+        DataError: where the data cannot be used as a whole, see ``check_rows`` and ``scan_rows``.
     """
     splits = open_splits(recipe)
+    warnings = check_rows(recipe, splits)
     bad_samples = BadSamples(count(splits), recipe.train.max_bad_fraction)
     splits, report = scan_rows(recipe, splits, bad_samples.add)
+    report.warnings[:0] = warnings
     return PreparedData(resolve_recipe(recipe, report), splits, bad_samples, report)
 
 

@@ -2,14 +2,14 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from encoders import ENCODERS
 from mmbert.contracts import Processor, Processors
 from mmbert.data.collate import describe_row
 from mmbert.errors import DataError, RecipeError, SampleError, nearest
-from mmbert.experiment.splits import Kind, Splits, Values
+from mmbert.experiment.splits import Kind, Values
 from mmbert.recipe.schema import InputPart, Part, Recipe, TaskPart
 from mmbert.registry import Registry, keyword_only_parameters
 from mmbert.trunk.text import TextProcessor
@@ -159,32 +159,6 @@ def tagged_texts(recipe: Recipe) -> dict[str, str]:
         if (of := part.options.get("of")) and TASKS.get(part.type).processor.one_per_unit
     }
     return {task: text for task, text in tagged.items() if text in texts}
-
-
-def check_labels(
-    processors: Mapping[str, Processor], splits: Splits, bad_samples: Container[Sample], on_bad: OnBad
-) -> None:
-    """Read the labels of validation and test before training, rather than after hours of it.
-
-    Args:
-        processors: fitted, by task.
-        splits: of the recipe's data.
-        bad_samples: passed over.
-        on_bad: takes each bad label (a class that the training split does not have) with its row; may raise.
-
-    Raises:
-        DataError: where no row of the validation split has a label: the best checkpoint is chosen by them.
-    """
-    labelled = {"validation": False, "test": False}
-    for split in labelled:
-        for name, processor in processors.items():
-            for sample, value in Values(splits, split, "task", name, bad_samples).with_samples():
-                try:
-                    labelled[split] |= bool(processor(value))
-                except SampleError as error:
-                    on_bad(error.at(describe_row(sample), f"task '{name}'"))
-    if not labelled["validation"]:
-        raise DataError("no row of the validation split has a label, by which the best checkpoint is chosen")
 
 
 def _make(table: Registry, part: InputPart | TaskPart) -> Processor:

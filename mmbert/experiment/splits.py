@@ -34,6 +34,17 @@ def open_splits(recipe: Recipe) -> Splits:
     return {split: [_as_split(source.split(split)) for source in sources] for split in SPLITS}
 
 
+def explain_empty_split(recipe: Recipe, split: str) -> str:
+    """Why a split has no rows, and the way out, by what each source knows.
+
+    Args:
+        recipe: as it was loaded.
+        split: ``train``, ``validation`` or ``test``.
+    """
+    reasons = [reason for source in _sources(recipe) if (reason := source.explain_empty_split(split))]
+    return " ".join(dict.fromkeys(reasons)) or f"A source's option 'split' puts rows into {split}."
+
+
 def _as_split(samples: Sequence[Sample]) -> Split:
     return samples if isinstance(samples, Split) else Split(samples.__getitem__, np.arange(len(samples)))
 

@@ -1,4 +1,7 @@
-"""Class labels: the sorted classes of the training split, and the class index of a label."""
+"""Labels as numbers: the sorted classes of the training split, and the index of one label among them.
+
+A label that only validation or test have is a wrong prediction of the model, counted as such: see ``UNSEEN``.
+"""
 
 import difflib
 from collections import Counter
@@ -10,7 +13,7 @@ import numpy as np
 from mmbert.errors import DataError, SampleError
 
 Label = str | int | bool
-MAX_CLASSES_SHOWN = 20  # maximum number of classes that an error message lists
+UNSEEN = -2  # the index of a label that the training split does not have: no prediction of it can be right
 
 
 def to_plain_label(label: Any) -> Label:
@@ -52,27 +55,45 @@ def count_classes(labels: Iterable[Any]) -> tuple[list[Label], list[int]]:
 
 
 def class_index(label: Any, classes: Sequence[Label]) -> int:
-    """The class index of a label.
+    """The index of a label among the sorted classes; ``UNSEEN`` for a label that the training split does not have.
 
     Args:
         label: the raw label.
         classes: the sorted classes of the training split, from ``count_classes``.
 
     Raises:
-        SampleError: if the value is not a label or not among the classes. The message names the nearest class.
+        SampleError: on what is no label.
 
     Example:
-        >>> class_index("plum", ["apple", "plum"])
-        1
+        >>> class_index("plum", ["apple", "plum"]), class_index("fig", ["apple", "plum"]) == UNSEEN
+        (1, True)
     """
     label = to_plain_label(label)
-    if label in classes:
-        return classes.index(label)
-    names = [str(known) for known in classes]
-    close = difflib.get_close_matches(str(label), names, n=1)
+    return classes.index(label) if label in classes else UNSEEN
+
+
+def unseen_labels(labels: Iterable[Any], classes: Sequence[Label]) -> list[Label]:
+    """Those of some labels that are not among the classes.
+
+    Args:
+        labels: as the source gives them.
+        classes: those of the training split.
+    """
+    return [label for label in map(to_plain_label, labels) if label not in classes]
+
+
+def nearest_class(label: Label, classes: Sequence[Label]) -> str | None:
+    """The class that resembles a label the most, by letters or as a number; None where none does.
+
+    Args:
+        label: that is not among the classes.
+        classes: those of the training split.
+
+    Example:
+        >>> nearest_class("spamm", ["ham", "spam"]), nearest_class(12, [0, 1, 4]), nearest_class("x", ["ham"])
+        ('spam', '4', None)
+    """
     if not isinstance(label, str) and not any(isinstance(known, str) for known in classes):
-        close = [str(min(classes, key=lambda known: abs(int(known) - int(label))))]
-    guess = f"Did you mean '{close[0]}'? " if close else ""
-    more = f" and {len(names) - MAX_CLASSES_SHOWN} more" if len(names) > MAX_CLASSES_SHOWN else ""
-    known = f"Known: {', '.join(names[:MAX_CLASSES_SHOWN])}{more}"
-    raise SampleError(f"expected a label of the training split, found {label!r}. {guess}{known}")
+        return str(min(classes, key=lambda known: abs(int(known) - int(label))))
+    close = difflib.get_close_matches(str(label), [str(known) for known in classes], n=1)
+    return close[0] if close else None

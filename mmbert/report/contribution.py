@@ -131,7 +131,8 @@ def _additive(content: Mapping[str, Any], metrics: Mapping[str, str], limits: Li
         difference = _mapping(facts, "difference")
         if facts:
             scores = [number(_mapping(facts, which).get(metric)) for which in ("model", "additive")]
-            interval = f"{signed(difference.get('low'))} to {signed(difference.get('high'))}"
+            ends = difference.get("low"), difference.get("high")
+            interval = NONE if None in ends else " to ".join(map(signed, ends))
             amount = signed(difference.get("difference"))
             rows.append([f"{task} {metric}", number(facts.get("rows")), *scores, amount, interval])
     if not rows:

@@ -87,7 +87,7 @@ def inputs_section(subject: Subject, limits: Limits) -> Section | None:
     """
     runs = list(subject.reference.runs.values())
     inputs = list(dict.fromkeys(name for run in runs for name in run.hidden))
-    metrics = {task: names[0] for task, names in subject.tasks().items() if any(task in run.test for run in runs)}
+    metrics = {task: names[0] for task, names in subject.tasks().items() if any(task in run.scores for run in runs)}
     if not inputs or not metrics:
         return None
     shown, tasks = inputs[: limits.drawn], list(metrics.items())[:MAX_TASKS]
@@ -96,7 +96,7 @@ def inputs_section(subject: Subject, limits: Limits) -> Section | None:
         for task, metric in tasks:
             lower = subject.lower_is_better(task, metric)
             change = mean(
-                [_value(run.hidden.get(name, {}), task, metric) - _value(run.test, task, metric) for run in runs]
+                [_value(run.hidden.get(name, {}), task, metric) - _value(run.scores, task, metric) for run in runs]
             )
             changes[name, task] = (change, None if lower is None else (change > 0) == lower)
     over = f", mean over {plural(len(runs), 'seed')}" if len(runs) > 1 else ""

@@ -10,12 +10,13 @@ from markupsafe import Markup, escape
 from mmbert.io.output import output_path
 from mmbert.io.ownership import is_marked
 from mmbert.report.blocks import LADDER, Limits
+from mmbert.report.comparisons import comparisons_section
 from mmbert.report.contribution import contribution_section
 from mmbert.report.details import cost_section, inputs_section, learning_section, predictions_section
 from mmbert.report.figures import ArmDifference
 from mmbert.report.formatting import clean, plural, shorten
 from mmbert.report.reproducibility import data_section, environment_section, recipe_section
-from mmbert.report.results import arms_section, comparisons_section, summary_section, tasks_section
+from mmbert.report.results import arms_section, summary_section, tasks_section
 from mmbert.report.run_files import read_run
 from mmbert.report.subject import Subject, subject_of_run, subject_of_study
 from mmbert.tracking.outcome import StudyOutcome

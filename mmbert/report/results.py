@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from mmbert.report.blocks import Block, Fold, Gallery, Limits, Picture, Section, Words, limited_table, omission_note
-from mmbert.report.figures import ArmDifference, draw_differences, draw_dots
-from mmbert.report.formatting import NONE, column, enumerate_words, mean, number, plural, signed, standard_deviation
+from mmbert.report.comparisons import verdict
+from mmbert.report.figures import draw_dots
+from mmbert.report.formatting import column, enumerate_words, mean, number, plural, signed, standard_deviation
 from mmbert.report.run_files import RunRecord
 from mmbert.report.subject import ArmRecord, Subject
 
@@ -37,7 +38,7 @@ def _study_sentences(subject: Subject) -> list[str]:
     others = plural(len(subject.arms) - 1, "other arm")
     lines = [
         f"The study compares the reference “{subject.reference.name}” with {others} by {metric} of {task}{direction} "
-        f"on the test split, over {plural(len(subject.seeds), 'seed')}."
+        f"on the {subject.split} split, over {plural(len(subject.seeds), 'seed')}."
     ]
     means = subject.means(task, metric)
     reference = means[subject.reference.name]
@@ -81,11 +82,13 @@ def _baseline_sentence(subject: Subject, task: str, metric: str, reference: floa
 def _run_sentences(subject: Subject) -> list[str]:
     run = subject.reference.first_run
     assert run is not None
-    rows = run.rows.get("test", {}).get("rows")
-    split = f"{plural(rows, 'row')} of the test split" if rows is not None else "the test split"
+    rows = run.rows.get(run.split, {}).get("rows")
+    split = f"{plural(rows, 'row')} of the {run.split} split" if rows is not None else f"the {run.split} split"
+    if run.split != "test":
+        split += ", by which they were also chosen, as no test row has a label"
     lines = [f"Trained with seed {run.seed}. The weights after step {run.best_step} were the best; scored on {split}."]
     differences = {difference.task: difference for difference in subject.differences}
-    for task, metrics in run.test.items():
+    for task, metrics in run.scores.items():
         metric, difference = next(iter(metrics), ""), differences.get(task)
         text = f"{task}: {metric} {number(metrics.get(metric))}"
         if difference and difference.metric == metric:
@@ -93,29 +96,6 @@ def _run_sentences(subject: Subject) -> list[str]:
             text += f". The best baseline, {difference.reference}, has {number(value)}; {verdict(difference)}"
         lines.append(f"{text}.")
     return lines
-
-
-def verdict(difference: ArmDifference) -> str:
-    """Return a difference and what its interval shows, in words.
-
-    Args:
-        difference: of a run and a baseline.
-
-    Example:
-        >>> verdict(ArmDifference("b", "a", "kind", "accuracy", 0.5, -0.25, 1.25))
-        'the difference is +0.5 (95 % interval −0.25 to +1.25): no detectable difference'
-    """
-    if not all(map(math.isfinite, (difference.difference, difference.low, difference.high))):
-        return f"the difference is {signed(difference.difference)}"
-    if difference.difference == difference.low == difference.high == 0:
-        return "there is no difference"
-    interval = f"{signed(difference.low)} to {signed(difference.high)}"
-    text = f"the difference is {signed(difference.difference)} (95 % interval {interval})"
-    if difference.low <= 0 <= difference.high:
-        return f"{text}: no detectable difference"
-    if difference.lower_is_better is None:
-        return text
-    return f"{text}: {'better' if (difference.difference < 0) == difference.lower_is_better else 'worse'}"
 
 
 def _mean_and_deviation(arm: ArmRecord, task: str, metric: str) -> str:
@@ -154,7 +134,7 @@ def arms_section(subject: Subject, limits: Limits) -> Section | None:
     best = subject.best(means, task, metric)
     strong = {(position, 2) for position, arm in enumerate(subject.arms) if arm.name == best}
     head = ["arm", "kind", f"{metric}, mean", "standard deviation", "minus reference", "seeds", "reasons of failures"]
-    caption = f"{metric} of {task} on the test split; the best mean of the arms is bold"
+    caption = f"{metric} of {task} on the {subject.split} split; the best mean of the arms is bold"
     figure = Picture(_score_figure(subject, "arms", task, metric, limits), _score_caption(subject, bool(baselines)))
     note = omission_note(subject.arms, limits.drawn, "arm")
     words = [Words(note)] if note else []
@@ -205,50 +185,10 @@ def _score_caption(subject: Subject, has_baselines: bool) -> str:
         text = "Each dot is a seed, the bar is the mean, the line its 95 % t interval over seeds (from three seeds on)"
     else:
         run = subject.reference.first_run
-        text = "The dot is the score on the test split" + (
+        text = f"The dot is the score on the {subject.split} split" + (
             "; below it, with one input hidden" if run and run.hidden else ""
         )
     return f"{text}{f'; dotted lines are the {BASELINES} best baselines and the constant' if has_baselines else ''}."
-
-
-def comparisons_section(subject: Subject, limits: Limits) -> Section | None:
-    """Return the differences with their intervals, as a figure and as a table.
-
-    Args:
-        subject: of the page.
-        limits: of the page.
-    """
-    if not subject.differences:
-        return None
-    shown = subject.differences[: limits.drawn]
-    rows = [_difference_row(difference) for difference in subject.differences]
-    head = ["arm", "reference", "metric", "planned", "difference", "95 % interval", "p (Holm)", "pairs"]
-    method = "paired over seeds (the small dots)"
-    if not subject.is_study:
-        rows, head = [[*row[:3], *row[4:7]] for row in rows], [*head[:3], *head[4:6], "p"]
-        method = "from a paired bootstrap over the test rows"
-    caption = (
-        f"Differences (arm minus reference) with 95 % intervals, {method}. If an interval contains 0, there is no "
-        "detectable difference."
-    )
-    note = omission_note(subject.differences, len(shown), "comparison")
-    picture = Picture(draw_differences("differences", shown), " ".join([caption, *note]))
-    cells = limited_table(head, rows, limits, words=range(4 if subject.is_study else 3))
-    return Section("Comparisons", "comparisons", [picture, cells])
-
-
-def _difference_row(difference: ArmDifference) -> list[str]:
-    has_interval = math.isfinite(difference.low)
-    return [
-        difference.arm,
-        difference.reference,
-        f"{difference.task} {difference.metric}",
-        "yes" if difference.planned else "no",
-        signed(difference.difference),
-        f"{signed(difference.low)} to {signed(difference.high)}" if has_interval else NONE,
-        NONE if difference.p is None else f"{difference.p:.3g}",
-        str(len(difference.by_seed) or NONE),
-    ]
 
 
 def tasks_section(subject: Subject, limits: Limits) -> Section:
@@ -295,6 +235,9 @@ def _task_fold(subject: Subject, task: str, metrics: Sequence[str], limits: Limi
         if (best := subject.best(values, task, metric)) is not None:
             top = lines[int(best)][1][index]
             strong |= {(row, index + 1) for row, line in enumerate(lines) if line[1][index] == top}
+    failed = {name: reasons[task] for name, reasons in run.failed_baselines.items() if task in reasons} if run else {}
+    rows += [[name, *("none" for _ in metrics)] for name in failed]
     caption = f"{task}: the best of each column is bold"
     table = limited_table(["", *metrics], rows, limits, caption=caption, strong=strong)
-    return Fold(task, [table], open=is_open)
+    reasons = [f"{name} is none: {reason}." for name, reason in failed.items()]
+    return Fold(task, [table, Words(reasons)] if reasons else [table], open=is_open)

@@ -25,9 +25,11 @@ class RunRecord:
     name: str
     seed: int
     best_step: int
-    test: Scores
-    hidden: Mapping[str, Scores]  # input -> the scores with this input hidden at test
+    split: str  # that was scored: test, or validation where no test row has a label
+    scores: Scores
+    hidden: Mapping[str, Scores]  # input -> the scores with this input hidden
     baselines: Mapping[str, Scores]
+    failed_baselines: Mapping[str, Mapping[str, str]]  # baseline -> task -> why it has no scores
     against_best: Mapping[str, Mapping[str, Any]]  # task -> the facts of result.json about the best baseline
     types: Mapping[str, str]  # task -> its type
     recipe: str  # the text of recipe.yaml
@@ -58,9 +60,10 @@ def read_run(folder: Path) -> RunRecord:
         content = f"a run that is {state}" if state else "no run"
         raise IntegrityError(f"'{folder}' must hold a finished run, with result.json; it holds {content}")
     result = _json(folder / "result.json")
-    if not isinstance(result.get("test"), dict):
+    split = str(result.get("split", "test"))
+    if not isinstance(result.get(split), dict):
         file = folder / "result.json"
-        raise IntegrityError(f"'{file}' must hold the scores of a run under \"test\"; it does not")
+        raise IntegrityError(f"'{file}' must hold the scores of a run under \"{split}\"; it does not")
     text = _text(folder / "recipe.yaml")
     recipe, data = _recipe(text), _json(folder / "data.json")
     tasks = _mapping(recipe.get("tasks"))
@@ -69,9 +72,14 @@ def read_run(folder: Path) -> RunRecord:
         name=str(recipe.get("name") or folder.name),
         seed=result["seed"] if isinstance(result.get("seed"), int) else 0,
         best_step=result["best_step"] if isinstance(result.get("best_step"), int) else 0,
-        test=_scores(result["test"]),
+        split=split,
+        scores=_scores(result[split]),
         hidden={name.removeprefix("mmbert without "): _scores(scores) for name, scores in hidden.items()},
         baselines={name: _scores(scores) for name, scores in _mapping(result.get("baselines")).items()},
+        failed_baselines={
+            name: {task: str(reason) for task, reason in _mapping(reasons).items()}
+            for name, reasons in _mapping(result.get("failed_baselines")).items()
+        },
         against_best={task: _mapping(facts) for task, facts in _mapping(result.get("against_best_baseline")).items()},
         types={str(name): str(_mapping(part).get("type", "")) for name, part in tasks.items()},
         recipe=text,

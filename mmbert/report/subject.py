@@ -55,6 +55,7 @@ class Subject:
     primary: tuple[str, str] | None = None  # (task, metric) of a study
     directions: Mapping[tuple[str, str], bool] = field(default_factory=dict)  # (task, metric) -> lower is better
     seeds: Sequence[int] = ()
+    split: str = "test"  # that was scored
 
     @property
     def reference(self) -> ArmRecord:
@@ -139,7 +140,7 @@ def subject_of_run(record: RunRecord) -> Subject:
     Args:
         record: of a finished run.
     """
-    arm = ArmRecord(record.name, {record.seed: record.test}, {record.seed: record})
+    arm = ArmRecord(record.name, {record.seed: record.scores}, {record.seed: record})
     subject = Subject(record.name, [arm], record.baselines, [], seeds=[record.seed])
     differences = []
     for task, facts in record.against_best.items():
@@ -159,7 +160,7 @@ def subject_of_run(record: RunRecord) -> Subject:
                 lower_is_better=subject.lower_is_better(task, metric),
             )
         )
-    return Subject(record.name, [arm], record.baselines, differences, seeds=[record.seed])
+    return Subject(record.name, [arm], record.baselines, differences, seeds=[record.seed], split=record.split)
 
 
 def subject_of_study(outcome: StudyOutcome, differences: Sequence[ArmDifference], sentences: Sequence[str]) -> Subject:
@@ -181,6 +182,5 @@ def subject_of_study(outcome: StudyOutcome, differences: Sequence[ArmDifference]
         arms.append(ArmRecord(arm.name, arm.scores, runs, arm.changes, arm.failed, arm.masked))
     primary = (outcome.task, outcome.metric)
     directions = {primary: outcome.lower_is_better}
-    return Subject(
-        outcome.name, arms, outcome.baselines, differences, sentences, primary, directions, list(outcome.seeds)
-    )
+    seeds, split = list(outcome.seeds), outcome.split
+    return Subject(outcome.name, arms, outcome.baselines, differences, sentences, primary, directions, seeds, split)

@@ -11,7 +11,7 @@ from torch import nn
 
 from mmbert.errors import SampleError
 from mmbert.evaluation.evaluate import Evaluation
-from mmbert.evaluation.results import Result, primary_metric
+from mmbert.evaluation.results import BaselineComparison, Result, primary_metric
 
 INTERVAL = 30.0  # seconds between lines where there is no terminal
 
@@ -123,15 +123,17 @@ class Console:
     def results(
         self,
         results: Sequence[Result],
-        differences: Mapping[str, tuple[str, Mapping[str, float]]],
+        comparisons: Mapping[str, BaselineComparison],
         *,
         split: str = "test",
     ) -> None:
         """Print the results of a split: a row for each arm, a column for the primary metric of each task.
 
+        A cell is "none" where an arm failed, and empty where it has no such task.
+
         Args:
             results: of each arm; the table is as wide as the tasks of all of them.
-            differences: task -> the best baseline, and the difference to it, its interval and p. One line each.
+            comparisons: task -> our result against the best baseline. One line each.
             split: for the title.
         """
         metrics = {
@@ -142,18 +144,13 @@ class Console:
         for name, metric in metrics.items():
             table.add_column(f"{name}\n{metric}", justify="right", no_wrap=True)
         for result in results:
-            cells = (
-                f"{result.scores[name][metric]:.4g}" if name in result.scores else ""
-                for name, metric in metrics.items()
-            )
+            cells = (_cell(result, name, metric) for name, metric in metrics.items())
             table.add_row(_row_title(result.arm), *cells)
         self.rich.print("", table)
-        for name, (arm, comparison) in differences.items():
-            difference, low, high, p = comparison.values()
-            self.say(
-                f"{name}: {metrics[name]} differs from that of {arm} by {difference:+.4g} (paired bootstrap, 95 % "
-                f"interval {low:+.4g} to {high:+.4g}, p = {p:.3g})"
-            )
+        for name, comparison in comparisons.items():
+            what = f"{name}: {comparison.metric} differs from that of {comparison.baseline}"
+            difference = comparison.difference
+            self.say(f"{what} by {difference.in_words()}" if difference else f"{what}: none ({comparison.failure})")
 
 
 def count_parameters(model: nn.Module) -> dict[str, list[int]]:
@@ -166,6 +163,12 @@ def count_parameters(model: nn.Module) -> dict[str, list[int]]:
         counts[0] += parameter.numel() * parameter.requires_grad
         counts[1] += parameter.numel()
     return parts
+
+
+def _cell(result: Result, task: str, metric: str) -> str:
+    if task in result.scores:
+        return f"{result.scores[task][metric]:.4g}"
+    return "none" if task in result.failures else ""
 
 
 def _row_title(arm: str) -> str:

@@ -13,7 +13,7 @@ class ArmOutcome:
 
     name: str
     changes: Sequence[str] = ()  # in words, a key each: "fusion.type: joint -> concat"; none for the reference
-    scores: Mapping[int, Scores] = field(default_factory=dict)  # seed -> test scores
+    scores: Mapping[int, Scores] = field(default_factory=dict)  # seed -> scores
     runs: Mapping[int, Path] = field(default_factory=dict)  # seed -> run folder, where it still exists
     failed: Mapping[int, str] = field(default_factory=dict)  # seed -> why there is no result
     masked: bool = False  # not trained: the reference's runs, with an input hidden at test time
@@ -41,7 +41,8 @@ class StudyOutcome:
     seeds: Sequence[int]
     arms: Sequence[ArmOutcome]  # the reference first
     planned: Sequence[tuple[str, str]] = ()  # (arm, reference) of the comparisons that were planned
-    baselines: Mapping[str, Scores] = field(default_factory=dict)  # name -> test scores; the same for all seeds
+    baselines: Mapping[str, Scores] = field(default_factory=dict)  # name -> scores; the same for all seeds
+    split: str = "test"  # that was scored: validation where no test row has a label
 
     @property
     def reference(self) -> ArmOutcome:

@@ -1,9 +1,9 @@
-"""The files of a finished run: result, predictions, examples, cost, rows of the ledger."""
+"""The files of a finished run: result, predictions, examples, cost."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,10 @@ from mmbert.data.collate import describe_row
 from mmbert.errors import SampleError
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.evaluation.predictions import PREDICTIONS_FILE, dump_predictions
-from mmbert.evaluation.results import Result, best_result, cached_baselines, compare, primary_metric
 from mmbert.experiment.experiment import Experiment
-from mmbert.io.download import cache_folder
-from mmbert.tracking.console import Console, count_parameters
-from mmbert.tracking.ledger import Measured, Scores, append_results
+from mmbert.tracking.console import count_parameters
 from mmbert.tracking.run_folder import RunFolder, read_log
+from mmbert.training.comparison import ResultTable
 from mmbert.training.memory import peak
 from mmbert.types import Sample
 from mmbert.version import CODE_EPOCH
@@ -30,42 +28,30 @@ MOST_EXAMPLES = 20_000  # rows
 MOST_LETTERS = 200  # of a text
 
 
-@dataclass(frozen=True)
-class ResultTable:
-    """The results of one run on the test split.
-
-    Attributes:
-        ours: of the trained model.
-        hidden: of the same model, without one input each.
-        baselines: of the cheap models.
-        differences: task -> the best baseline, and the difference to it.
-    """
-
-    ours: Result
-    hidden: Sequence[Result]
-    baselines: Sequence[Result]
-    differences: Mapping[str, tuple[str, dict[str, float]]]
-
-
 def result_summary(identity: Identity, best_step: int, table: ResultTable) -> dict[str, Any]:
     """What ``result.json`` holds: the same for a run that was stopped and resumed.
+
+    ``split`` says which split was scored: ``hidden``, ``baselines`` and ``against_best_baseline`` are of it. Where it
+    is validation, ``test`` is empty and ``validation`` holds the scores.
 
     Args:
         identity: of the run.
         best_step: of the checkpoint that was scored.
         table: its results.
     """
+    on_test = table.split == "test"
     return {
         "recipe": identity.hash,
         "epoch": CODE_EPOCH,
         "seed": identity.recipe.train.seed,
         "best_step": best_step,
-        "test": table.ours.scores,
+        "split": table.split,
+        "test": table.ours.scores if on_test else {},
+        **({} if on_test else {table.split: table.ours.scores}),
         "hidden": {result.arm: result.scores for result in table.hidden},
         "baselines": {result.arm: result.scores for result in table.baselines},
-        "against_best_baseline": {
-            task: {"baseline": baseline, **difference} for task, (baseline, difference) in table.differences.items()
-        },
+        "failed_baselines": {result.arm: dict(result.failures) for result in table.baselines if result.failures},
+        "against_best_baseline": {task: comparison.facts() for task, comparison in table.comparisons.items()},
     }
 
 
@@ -76,7 +62,7 @@ def write_results(
     table: ResultTable,
     files: Mapping[str, str | bytes | dict[str, Any]],
 ) -> dict[str, Any]:
-    """Write the test scores and files of a run, ``result.json`` last: its presence marks the run finished.
+    """Write the scores and files of a run, ``result.json`` last: its presence marks the run finished.
 
     Args:
         folder: of the run.
@@ -88,7 +74,8 @@ def write_results(
     Returns:
         What ``result.json`` holds.
     """
-    folder.log(best_step, "test", table.ours.scores)
+    if table.split == "test":  # the log has those of validation already
+        folder.log(best_step, "test", table.ours.scores)
     for name, content in files.items():
         folder.write(name, content)
     result = result_summary(identity, best_step, table)
@@ -97,23 +84,42 @@ def write_results(
 
 
 def result_files(
-    experiment: Experiment, evaluation: Evaluation, folder: Path, device: torch.device
+    experiment: Experiment, evaluation: Evaluation, folder: Path, device: torch.device, warn: Callable[[str], None]
 ) -> dict[str, str | bytes | dict[str, Any]]:
-    """The files of a finished run by their names; reads the test split.
+    """The files of a finished run by their names; reads the scored split. A file that fails is left out.
 
     Times and memory differ from run to run: they have a file of their own, so that the others are always the same.
 
     Args:
         experiment: that was trained.
-        evaluation: of the test split.
+        evaluation: of the scored split.
         folder: of the run.
         device: that it was trained on.
+        warn: takes the reason of each failure.
     """
-    return {
-        PREDICTIONS_FILE: dump_predictions(evaluation, experiment.groups("test")),
-        "examples.jsonl": examples(experiment, evaluation),
-        "cost.json": cost(experiment, folder, device),
+    split, files = experiment.scored_split, {}
+    makers: dict[str, Callable[[], str | bytes | dict[str, Any]]] = {
+        PREDICTIONS_FILE: lambda: dump_predictions(evaluation, experiment.groups(split)),
+        "examples.jsonl": lambda: examples(experiment, evaluation),
+        "cost.json": lambda: cost(experiment, folder, device),
     }
+    for name, make in makers.items():
+        try:
+            files[name] = make()
+        except Exception as error:  # must not cost the result of the run
+            warn(f"{name} is not written: {type(error).__name__}: {error}")
+    return files
+
+
+def next_command(folder: Path, experiment: Experiment) -> str:
+    """The command that predicts the test rows of a run, or the scored ones where there are no test rows.
+
+    Args:
+        folder: of the run.
+        experiment: that was trained.
+    """
+    split = "test" if any(map(len, experiment.splits["test"])) else experiment.scored_split
+    return f"python -m mmbert predict {shlex.quote(str(folder))} --split {split} --output predictions.jsonl"
 
 
 def cost(experiment: Experiment, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -139,84 +145,8 @@ def cost(experiment: Experiment, folder: Path, device: torch.device) -> dict[str
     }
 
 
-def append_table(ledger: str | Path, identity: Identity, arm: str, table: ResultTable) -> None:
-    """Append the results of a run to a ledger.
-
-    Args:
-        ledger: a CSV file.
-        identity: of the run.
-        arm: the run's name in the ledger.
-        table: its results.
-    """
-    rows: dict[str, Scores] = {
-        result.arm.replace("mmbert", arm): result.scores for result in (table.ours, *table.hidden, *table.baselines)
-    }
-    rows[f"{arm} against the best baseline"] = {task: difference for task, (_, difference) in table.differences.items()}
-    run = Measured(identity.recipe.name, identity.recipe.train.seed, "test", identity.hash, identity.data)
-    append_results(ledger, rows, run)
-
-
-def score_baselines(experiment: Experiment, console: Console) -> list[Result]:
-    """The cheap baselines of a recipe on its test split.
-
-    Args:
-        experiment: its data are read and its tasks score.
-        console: what a person sees.
-    """
-    console.say("", "baselines on the same split ...")
-    recipe, report = experiment.recipe, experiment.data_report
-    splits = {split: experiment.good_samples(split) for split in experiment.splits}
-    tasks = {  # a baseline is fitted, chosen and scored
-        name: task.cpu()
-        for name, task in experiment.model.tasks.items()
-        if all(counts.get(name) for counts in report.rows.values())
-    }
-    parts = {**recipe.inputs, **recipe.tasks}
-    return cached_baselines(
-        cache_folder() / "baselines",
-        splits,
-        experiment.processors,
-        experiment.text_inputs,
-        tasks,
-        data=report.fingerprint,
-        options={name: part.model_dump(mode="json") for name, part in parts.items()},
-    )
-
-
-def compare_to_baselines(
-    experiment: Experiment, ours: Result, baselines: Sequence[Result], evaluation: Evaluation
-) -> dict[str, tuple[str, dict[str, float]]]:
-    """Task -> the best baseline, and the difference of the primary metric to it with its 95 % interval and p.
-
-    Args:
-        experiment: that was trained.
-        ours: its results on the test split.
-        baselines: those of the cheap models.
-        evaluation: of the test split.
-    """
-    differences = {}
-    groups = experiment.groups("test")
-    for name in ours.scores:
-        if not any(name in result.scores for result in baselines):
-            continue
-        task = experiment.model.tasks[name]
-        baseline = best_result(baselines, name, task)
-        metric = primary_metric(ours.scores[name])
-        difference = compare(ours, baseline, name, task, evaluation.targets[name], groups)
-        differences[name] = (
-            baseline.arm,
-            {
-                f"{metric}_difference": difference.difference,
-                f"{metric}_difference_low": difference.low,
-                f"{metric}_difference_high": difference.high,
-                f"{metric}_difference_p": difference.p,
-            },
-        )
-    return differences
-
-
 def examples(experiment: Experiment, evaluation: Evaluation) -> str:
-    """A line of JSON for each test row that has a label, in the order of the ids.
+    """A line of JSON for each scored row that has a label, in the order of the ids.
 
     ``id``; ``row``, as errors name it; ``text``, the first letters of the first text input that it has, else empty;
     ``group``, or null; ``true`` and ``predicted``, by task: the raw label, and what ``Task.decode`` makes of the
@@ -225,11 +155,11 @@ def examples(experiment: Experiment, evaluation: Evaluation) -> str:
 
     Args:
         experiment: that was trained.
-        evaluation: of the test split.
+        evaluation: of the scored split.
     """
     labelled = sorted({sample for rows in evaluation.targets.values() for sample in rows})[:MOST_EXAMPLES]
     lines = dict.fromkeys(labelled, "")
-    for source in experiment.splits["test"]:
+    for source in experiment.splits[experiment.scored_split]:
         for sample in source.read({*experiment.text_inputs, *evaluation.targets}):
             if not isinstance(sample, SampleError) and sample.id in lines:
                 lines[sample.id] = json.dumps(_example(experiment, evaluation, sample), allow_nan=False) + "\n"

@@ -1,4 +1,4 @@
-"""The start of a run: the state that is restored, the run folder made to fit it, and the banner."""
+"""The start of a run: the state that is restored, the run folder made to fit it, and the facts that are printed."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -115,10 +115,13 @@ def record_environment(folder: RunFolder, console: Console, world: int, checkpoi
     folder.write("env.json", current)
 
 
-def banner(experiment: Experiment, accelerator: Accelerator, folder: Path, checkpoint: Path | None) -> dict[str, str]:
-    """The facts of a run as a person reads them when it starts.
+def announce(
+    console: Console, experiment: Experiment, accelerator: Accelerator, folder: Path, checkpoint: Path | None
+) -> None:
+    """Print the facts of a run, and the warnings about its data.
 
     Args:
+        console: what a person sees.
         experiment: that is trained.
         accelerator: of this process.
         folder: of the run.
@@ -128,7 +131,7 @@ def banner(experiment: Experiment, accelerator: Accelerator, folder: Path, check
     names = ("rows", *sorted(experiment.processors.inputs), *sorted(experiment.processors.targets))
     counts = {name: " / ".join(str(rows[split].get(name, 0)) for split in rows) for name in names}
     precision = "fp64" if recipe.train.precision == "fp64" else accelerator.mixed_precision.replace("no", "fp32")
-    return {
+    facts = {
         "run folder": str(folder),
         **({"resumes from": checkpoint.name} if checkpoint else {}),
         "processes": f"{accelerator.num_processes} on {accelerator.device.type}, {precision}",
@@ -139,3 +142,6 @@ def banner(experiment: Experiment, accelerator: Accelerator, folder: Path, check
             for name, (learning, total) in count_parameters(experiment.model).items()
         },
     }
+    console.banner(f"mmbert: {recipe.name}", facts)
+    for warning in experiment.data_report.warnings:
+        console.warn(warning)

@@ -4,7 +4,6 @@
 """
 
 import math
-import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,7 +23,7 @@ from mmbert.data.sampler import Shard
 from mmbert.distributed import all_reduce_or_raise, on_main_then_broadcast
 from mmbert.errors import NumericalError, Preempted
 from mmbert.evaluation.evaluate import Evaluation, evaluate
-from mmbert.evaluation.results import from_evaluation
+from mmbert.evaluation.results import Result, from_evaluation
 from mmbert.experiment.build import build
 from mmbert.experiment.experiment import Experiment
 from mmbert.experiment.trunk_cache import cache_features
@@ -34,7 +33,8 @@ from mmbert.tracking.console import Console
 from mmbert.tracking.run_folder import RunFolder
 from mmbert.tracking.status import Status
 from mmbert.tracking.trackers import start_trackers
-from mmbert.training import artifacts
+from mmbert.training.artifacts import next_command, result_files, write_results
+from mmbert.training.comparison import append_table, make_table, score_baselines
 from mmbert.training.failures import call_or_raise_everywhere, in_words, next_or_error
 from mmbert.training.forecast import forecast_run
 from mmbert.training.health import STEPS, CollapsedInputs, SilentParts, not_finite, skip_step
@@ -42,7 +42,7 @@ from mmbert.training.memory import keep_freed_memory
 from mmbert.training.ogm_ge import Modulation
 from mmbert.training.optimizer import learning_rate_factor
 from mmbert.training.signals import Interruption
-from mmbert.training.start import banner, prepare_folder, record_environment, restore_state
+from mmbert.training.start import announce, prepare_folder, record_environment, restore_state
 from mmbert.training.state import TrainingState, checkpoint_content, selection_score
 from mmbert.training.step import accumulate_gradients, count_units, step_metrics
 from mmbert.types import Batch
@@ -81,6 +81,7 @@ class Trainer:
         self._shard = Shard(accelerator.process_index, accelerator.num_processes)
         self._failed_saves = FailedSaves(console.warn)
         self._datasets: dict[str, SampleDataset] = {}  # of the splits that are evaluated, with their caches
+        self._baselines: Sequence[Result] = ()
 
     def prepare(self) -> None:
         """Read the data, build the model and, where the recipe asks for it, fill the trunk cache."""
@@ -119,10 +120,13 @@ class Trainer:
             self.status.write(folder)
 
         self._on_all_processes(write_start, breakable=False)
-        facts = banner(experiment, self.accelerator, folder.path, checkpoint)
-        console.banner(f"mmbert: {self.recipe.name}", facts)
-        for warning in experiment.data_report.warnings:
-            console.warn(warning)
+        announce(console, experiment, self.accelerator, folder.path, checkpoint)
+        self._on_all_processes(self._fit_baselines)
+
+    def _fit_baselines(self) -> None:
+        """Before training, so that what is wrong with them shows now; a resumed run finds them in the cache."""
+        if self.recipe.evaluate.baselines and self.accelerator.is_main_process:
+            self._baselines = score_baselines(self.experiment, self.console)
 
     def fit(self) -> None:
         """Train to the last step, or until the run is asked to stop.
@@ -245,7 +249,7 @@ class Trainer:
         return saved
 
     def score(self, ledger: str | Path | None = None, arm: str = "mmbert") -> dict[str, Any]:
-        """Score the best checkpoint on the test split beside the baselines and write the results.
+        """Score the best checkpoint on the test split, or on validation without one, and write the results.
 
         Args:
             ledger: a CSV file to append the result table to.
@@ -258,29 +262,25 @@ class Trainer:
             raise NumericalError("no evaluation gave a finite score with a checkpoint that could be saved")
         best = self.folder.checkpoints / checkpoint_name(best_step, evaluated=True)
         self._on_all_processes(lambda: verify(best) and load_weights(best, self.experiment.model))
-        evaluation = self._evaluate("test")
-        ours = from_evaluation("mmbert", evaluation)
-        inputs = self.experiment.processors.inputs
+        experiment, console, split = self.experiment, self.console, self.experiment.scored_split
+        evaluation, inputs = self._evaluate(split), sorted(experiment.processors.inputs)
         hidden = [
-            from_evaluation(f"mmbert without {name}", self._evaluate("test", without=[name]))
-            for name in (sorted(inputs) if len(inputs) > 1 else ())
+            from_evaluation(f"mmbert without {name}", self._evaluate(split, without=[name]))
+            for name in (inputs if len(inputs) > 1 else ())
         ]
         self.accelerator.end_training()
         if not self.accelerator.is_main_process:
             return {}
-        experiment, console = self.experiment, self.console
         with self.interruption.breakable():
-            baselines = artifacts.score_baselines(experiment, console) if self.recipe.evaluate.baselines else []
-            differences = artifacts.compare_to_baselines(experiment, ours, baselines, evaluation)
-            files = artifacts.result_files(experiment, evaluation, self.folder.path, self.accelerator.device)
-        table = artifacts.ResultTable(ours, hidden, baselines, differences)
-        console.results([ours, *hidden, *baselines], differences)
-        if ledger:
-            artifacts.append_table(ledger, self.identity, arm, table)
-        result = artifacts.write_results(self.folder, self.identity, best_step, table, files)
-        path = shlex.quote(str(self.folder.path))
-        command = f"python -m mmbert predict {path} --split test --output predictions.jsonl"
-        console.say("", f"run folder: {self.folder.path}", f"next: {command}")
+            table = make_table(experiment, evaluation, hidden, self._baselines)
+            files = result_files(experiment, evaluation, self.folder.path, self.accelerator.device, console.warn)
+        console.results(table.results, table.comparisons, split=split)
+        try:
+            if ledger:
+                append_table(ledger, self.identity, arm, table)
+        finally:  # an error of the ledger is raised, but does not cost the result
+            result = write_results(self.folder, self.identity, best_step, table, files)
+        console.say("", f"run folder: {self.folder.path}", f"next: {next_command(self.folder.path, experiment)}")
         return result
 
     def _evaluate(self, split: str, without: Sequence[str] = ()) -> Evaluation:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import mmbert
+from mmbert.analysis import probe
 from mmbert.analysis.contribution import measure_contributions
-from mmbert.analysis.probe import DRAWS
 from mmbert.cli import commands
 from mmbert.errors import DataError, IntegrityError, RecipeError
 from mmbert.inference.predict import open_run
@@ -51,8 +51,7 @@ def _quickly(folder, monkeypatch):
 def quickly(folder, patch):
     patch.chdir(folder)
     patch.setattr(page, "SECTIONS", (page.contribution_section,))
-    for draws in DRAWS:
-        patch.setitem(DRAWS, draws, 5)
+    patch.setattr(probe, "DRAWS", 5)
 
 
 def near(expected):

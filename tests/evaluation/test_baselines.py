@@ -9,10 +9,10 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from mmbert.contracts import Processor, Processors
-from mmbert.errors import DataError
-from mmbert.evaluation import baselines
+from mmbert.evaluation import baseline_models
 from mmbert.evaluation.baseline_features import Features, text_features, value_features
-from mmbert.evaluation.baselines import LabelledRows, fit_linear, run_baselines
+from mmbert.evaluation.baseline_models import LabelledRows, fit_linear
+from mmbert.evaluation.baselines import run_baselines
 from mmbert.types import Sample
 from tasks.classification import Classification, ClassificationLabel
 from tasks.multilabel import Multilabel, MultilabelLabel
@@ -154,11 +154,16 @@ def test_inputs_without_features_leave_the_others_and_no_input_the_constant():
     assert {row.inputs for row in run_baselines(splits, opaque, (), some)} == {()}
 
 
-def test_a_split_without_labels_is_an_error_that_names_both():
+def test_without_validation_labels_a_model_is_none_and_says_why_and_the_constant_is_scored():
     splits, processors, texts, tasks = prepared(samples())
     bare = [Sample(sample.id, "fake", sample.inputs, {}) for sample in splits["validation"]]
-    with pytest.raises(DataError, match="'colour' in the split 'validation'"):
-        list(run_baselines({**splits, "validation": bare}, processors, texts, tasks))
+    tasks = {"colour": tasks["colour"]}
+    rows = list(run_baselines({**splits, "validation": bare}, processors, texts, tasks))
+    assert {row.split for row in rows} == {"test"}
+    assert {row.baseline for row in rows if not row.failure} == {"constant"}
+    reasons = {row.failure for row in rows if row.baseline != "constant"}
+    assert len(reasons) == 1
+    assert "the task 'colour' in the split 'validation'" in reasons.pop()
 
 
 def dense(matrix):
@@ -175,7 +180,7 @@ def problem(label, targets, rng):
 
 
 def test_linear_is_ridge_regression(monkeypatch):
-    monkeypatch.setattr(baselines, "PENALTIES", (3.0,))
+    monkeypatch.setattr(baseline_models, "PENALTIES", (3.0,))
     label, rng = RegressionLabel(), np.random.default_rng(0)
     label.fit(rng.normal(size=50))
     features, known = problem(label, lambda x: x[:, 0] - x[:, 3] + rng.normal(size=80), rng)
@@ -185,7 +190,7 @@ def test_linear_is_ridge_regression(monkeypatch):
 
 
 def test_linear_is_multinomial_logistic_regression(monkeypatch):
-    monkeypatch.setattr(baselines, "PENALTIES", (3.0,))
+    monkeypatch.setattr(baseline_models, "PENALTIES", (3.0,))
     label, rng = ClassificationLabel(), np.random.default_rng(0)
     label.fit("abc")
     features, known = problem(label, lambda x: ["abc"[k] for k in (x[:, :3] + rng.normal(size=(80, 3))).argmax(1)], rng)
@@ -197,7 +202,7 @@ def test_linear_is_multinomial_logistic_regression(monkeypatch):
 
 
 def test_linear_is_one_against_the_rest_on_the_known_labels(monkeypatch):
-    monkeypatch.setattr(baselines, "PENALTIES", (3.0,))
+    monkeypatch.setattr(baseline_models, "PENALTIES", (3.0,))
     label, rng = MultilabelLabel(), np.random.default_rng(0)
     label.fit([{"a": True, "b": False}])
     hide = rng.random((80, 2)) < 0.3

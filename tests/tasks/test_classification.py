@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 from torch.nn import functional
 
 from mmbert.errors import DataError, SampleError
-from mmbert.preprocessing.labels import class_index
+from mmbert.preprocessing.labels import UNSEEN
 from mmbert.types import Fused
 from tasks.classification import Classification, ClassificationLabel
 
@@ -37,19 +37,12 @@ def test_classes_are_sorted_whatever_the_order(values, classes):
     assert [labels(label)["target"].item() for label in classes] == list(range(len(classes)))
 
 
-def test_an_unknown_label_names_the_nearest():
-    with pytest.raises(SampleError, match=r"found 'spamm'. Did you mean 'spam'\? Known: ham, spam"):
-        fitted(["spam", "ham"])("spamm")
-
-
-def test_a_label_out_of_range_names_the_nearest():
-    with pytest.raises(SampleError, match=r"found 12. Did you mean '4'\? Known: 0, 1, 2, 3, 4"):
-        fitted(range(5))(12)
-
-
-def test_many_classes_are_not_all_listed():
-    with pytest.raises(SampleError, match=r"and 980 more$"):
-        class_index("x", [str(number) for number in range(1000)])
+@pytest.mark.parametrize(("training", "label"), [(["spam", "ham"], "spamm"), (range(5), 12), ([True, False], "True")])
+def test_a_label_that_training_does_not_have_is_unseen(training, label):
+    labels = fitted(training)
+    assert labels(label)["target"] == UNSEEN
+    assert [*labels.unseen(label)] == [label]
+    assert not labels.unseen(labels.classes[0])
 
 
 @pytest.mark.parametrize("value", [None, 1.5, float("nan"), ["a"], {"a": 1}])

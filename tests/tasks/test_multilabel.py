@@ -43,11 +43,13 @@ def test_a_row_of_which_nothing_is_known_is_absent(value):
     assert fitted()(value) == {}
 
 
-def test_an_unknown_label_names_the_nearest():
-    with pytest.raises(SampleError, match=r"found 'rouund'. Did you mean 'round'\?"):
-        fitted([["round", "red"]])(["rouund"])
-    with pytest.raises(SampleError, match=r"found 'rouund'. Did you mean 'round'\?"):
-        fitted([["round", "red"]])({"rouund": False})
+def test_true_labels_that_training_does_not_have_are_counted():
+    labels = fitted([["round", "red"]])
+    assert labels(["rouund", "red", "big"])["unseen"] == 2
+    assert [*labels.unseen(["rouund", "red", "big"])] == ["rouund", "big"]
+    assert labels({"rouund": True})["unseen"] == 1  # a row of nothing else is scored too
+    assert labels({"rouund": False, "big": None}) == {}  # false is right, and None is unknown
+    assert not labels.unseen({"rouund": False, "big": None})
 
 
 @pytest.mark.parametrize("value", ["a", 3, None, {"a": 2}, {"a": "yes"}, [None]])

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from mmbert.errors import DataError, RecipeError, SampleError
+from mmbert.preprocessing.labels import UNSEEN
 from mmbert.types import Fused, Tokens
 from tasks.tagging import Tagging, TaggingLabel, pool_units, spans
 
@@ -45,9 +46,10 @@ def test_a_row_without_labels_is_absent(value):
     assert fitted()(value) == {}
 
 
-def test_an_unknown_tag_names_the_nearest():
-    with pytest.raises(SampleError, match=r"found 'noon'. Did you mean 'noun'\?"):
-        fitted([["noun", "verb"]])(["verb", "noon"])
+def test_a_tag_that_training_does_not_have_is_unseen():
+    tags = fitted([["noun", "verb"]])
+    assert tags(["verb", "noon", None])["target"].tolist() == [1, UNSEEN, -100]
+    assert [*tags.unseen(["verb", "noon", None])] == ["noon"]
 
 
 @pytest.mark.parametrize("value", ["aab", None, 3, {"a": 1}])

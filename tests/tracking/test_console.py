@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from mmbert.evaluation.evaluate import Evaluation
-from mmbert.evaluation.results import Result
+from mmbert.evaluation.permutation import Difference
+from mmbert.evaluation.results import BaselineComparison, Result
 from mmbert.tracking import console as module
 from mmbert.tracking.console import Console, count_parameters
 
@@ -76,15 +77,16 @@ def test_the_table_has_a_line_for_each_arm_and_a_column_for_each_task(capsys):
         Result("constant", {"kind": {"accuracy": 0.25, "macro_f1": 0.1}}, {}),
     ]
     Console(speaks=True).results(
-        results, {"kind": ("boosting (all inputs)", {"difference": 0.5, "low": 0.25, "high": 0.75, "p": 0.0123})}
+        results,
+        {"kind": BaselineComparison("boosting (all inputs)", "accuracy", Difference(0.5, 0.25, 0.75, 0.0123, 9))},
     )
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[lines.index(["kind", "amount"]) + 1] == ["accuracy", "rmse"]
     assert ["mmbert", "0.75", "2"] in lines
     assert ["constant", "0.25"] in lines
-    comparison = " ".join(lines[-1])
-    assert comparison.startswith("kind: accuracy differs from that of boosting (all inputs) by +0.5 ")
-    assert "95 % interval +0.25 to +0.75, p = 0.0123" in comparison
+    messages = " ".join(lines[-1])
+    assert messages.startswith("kind: accuracy differs from that of boosting (all inputs) by +0.5 ")
+    assert "9 groups of rows: p = 0.0123; 95 % interval +0.25 to +0.75" in messages
 
 
 def test_parameters_are_counted_for_each_part():
@@ -99,3 +101,14 @@ def test_parameters_are_counted_for_each_part():
         "encoders.sound": [10_000, 10_000],
         "tasks.kind": [30_000, 30_000],
     }
+
+
+def test_an_arm_that_failed_is_none_and_a_comparison_says_why(capsys):
+    results = [Result("mmbert", {"kind": {"accuracy": 0.75}}, {}), Result("linear", {}, {}, {"kind": "one class"})]
+    Console(speaks=True).results(
+        results, {"kind": BaselineComparison("constant", "accuracy", None, "ValueError: no")}, split="validation"
+    )
+    output = capsys.readouterr().out
+    assert ["linear", "none"] in [line.split() for line in output.splitlines()]
+    assert "kind: accuracy differs from that of constant: none (ValueError: no)" in output
+    assert "validation split" in " ".join(output.split())

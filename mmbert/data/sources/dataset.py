@@ -91,6 +91,9 @@ class DatasetSource(Source):
     def split(self, name: str) -> Split:
         return self._rows.split(name)
 
+    def explain_empty_split(self, name: str) -> str:
+        return self._rows.explain_empty_split(name)
+
     @cached_property
     def _rows(self) -> ArrowRows:
         folder = prepare(self._builder)

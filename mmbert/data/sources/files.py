@@ -70,6 +70,9 @@ class FilesSource(Source):
     def split(self, name: str) -> Split:
         return self._rows.split(name)
 
+    def explain_empty_split(self, name: str) -> str:
+        return self._rows.explain_empty_split(name)
+
     @cached_property
     def _rows(self) -> ArrowRows:
         if not all(self._paths) or not self._paths:
