@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmbert.types import Fused, Present, Sample, Tokens
+from mmbert.types import AdditiveScore, Fused, Present, RankedValues, Sample, Tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,21 +158,6 @@ class Fusion(nn.Module, ABC):
         """Fuse the embedded text (before the trunk's layers) and the streams, all [batch, length, dim]."""
 
 
-@dataclass(frozen=True)
-class AdditiveScore:
-    """A metric that depends on the rows through sums over them alone, such as accuracy, an F1 or a mean error.
-
-    Attributes:
-        sums: [groups, sums] float64, what the rows of each group add up to.
-        value: sums [..., sums] of any rows -> the metric of these rows [...].
-        classes: what the sums are of, where they are of classes: only sums of the same classes can be swapped.
-    """
-
-    sums: Tensor
-    value: Callable[[Tensor], Tensor]
-    classes: tuple[Any, ...] = ()
-
-
 class Task(nn.Module, ABC):
     """A head, its loss and its metrics: ``(dim, processor, *, weight, options)``.
 
@@ -232,6 +217,18 @@ class Task(nn.Module, ABC):
             predictions: as for ``score``.
             targets: as for ``score``.
             group: [rows] int64, the group of each row; the groups are numbered from 0.
+        """
+        return None
+
+    def ranked(
+        self, metric: str, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]
+    ) -> RankedValues | None:
+        """The values of which one of the ``metrics`` is the average precision; None where it is something else.
+
+        Args:
+            metric: its name.
+            predictions: as for ``score``.
+            targets: as for ``score``.
         """
         return None
 

@@ -5,7 +5,7 @@ Axes in shapes: ``batch`` rows of a batch; ``present`` items of one input (or ta
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
@@ -149,3 +149,35 @@ for _cls in (Present, Batch):
 
 def _map(tree: Any, function: Any) -> Any:
     return tree_map_only(Tensor, function, tree)
+
+
+@dataclass(frozen=True)
+class AdditiveScore:
+    """A metric that depends on the rows through sums over them alone, such as accuracy, an F1 or a mean error.
+
+    Attributes:
+        sums: [groups, sums] float64, what the rows of each group add up to.
+        value: sums [..., sums] of any rows -> the metric of these rows [...].
+        classes: what the sums are of, where they are of classes: only sums of the same classes can be swapped.
+    """
+
+    sums: Tensor
+    value: Callable[[Tensor], Tensor]
+    classes: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class RankedValues:
+    """What average precision is computed from.
+
+    Attributes:
+        values: [values], of which the highest are retrieved first.
+        relevant: bool [values].
+        rows: int64 [values], the row of each value.
+        missed: int64 [rows], what is relevant in each row, but has no value and is never retrieved.
+    """
+
+    values: Tensor
+    relevant: Tensor
+    rows: Tensor
+    missed: Tensor

@@ -10,10 +10,10 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 from torch.nn import functional
 
-from mmbert.contracts import AdditiveScore, Processor, Task
+from mmbert.contracts import Processor, Task
 from mmbert.layers.head import build_head
 from mmbert.preprocessing.labels import UNSEEN, Label, class_index, count_classes, unseen_labels
-from mmbert.types import Fused
+from mmbert.types import AdditiveScore, Fused
 
 LEAST = 1e-12  # probability that is scored: a certain mistake costs 27.6 nats, not infinity
 

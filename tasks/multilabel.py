@@ -11,11 +11,11 @@ from annotated_types import Ge, Le, Lt
 from torch import Tensor
 from torch.nn import functional
 
-from mmbert.contracts import AdditiveScore, Processor, Task
+from mmbert.contracts import Processor, Task
 from mmbert.errors import DataError, SampleError
 from mmbert.layers.head import build_head
 from mmbert.preprocessing.labels import UNSEEN, Label, class_index, to_plain_label, unseen_labels
-from mmbert.types import Fused
+from mmbert.types import AdditiveScore, Fused, RankedValues
 
 
 class MultilabelLabel(Processor):
@@ -201,6 +201,14 @@ class Multilabel(Task):
         return AdditiveScore(
             sums.flatten(1), lambda sums: _f1(metric, sums.unflatten(-1, (2, -1))), (*self.labels.classes,)
         )
+
+    def ranked(
+        self, metric: str, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]
+    ) -> RankedValues | None:
+        if metric != "average_precision":
+            return None
+        probability, true, known = _stack(predictions, targets)
+        return RankedValues(probability[known], true[known], known.nonzero()[:, 0], _unseen(targets))
 
     def _counts(self, predictions: Sequence[Tensor], targets: Sequence[Mapping[str, Tensor]]) -> Tensor:
         """Hits, and true and guessed cases, of each label and of all unseen ones; [rows, 2, labels + 1] float64."""

@@ -12,10 +12,10 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 from torch.nn import functional
 
-from mmbert.contracts import AdditiveScore, Processor, Task
+from mmbert.contracts import Processor, Task
 from mmbert.errors import DataError, SampleError
 from mmbert.layers.head import build_head
-from mmbert.types import Fused
+from mmbert.types import AdditiveScore, Fused
 
 Objective = Literal["mse", "huber", "mae"]
 Transform = Literal["none", "log"]

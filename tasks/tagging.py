@@ -11,12 +11,12 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional
 
-from mmbert.contracts import AdditiveScore, Processor, Task
+from mmbert.contracts import Processor, Task
 from mmbert.errors import RecipeError, SampleError, nearest
 from mmbert.layers.head import build_head
 from mmbert.layers.masked import pad_and_stack, zero_masked
 from mmbert.preprocessing.labels import UNSEEN, Label, class_index, count_classes, unseen_labels
-from mmbert.types import Fused, Tokens
+from mmbert.types import AdditiveScore, Fused, Tokens
 
 IGNORED = -100  # the target of a unit without a label
 NONE = -1  # the predicted tag after the last unit of a row

@@ -32,6 +32,7 @@ from mmbert.evaluation.perturbations import RATES
 from mmbert.evaluation.results import primary_metric
 from mmbert.experiment.experiment import Experiment
 from mmbert.inference.predict import open_run
+from mmbert.preprocessing.labels import UNSEEN
 from mmbert.tracking.console import Console
 from mmbert.tracking.run_folder import RunFolder
 from mmbert.types import Batch, Sample
@@ -186,8 +187,10 @@ def _measure_calibration(experiment: Experiment, probe: Probe, split: str, rows:
     measures = {}
     for name, task_outputs in outputs.items():
         arrays = _calibration_arrays(task_outputs)
+        if not len(arrays[0]):
+            continue
         measures[name] = {"before": calibration(*arrays)._asdict()}
-        if name in validation:
+        if name in validation and len(_calibration_arrays(validation[name])[0]):
             temperature = best_temperature(*_calibration_arrays(validation[name]))
             after = calibration(*arrays, temperature=temperature)._asdict()
             measures[name] |= {"temperature": temperature, "after": after}
@@ -197,6 +200,12 @@ def _measure_calibration(experiment: Experiment, probe: Probe, split: str, rows:
 
 
 def _calibration_arrays(outputs: TaskOutputs) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Logits, targets and, for binary labels, which targets are known."""
-    known = outputs.targets.get("known")
-    return outputs.outputs.numpy(), outputs.targets["target"].numpy(), None if known is None else known.numpy()
+    """Logits, targets and, for binary labels, which targets are known; classes that training did not have are left out.
+
+    These have no probability: no temperature changes that they are wrong.
+    """
+    known, target = outputs.targets.get("known"), outputs.targets["target"]
+    if known is not None:
+        return outputs.outputs.numpy(), target.numpy(), known.numpy()
+    seen = target != UNSEEN
+    return outputs.outputs[seen].numpy(), target[seen].numpy(), None

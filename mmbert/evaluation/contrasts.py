@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmbert.contracts import AdditiveScore, Task
+from mmbert.contracts import Task
 from mmbert.errors import DataError
+from mmbert.types import AdditiveScore, RankedValues
 
 Targets = Mapping[str, Tensor]
 CHUNK = 2**22  # numbers of one matrix product, 32 MB
@@ -87,6 +88,59 @@ class AdditiveContrast:
 
     def _scores(self, *sums: np.ndarray) -> list[np.ndarray]:
         return [value(torch.from_numpy(part)).numpy() for value, part in zip(self._values, sums, strict=True)]
+
+
+class RankContrast:
+    """Of average precision: the values of both models are sorted once, together.
+
+    Args:
+        first: the ranked values of the first model.
+        second: those of the second, of the same rows.
+        groups: int64 [rows], the group of each row, numbered from 0.
+    """
+
+    scores_rows = False
+
+    def __init__(self, first: RankedValues, second: RankedValues, groups: np.ndarray):
+        pair = (first, second)
+        values = np.concatenate([ranked.values.double().numpy() for ranked in pair])
+        order = np.argsort(-values, kind="stable")
+        model = np.repeat([False, True], [len(ranked.values) for ranked in pair])
+        self._is_second = model[order]
+        self._group = groups[np.concatenate([ranked.rows.numpy() for ranked in pair])[order]]
+        relevant = np.flatnonzero(np.concatenate([ranked.relevant.numpy() for ranked in pair])[order])
+        last_of_tie = np.searchsorted(-values[order], -values[order], side="right") - 1
+        self._relevant, self._end = relevant, last_of_tie[relevant]  # precision is that at the end of a tie
+        self._relevant_at_end = np.searchsorted(relevant, self._end, side="right") - 1
+        count = int(groups.max()) + 1
+        self._missed = np.array([np.bincount(groups, ranked.missed.numpy(), count) for ranked in pair])
+        self.size = 1.0
+
+    def swapped(self, swaps: np.ndarray) -> np.ndarray:
+        """See ``Contrast``."""
+        every = np.ones(swaps.shape[1], bool)
+        return np.array([self._difference(swap, every) for swap in swaps])
+
+    def left_out(self) -> np.ndarray:
+        """See ``Contrast``."""
+        groups = np.arange(self._missed.shape[1])
+        bundles = groups % LEFT_OUT
+        none = np.zeros(len(groups), bool)
+        return np.array([self._difference(none, bundles != bundle) for bundle in np.unique(bundles)])
+
+    def _difference(self, swap: np.ndarray, kept: np.ndarray) -> float:
+        in_second = self._is_second ^ swap[self._group]
+        present = kept[self._group]
+        missed = np.where(swap, self._missed[::-1], self._missed) @ kept
+        return self._precision(~in_second & present, missed[0]) - self._precision(in_second & present, missed[1])
+
+    def _precision(self, chosen: np.ndarray, missed: float) -> float:
+        """The average precision of the chosen values."""
+        hits = chosen[self._relevant]
+        if not (found := int(hits.sum())):
+            return 0.0
+        retrieved, relevant = np.cumsum(chosen, dtype=np.int32)[self._end], np.cumsum(hits)[self._relevant_at_end]
+        return float((relevant[hits] / retrieved[hits]).sum() / (found + missed))
 
 
 class RowContrast:
@@ -174,6 +228,9 @@ def contrast(first: ScoredRows, second: ScoredRows, metric: str, groups: np.ndar
         return AdditiveContrast(sums[0], sums[1])
     if any(sums) or any(_differ(*pair) for pair in zip(first.targets, second.targets, strict=True)):
         raise DataError(f"{metric} cannot be compared row by row: the two models were trained on different labels")
+    ranked = [side.task.ranked(metric, side.predictions, side.targets) for side in (first, second)]
+    if ranked[0] is not None and ranked[1] is not None:
+        return RankContrast(ranked[0], ranked[1], groups)
     predictions = first.predictions, second.predictions
     return RowContrast(lambda *rows: first.task.score(*rows)[metric], *predictions, first.targets, groups)
 

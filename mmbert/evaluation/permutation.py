@@ -5,8 +5,9 @@ swaps after which the models differ at least as much as they do; it holds at eve
 it is 1. A bootstrap does not: without any difference, p < .05 came in 48 % of samples of two rows and in 17 % of five.
 
 What is done to be fast: the metrics that depend on sums over rows (``Task.additive``) are computed from the sums of
-each group, without a look at the rows; more than 4,096 groups swap in that many random bundles. Other metrics score all
-rows again: of them there are fewer draws the more rows there are, down to 999, and drawing ends as soon as p is clearly
+each group, without a look at the rows; more than 4,096 groups swap in that many random bundles. Average precision sorts
+the values of both models once (``Task.ranked``) and counts along that order for each swap. Other metrics score all rows
+again: of them there are fewer draws the more rows there are, down to 999, and drawing ends as soon as p is clearly
 large (after 100 swaps with at least the observed difference, p = 100 / draws).
 
 Reference:
@@ -28,7 +29,7 @@ EXACT = 12  # groups: up to so many, all swaps are enumerated
 DRAWS = 10_000  # of random swaps, for more groups
 FEWEST_GROUPS = 6  # with an interval
 BUNDLES = 4096  # more groups swap in so many bundles
-ROW_SCORES = 20_000_000  # rows that are scored at most, where each draw scores all of them
+ROW_SCORES = 2_000_000  # rows that are scored at most, where each draw scores all of them
 FEWEST_DRAWS = 999  # even so
 ENOUGH = 100  # swaps with at least the observed difference, after which drawing may end
 ROUNDING = 1e-12  # relative to the metrics: what the order of additions can change
