@@ -1,1 +1,1 @@
-"""Exact evaluation, metrics, baselines, bootstrap, calibration, attribution."""
+"""Exact evaluation, metrics, baselines, permutation tests, calibration, attribution."""

@@ -21,7 +21,7 @@ from mmbert.errors import IntegrityError, Preempted, SampleError
 from mmbert.evaluation import evaluate
 from mmbert.io import storage
 from mmbert.tracking.console import Console
-from mmbert.training import artifacts
+from mmbert.training import comparison
 from mmbert.version import CODE_EPOCH
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,7 @@ MOMENTS = {  # when the signal comes -> the function called then, the number of 
     "the wait for data": (loader._MicroBatchDraws, "__iter__", 1, 0),
     "before step 1": (mmbert.training.trainer, "build", 1, 0),
     "the last evaluation": (mmbert.training.trainer, "from_evaluation", 1, STEPS),
-    "at exit": (artifacts, "compare_to_baselines", 1, STEPS),
+    "at exit": (comparison, "compare_to_baselines", 1, STEPS),
 }
 
 
