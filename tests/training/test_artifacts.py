@@ -116,7 +116,7 @@ def test_two_seeds_of_two_arms_are_compared_from_their_folders(folder, run):
         for seed in (1, 2):
             arms[arm][seed] = folder / f"{arm}-{seed}"
             train(arms[arm][seed], f"train.seed={seed}", *changes)
-    found = compare_by_example(arms["narrow"], arms["wide"], "kind", "log_loss",
+    comparison = compare_by_example(arms["narrow"], arms["wide"], "kind", "log_loss",
                        lambda path: api.open_run(path).model.tasks["kind"], draws=5)  # fmt: skip
     test = {
         arm: np.mean(
