@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Encoder, Fusion, Task, Trunk
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.masked import mean_token, scatter_to_rows, zero_with_grad
 from mmbert.layers.resampler import MissingToken
 from mmbert.layers.unimodal_heads import UnimodalHeads
@@ -39,11 +40,11 @@ class MMBert(nn.Module):
     ):
         super().__init__()
         self.trunk = trunk
-        self.encoders = cast(Mapping[str, Encoder], nn.ModuleDict(dict(sorted(encoders.items()))))
+        self.encoders = cast(Mapping[str, Encoder], ModulesByName(dict(sorted(encoders.items()))))
         self.fusion = fusion
-        self.tasks = cast(Mapping[str, Task], nn.ModuleDict(dict(sorted(tasks.items()))))
+        self.tasks = cast(Mapping[str, Task], ModulesByName(dict(sorted(tasks.items()))))
         self.stand_ins = dict(stand_ins or {})
-        self.missing = cast(Mapping[str, MissingToken], nn.ModuleDict(dict(sorted((missing or {}).items()))))
+        self.missing = cast(Mapping[str, MissingToken], ModulesByName(dict(sorted((missing or {}).items()))))
         self.unimodal = unimodal
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

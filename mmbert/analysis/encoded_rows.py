@@ -9,11 +9,12 @@ from copy import copy
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmbert.contracts import Encoder, Layer, Trunk
 from mmbert.evaluation.perturbations import NONE, View, unchanged_view
 from mmbert.io.bounded_cache import BoundedCache
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.masked import pad_and_stack, scatter_to_rows
 from mmbert.model import MMBert
 from mmbert.types import Batch, Present, Tokens
@@ -181,7 +182,7 @@ def model_for_encoded_rows(model: MMBert) -> MMBert:
     Where the trunk reads the text alone, it reads each distinct text once.
     """
     reader = copy(model)
-    encoders = nn.ModuleDict({name: StoredTokens() for name in model.encoders})
+    encoders = ModulesByName({name: StoredTokens() for name in model.encoders})
     reader._modules = {**model._modules, "encoders": encoders}
     if model.fusion.reads_text_alone:
         reader._modules["trunk"] = CachedTrunk(model.trunk)

@@ -8,6 +8,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Layer, Trunk
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.masked import masked_mean, rows_with_any_stream, zero_masked
 from mmbert.layers.pooling import Pooling, Readout
 from mmbert.layers.transformer import TransformerLayer, check_heads, init_xavier
@@ -61,10 +62,10 @@ class Bottleneck(Fusion):
             return nn.ModuleList(TransformerLayer(dim, heads, dropout=dropout) for _ in range(layers))
 
         self.start = nn.Parameter(0.02 * torch.randn(tokens, dim))
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
-        self.layers = nn.ModuleDict({name: stack() for name in self.names})
+        self.norms = ModulesByName({name: nn.LayerNorm(dim) for name in self.names})
+        self.layers = ModulesByName({name: stack() for name in self.names})
         self.layers.apply(init_xavier)
-        self.out = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
+        self.out = ModulesByName({name: nn.LayerNorm(dim) for name in self.names})
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         names = [name for name in self.names if name in streams]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.fusion.late import LateFusion
+from mmbert.layers.by_name import ParametersByName
 from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
 
@@ -52,7 +53,7 @@ class _Network(nn.Module):
     def __init__(self, dim: int, names: Sequence[str], *, hidden: int, dropout: float):
         super().__init__()
         self.names = tuple(names)
-        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in names})
+        self.absent = ParametersByName({name: nn.Parameter(torch.zeros(dim)) for name in names})
         self.layers = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(dim * len(names), hidden),

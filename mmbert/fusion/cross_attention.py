@@ -8,6 +8,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.by_name import ModulesByName, ParametersByName
 from mmbert.layers.masked import mean_token, rows_with_any_stream, zero_masked
 from mmbert.layers.pooling import Pooling, Readout
 from mmbert.layers.transformer import check_heads
@@ -75,12 +76,12 @@ class _Round(nn.Module):
         def attention() -> nn.MultiheadAttention:
             return nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True)
 
-        self.cross = nn.ModuleDict({name: attention() for name in names})
-        self.keys = nn.ModuleDict({name: nn.LayerNorm(dim) for name in names})
+        self.cross = ModulesByName({name: attention() for name in names})
+        self.keys = ModulesByName({name: nn.LayerNorm(dim) for name in names})
         self.self_attention = attention()
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.feed = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))
-        self.cross_gates = nn.ParameterDict({name: nn.Parameter(torch.full((), float(gate))) for name in names})
+        self.cross_gates = ParametersByName({name: nn.Parameter(torch.full((), float(gate))) for name in names})
         self.self_gate = nn.Parameter(torch.full((), float(gate)))
         self.feed_gate = nn.Parameter(torch.full((), float(gate)))
 

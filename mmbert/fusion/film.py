@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.functional import gelu
 
 from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.masked import masked_mean, mean_token, zero_masked
 from mmbert.layers.pooling import Pooling, StreamVectors
 from mmbert.types import Fused, Tokens
@@ -36,7 +37,7 @@ class Film(Fusion):
         self.vectors = StreamVectors(dim, sorted(streams), pooling=pooling)
         if not streams:
             return
-        self.maps = nn.ModuleDict({name: nn.Linear(dim, dim) for name in self.vectors.names})
+        self.maps = ModulesByName({name: nn.Linear(dim, dim) for name in self.vectors.names})
         self.modulation = nn.Linear(dim, 2 * dim)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.fusion.late import LateFusion
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
 
@@ -43,10 +44,10 @@ class _GatedSum(nn.Module):
 
     def __init__(self, dim: int, names: Sequence[str]):
         super().__init__()
-        self.maps = nn.ModuleDict(
+        self.maps = ModulesByName(
             {name: nn.Linear(dim, dim, bias=False) for name in names}
         )  # no bias, so that absent gives tanh(0) = 0
-        self.gates = nn.ModuleDict({name: nn.Linear(len(names) * dim, dim) for name in names})
+        self.gates = ModulesByName({name: nn.Linear(len(names) * dim, dim) for name in names})
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
         together = vectors.flatten(1)

@@ -8,6 +8,7 @@ from annotated_types import Ge
 from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.by_name import ModulesByName, ParametersByName
 from mmbert.layers.masked import zero_masked
 from mmbert.layers.pooling import Pooling, Readout
 from mmbert.layers.resampler import LongRowResampler
@@ -48,10 +49,10 @@ class Joint(Fusion):
         check_heads(dim, heads)
         self.names = tuple(sorted(streams))
         self.readout = Readout(dim, pooling=pooling)
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
-        self.facets = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in self.names})
+        self.norms = ModulesByName({name: nn.LayerNorm(dim) for name in self.names})
+        self.facets = ParametersByName({name: nn.Parameter(torch.zeros(dim)) for name in self.names})
         untagged = [name for name in self.names if not streams[name]]
-        self.shorten = nn.ModuleDict({name: LongRowResampler(dim, tokens, heads) for name in untagged})
+        self.shorten = ModulesByName({name: LongRowResampler(dim, tokens, heads) for name in untagged})
 
     def forward(self, trunk: Trunk, text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         entering = {"text": text}

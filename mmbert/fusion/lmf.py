@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.fusion.late import LateFusion
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
 
@@ -75,7 +76,7 @@ class LowRank(nn.Module):
         for factor in factors.values():
             nn.init.normal_(factor.weight, std=(dim * len(names)) ** -0.5)
             nn.init.ones_(factor.bias)
-        self.factors = nn.ModuleDict(factors)
+        self.factors = ModulesByName(factors)
         self.weights = nn.Parameter(torch.full((rank,), 1 / rank))
         self.norm = nn.LayerNorm(dim)
 

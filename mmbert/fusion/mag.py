@@ -8,6 +8,7 @@ from annotated_types import Ge, Lt
 from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.dropout import Dropout
 from mmbert.layers.masked import masked_mean, rows_with_any_stream, zero_masked
 from mmbert.layers.pooling import Pooling, Readout
@@ -51,7 +52,7 @@ class Mag(Fusion):
         self.readout = Readout(dim, pooling=pooling)
         if not self.names:
             return
-        self.shifts = nn.ModuleDict({name: _Shift(dim) for name in self.names})
+        self.shifts = ModulesByName({name: _Shift(dim) for name in self.names})
         self.bias = nn.Parameter(torch.zeros(dim))
         self.norm = nn.LayerNorm(dim)
         self.dropout = Dropout(dropout)

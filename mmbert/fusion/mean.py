@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmbert.contracts import Fusion, Trunk
 from mmbert.fusion.late import LateFusion
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.masked import masked_mean
 from mmbert.layers.pooling import Pooling
 from mmbert.types import Fused, Tokens
@@ -44,7 +45,7 @@ class _Mean(nn.Module):
 
     def __init__(self, dim: int, names: Sequence[str]):
         super().__init__()
-        self.maps = nn.ModuleDict({name: nn.Linear(dim, dim, bias=False) for name in names})
+        self.maps = ModulesByName({name: nn.Linear(dim, dim, bias=False) for name in names})
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
         pairs = zip(self.maps.values(), vectors.unbind(1), strict=True)

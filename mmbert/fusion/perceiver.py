@@ -8,6 +8,7 @@ from annotated_types import Ge, Lt
 from torch import nn
 
 from mmbert.contracts import Fusion, Trunk
+from mmbert.layers.by_name import ModulesByName, ParametersByName
 from mmbert.layers.masked import mean_token, rows_with_any_stream, zero_masked
 from mmbert.layers.pooling import Pooling, Readout
 from mmbert.layers.resampler import Resampler
@@ -54,8 +55,8 @@ class Perceiver(Fusion):
         if not self.names:
             return
         entering = ("text", *self.names)
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in entering})
-        self.facets = nn.ParameterDict({name: nn.Parameter(torch.zeros(dim)) for name in entering})
+        self.norms = ModulesByName({name: nn.LayerNorm(dim) for name in entering})
+        self.facets = ParametersByName({name: nn.Parameter(torch.zeros(dim)) for name in entering})
         self.read = Resampler(dim, latents, heads)
         self.layers = nn.ModuleList(TransformerLayer(dim, heads, dropout=dropout) for _ in range(layers))
         self.out = nn.LayerNorm(dim)

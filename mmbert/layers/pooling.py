@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.masked import masked_mean, zero_masked
 from mmbert.types import Tokens
 
@@ -61,7 +62,7 @@ class StreamVectors(nn.Module):
         super().__init__()
         self.names = tuple(names)
         self.readout = Readout(dim, pooling=pooling)
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.names})
+        self.norms = ModulesByName({name: nn.LayerNorm(dim) for name in self.names})
 
     def forward(self, streams: Mapping[str, Tokens], like: Tensor) -> tuple[Tensor, Tensor]:
         """The vectors [batch, names, dim], zero where absent, and their presence [batch, names] bool.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbert.contracts import Task
+from mmbert.layers.by_name import ModulesByName
 from mmbert.layers.masked import zero_with_grad
 from mmbert.types import Fused, Present
 
@@ -31,10 +32,10 @@ class UnimodalHeads(nn.Module):
         self, dim: int, heads: Mapping[str, Mapping[str, Task]], streams: Iterable[str], *, adds: bool, weight: float
     ):
         super().__init__()
-        by_task = {task: nn.ModuleDict(dict(sorted(by_stream.items()))) for task, by_stream in sorted(heads.items())}
-        self.heads = cast(Mapping[str, Mapping[str, Task]], nn.ModuleDict(by_task))
+        by_task = {task: ModulesByName(dict(sorted(by_stream.items()))) for task, by_stream in sorted(heads.items())}
+        self.heads = cast(Mapping[str, Mapping[str, Task]], ModulesByName(by_task))
         read = sorted({stream for by_stream in heads.values() for stream in by_stream})
-        self.norms = nn.ModuleDict({stream: nn.LayerNorm(dim) for stream in read})
+        self.norms = ModulesByName({stream: nn.LayerNorm(dim) for stream in read})
         self.streams = tuple(sorted(streams))
         self.adds = adds
         self._only_watch = not adds and not weight

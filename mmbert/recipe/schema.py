@@ -224,6 +224,8 @@ def _check_names(types: Mapping[str, Any], tasks: Mapping[str, Any]) -> Conflict
             yield ("inputs", name), f"only an input of the type text may be called text: rename this {kind}"
         if name in tasks:
             yield ("tasks", name), f"an input has this name too: rename the task, and give it column: {name}"
+    if "all" in tasks:
+        yield ("tasks", "all"), "logs call the mean over tasks 'all': rename the task, and give it column: all"
 
 
 def _check_trunk_cache(trunk: Mapping[str, Any], types: Mapping[str, Any]) -> Conflicts:

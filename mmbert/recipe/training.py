@@ -10,7 +10,12 @@ from mmbert.recipe.section import Conflicts, RecipeSection
 T = TypeVar("T")
 
 
+LONGEST_NAME = 100  # letters: it is a part of names of folders and files
+
+
 def _name(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"expected a name of at most {LONGEST_NAME} letters, found {len(name)}: {name[:20]}...")
     if name.replace("-", "_").isidentifier():
         return name
     raise ValueError(f"expected a name of letters, digits, _ and -, that begins with a letter, found {name!r}")
