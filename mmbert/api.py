@@ -15,6 +15,7 @@ from mmbert.evaluation.evaluate import evaluate as evaluate_model
 from mmbert.evaluation.results import from_evaluation
 from mmbert.experiment.build import build
 from mmbert.experiment.check_data import find_bad_values
+from mmbert.experiment.splits import open_sources
 from mmbert.inference.predict import load, open_run, predict
 from mmbert.recipe.load import load_recipe
 from mmbert.recipe.serialize import recipe_hash
@@ -135,7 +136,7 @@ def baseline(
 
 
 def check(recipe: str | Path, *, overrides: Iterable[str] = ()) -> None:
-    """Read every value of a recipe's data and list the bad ones.
+    """Say what each column of a recipe's data is, read every value and list the bad ones.
 
     Args:
         recipe: the path of a recipe.
@@ -144,8 +145,12 @@ def check(recipe: str | Path, *, overrides: Iterable[str] = ()) -> None:
     Raises:
         DataError: where any value is bad, after listing all of them.
     """
-    checked = find_bad_values(load_recipe(recipe, overrides).recipe)
-    console, errors = Console(speaks=True), checked.errors
+    loaded, console = load_recipe(recipe, overrides).recipe, Console(speaks=True)
+    sources = open_sources(loaded)
+    for name, source in sources.items():
+        console.columns(name, source.summary)
+    checked = find_bad_values(loaded, sources)
+    errors = checked.errors
     console.bad_values(errors)
     for warning in checked.warnings:
         console.warn(warning)

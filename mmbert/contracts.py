@@ -7,7 +7,7 @@ its schema. Bounds are written ``Annotated[int, Ge(1)]``; every option has a def
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -32,6 +32,8 @@ class Processor(ABC):
     """
 
     reads_files: ClassVar[bool] = False  # True where a raw value may be the path of a file
+    reads_text: ClassVar[bool] = False  # True where a raw value is text as it is written, digits included
+    reads_fields: ClassVar[bool] = False  # True where integers and floats that stand in one list stay apart
     one_per_unit: ClassVar[bool] = (
         False  # True for labels that are lists with one entry per unit of the task's stream "of"
     )
@@ -241,6 +243,30 @@ class Field:
     processor: type[Processor]
 
 
+@dataclass(frozen=True, slots=True)
+class ColumnSummary:
+    """A column that a recipe reads."""
+
+    name: str  # in the source
+    fields: tuple[str, ...]  # the inputs and tasks that read it
+    kind: str  # text, integer, number, boolean or other
+    rows: int
+    missing: int
+    distinct: int | None  # None where values are lists, objects or bytes
+    examples: tuple[str, ...]
+    done: str  # what was done to its cells
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSummary:
+    """What a source says of itself."""
+
+    names: tuple[str, ...] = ()  # of all its columns
+    columns: tuple[ColumnSummary, ...] = ()  # those that the recipe reads
+    warnings: tuple[str, ...] = ()  # what was done to cells, and what is suspicious
+    reading: Mapping[str, Any] = field(default_factory=dict)  # JSON: how a new file is to be read alike
+
+
 class Source(ABC):
     """Rows of raw values: ``(name, inputs, targets, *, options)``.
 
@@ -252,6 +278,11 @@ class Source(ABC):
     @abstractmethod
     def fields(self) -> frozenset[str]:
         """The names of the inputs and targets that the source has."""
+
+    @property
+    def summary(self) -> SourceSummary:
+        """What it says of its columns; by default nothing."""
+        return SourceSummary()
 
     @abstractmethod
     def split(self, name: str) -> Sequence[Sample]:

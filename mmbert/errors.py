@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MAX_WORDS = 60  # that a message lists
+
 
 class MMBertError(ValueError):
     """Base class of errors that a user can act on: what was expected, what was found, the nearest valid value.
@@ -111,7 +113,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def nearest(word: str, valid: Iterable[str]) -> str:
-    """The end of an error message about an unknown word: the closest match, if any, and all valid words.
+    """The end of an error message about an unknown word: a guess where one is close, then the valid words.
 
     Args:
         word: the unknown word.
@@ -121,6 +123,27 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     "Did you mean 'hidden_size'? Valid: checkpoint, hidden_size"
     """
     valid = sorted(valid)
-    close = difflib.get_close_matches(word, valid, n=1)
-    guess = f"Did you mean '{close[0]}'? " if close else ""
-    return f"{guess}Valid: {', '.join(valid) or 'none'}"
+    close = nearest_word(word, valid)
+    guess = "" if close is None else f"Did you mean '{close}'? "
+    more = f" and {len(valid) - MAX_WORDS} more" if len(valid) > MAX_WORDS else ""
+    return f"{guess}Valid: {', '.join(valid[:MAX_WORDS]) or 'none'}{more}"
+
+
+def nearest_word(word: str, valid: Iterable[str]) -> str | None:
+    """The valid word that is meant, whatever its letter case and the blanks around it; None where none is close.
+
+    Args:
+        word: the unknown word.
+        valid: the words that are known.
+
+    >>> nearest_word("KIND ", ["kind", "size"])
+    'kind'
+    """
+    valid = [*valid]
+    folded = {known.strip().lower(): known for known in valid}
+    if word.strip().lower() in folded:
+        return folded[word.strip().lower()]
+    if close := difflib.get_close_matches(word, valid, n=1):
+        return close[0]
+    close = difflib.get_close_matches(word.strip().lower(), folded, n=1)
+    return folded[close[0]] if close else None

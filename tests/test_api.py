@@ -76,7 +76,7 @@ def test_train_load_and_predict_in_three_lines(capsys):
 
     result = mmbert.train("small.yaml", overrides=["train.steps=2", "evaluate.baselines=false"])
     (run,) = Path("runs").iterdir()
-    predictions = mmbert.load(run).predict([{"title": "one shared trunk"}, {}])
+    predictions = mmbert.load(run).predict([{"title": "one shared trunk"}, {"title": "mass"}])
     assert [set(prediction) for prediction in predictions] == [{"price", "mass"}] * 2
     assert set(result["test"]) == {"price", "mass"}
     assert str(run) in capsys.readouterr().out

@@ -208,11 +208,11 @@ def test_an_optional_input_may_be_absent(shop, changes):
 def test_one_word_in_a_column_of_numbers_is_reported_by_row(shop, tmp_path, capsys):
     recipe = shop()
     lines = ["title,price,split", *(f"thing {number},{number / 3},{row(number)['split']}" for number in range(ROWS))]
-    lines[7] = "thing,n/a,train"
+    lines[7] = "thing,cheap,train"
     (tmp_path / "data" / "rows.csv").write_text("\n".join(lines))
     assert train([*recipe[:2], "data.shop.path=data/rows.csv"], *TITLE_ALONE, "tasks.kind=null") == 3
     assert capsys.readouterr().err == (
-        "shop (data/rows.csv row 7), task 'price': expected a finite number, found 'n/a'\n"
+        "shop (data/rows.csv row 7), task 'price': expected a finite number, found 'cheap'\n"
     )
 
 

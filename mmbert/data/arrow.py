@@ -1,7 +1,6 @@
 """Rows of a memory-mapped Arrow file, read as samples with the inputs and targets of a recipe."""
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,34 +8,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmbert.contracts import Field
-from mmbert.data.columns import ColumnsByField, check_column_exists, match_columns, resolve_media_path
+from mmbert.contracts import Field, SourceSummary
+from mmbert.data.cells import drop_missing, make_converter
+from mmbert.data.column_summary import summarise
+from mmbert.data.columns import ColumnsByField, check_column_exists, match_columns
+from mmbert.data.media_paths import resolve_media_value
+from mmbert.data.row_folder import ROWS_FILE, read_parts
 from mmbert.data.splits import FRACTIONS, Split, explain_empty_hash, rows_of_split, split_by_column, split_by_hash
 from mmbert.errors import DataError, SampleError
 from mmbert.types import Sample, sample_id
 
 BLOCK = 128  # rows that are read at once where many are read
+ROW = "row"  # as 'key' says: the rows' numbers
 RESERVED_ATTRIBUTES = ("group", "key", "row", "where")  # every sample has these
 
+OTHER_KEYS = "The source's option 'key' names another column; 'key: row' numbers the rows"
+
 ReadCell = Callable[[str], Any]  # the cell of a row in the column of that name
-
-
-def write_rows(folder: Path, tables: Iterable[tuple[str, pa.Table]]) -> None:
-    """Write tables of one schema into a folder that ``ArrowRows`` can open.
-
-    Args:
-        folder: an existing folder.
-        tables: pairs (name of the file that the rows come from, table). Pieces of one file follow each other.
-    """
-    tables = iter(tables)
-    name, table = next(tables)
-    sizes = {name: len(table)}
-    with pa.ipc.new_file(str(folder / "rows.arrow"), table.schema.remove_metadata()) as writer:
-        writer.write_table(table.replace_schema_metadata(None), max_chunksize=1 << 16)
-        for name, table in tables:
-            writer.write_table(table.replace_schema_metadata(None), max_chunksize=1 << 16)
-            sizes[name] = sizes.get(name, 0) + len(table)
-    (folder / "parts.json").write_text(json.dumps(list(sizes.items())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,29 +67,33 @@ class ArrowRows:
         options: RowOptions,
     ):
         self.source, self.media, self._options = source, media, options
-        self._file = folder / "rows.arrow"
-        self._parts: list[tuple[str, int]] = json.loads((folder / "parts.json").read_text())  # file, number of rows
+        self._file = folder / ROWS_FILE
+        self._parts, self._notes = read_parts(folder)
         self._table: pa.Table | None = None
+        self._converters: dict[str, Callable[[Any], Any] | None] = {}
         names = self.table.column_names
         if not len(self.table):
             raise DataError(f"{source}: there are no rows")
         fields = match_columns(source, {**inputs, **targets}, options.columns, names)
+        self._fields = inputs, targets
         self._inputs: ColumnsByField = {name: fields[name] for name in inputs if name in fields}
         self._targets: ColumnsByField = {name: fields[name] for name in targets if name in fields}
         if not self._inputs:
             inputs_text = ", ".join(f"'{name}'" for name in inputs)
             raise DataError(f"{source}: no column fills any of the inputs {inputs_text}. Columns: {', '.join(names)}")
         self._media = {name for name, field in {**inputs, **targets}.items() if field.processor.reads_files}
-        for option, column in (("key", options.key), ("group", options.group)):
+        numbered = options.key == ROW and ROW not in names
+        for option, column in (("key", None if numbered else options.key), ("group", options.group)):
             if column:
                 check_column_exists(source, column, names, option)
-        self._key = options.key or ("id" if "id" in names else None)
+        self._key = None if numbered else options.key or ("id" if "id" in names else None)
         self._group = options.group or None
         self._attributes = [*options.attributes]
         for column in self._attributes:
             check_column_exists(source, column, names, "attributes")
         if reserved := sorted({*RESERVED_ATTRIBUTES} & {*self._attributes}):
             raise DataError(f"{source}: 'attributes' must not name a column '{reserved[0]}': each row has its own")
+        self._check_repeated(options)
         self._splits = self._split_rows(options)
 
     @property
@@ -115,6 +107,12 @@ class ArrowRows:
     def fields(self) -> frozenset[str]:
         """The names of the inputs and targets for which the file has columns."""
         return frozenset({*self._inputs, *self._targets})
+
+    @property
+    def summary(self) -> SourceSummary:
+        """What there is to say of the columns that the recipe reads."""
+        inputs, targets = self._fields
+        return summarise(self.source, self.table, (inputs, self._inputs), (targets, self._targets), self._notes)
 
     def split(self, name: str) -> Split:
         """The samples of a split, in the order of the file."""
@@ -185,8 +183,16 @@ class ArrowRows:
             | ({} if group is None else {"group": group}),
         )
 
+    def _read(self, read_cell: ReadCell, column: str) -> Any:
+        """A cell as a raw value."""
+        cell = read_cell(column)
+        if column not in self._converters:
+            self._converters[column] = make_converter(self.table.schema.field(column))
+        convert = self._converters[column]
+        return cell if convert is None else convert(cell)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_table": None}
+        return {**self.__dict__, "_table": None, "_converters": {}}
 
     def _split_rows(self, options: RowOptions) -> np.ndarray:
         names = self.table.column_names
@@ -202,6 +208,17 @@ class ArrowRows:
             cells, groups, options.split_seed, lambda row: f"{self.source} ({self._describe_row(row)})"
         )
 
+    def _check_repeated(self, options: RowOptions) -> None:
+        """Refuse to read a column whose name another has too."""
+        columns: dict[str, str] = {}  # column -> what reads it
+        for name, place in {**self._inputs, **self._targets}.items():
+            columns |= dict.fromkeys([place] if isinstance(place, str) else place.values(), f"'{name}'")
+        used = {"key": self._key, "group": self._group, "split": options.split}
+        columns |= {column: f"the option '{name}'" for name, column in used.items() if isinstance(column, str)}
+        for column, reader in columns.items():
+            if column in self.table.column_names and b"repeated" in (self.table.schema.field(column).metadata or {}):
+                raise DataError(f"{self.source}: there are two columns '{column}', which {reader} reads: rename one")
+
     def _groups(self) -> Iterator[str]:
         keys = map(str, self._cells(self._key) if self._key else range(1, len(self.table) + 1))
         if not self._group:
@@ -213,7 +230,7 @@ class ArrowRows:
         ids = np.empty(len(self.table), np.int64)
         for row, cell in enumerate(self._cells(key)):
             if cell is None:
-                raise DataError(f"{self.source} ({self._describe_row(row)}): the key '{key}' is missing")
+                raise DataError(f"{self.source} ({self._describe_row(row)}): the key '{key}' is missing. {OTHER_KEYS}")
             ids[row] = sample_id(self.source, str(cell))
         order = np.argsort(ids, kind="stable")
         repeated = order[1:][ids[order[1:]] == ids[order[:-1]]]
@@ -223,6 +240,7 @@ class ArrowRows:
             raise DataError(
                 f"{self.source}: the key '{key}' must differ from row to row, however "
                 f"'{self.table[key][row].as_py()}' is in {self._describe_row(earlier)} and in {self._describe_row(row)}"
+                f". {OTHER_KEYS}; 'group: {key}' then keeps the rows of one {key} in one split"
             )
 
     def _cells(self, column: str) -> Iterator[Any]:
@@ -254,14 +272,14 @@ class ArrowRows:
             if names is not None and name not in names:
                 continue
             cells = (
-                read_cell(column)
+                self._read(read_cell, column)
                 if isinstance(column, str)
-                else {key: read_cell(origin) for key, origin in column.items()}
+                else {key: self._read(read_cell, origin) for key, origin in column.items()}
             )
             value = drop_missing(cells)
-            if value is not None and name in self._media and isinstance(value, str):
+            if value is not None and name in self._media:
                 try:
-                    value = resolve_media_path(value, self.media)
+                    value = resolve_media_value(value, self.media)
                 except SampleError as error:
                     raise error.at(*describe(name)) from error
             if value is not None:
@@ -277,11 +295,3 @@ class _Reiterable:
 
     def __iter__(self) -> Iterator[str]:
         return self._read()
-
-
-def drop_missing(value: Any) -> Any:
-    """The value, or None where it is missing (None, NaN, an empty dict); missing entries of a dict are left out."""
-    if isinstance(value, dict):
-        present = {name: entry for name, cell in value.items() if (entry := drop_missing(cell)) is not None}
-        return present or None
-    return None if isinstance(value, float) and value != value else value

@@ -1,10 +1,9 @@
-"""The columns of a source that fill the inputs and tasks of a recipe, and the paths of media files."""
+"""The columns of a source that fill the inputs and tasks of a recipe."""
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from mmbert.contracts import Field
-from mmbert.errors import DataError, SampleError, nearest
+from mmbert.errors import DataError, nearest
 
 # input or task -> the source's column, or several columns by their names in the recipe
 ColumnsByField = dict[str, str | dict[str, str]]
@@ -26,6 +25,16 @@ def check_column_exists(source: str, column: str, names: Collection[str], option
         raise DataError(f"{source}: there is no column '{column}', as '{option}' says. {nearest(column, names)}")
 
 
+def find_column(column: str, names: Collection[str]) -> str:
+    """The column of a name; reading a CSV file removes the blanks around names, which a recipe may still write.
+
+    Args:
+        column: as the recipe has it.
+        names: the columns that exist.
+    """
+    return column.strip() if column not in names and column.strip() in names else column
+
+
 def match_columns(
     source: str, fields: Mapping[str, Field], columns: Mapping[str, str], names: Collection[str]
 ) -> ColumnsByField:
@@ -42,6 +51,7 @@ def match_columns(
             columns claim; where only some of the columns of a field exist.
     """
     readable = {column for field in fields.values() for column in _columns_of(field)}
+    columns = {find_column(column, names): name for column, name in columns.items()}
     origin = {name: name for name in names if name not in columns}  # the recipe's name -> the source's column
     claimed: dict[str, str] = {}
     for column, name in columns.items():
@@ -54,9 +64,9 @@ def match_columns(
 
     matched: ColumnsByField = {}
     for field_name, field in fields.items():
-        missing = [column for column in _columns_of(field) if column not in origin]
+        missing = [column for column in _columns_of(field) if find_column(column, origin) not in origin]
         if not missing:
-            origins = {column: origin[column] for column in _columns_of(field)}
+            origins = {column: origin[find_column(column, origin)] for column in _columns_of(field)}
             matched[field_name] = origins.popitem()[1] if isinstance(field.column, str) else origins
         elif len(missing) < len(field.column) and not isinstance(field.column, str):
             raise DataError(
@@ -68,29 +78,3 @@ def match_columns(
 
 def _columns_of(field: Field) -> tuple[str, ...]:
     return (field.column,) if isinstance(field.column, str) else field.column
-
-
-def resolve_media_path(value: str, root: Path | None) -> str:
-    """The absolute path of a media file.
-
-    Args:
-        value: the path in the row: relative to ``root``, or absolute and inside of it.
-        root: the media folder; None allows no paths.
-
-    Raises:
-        SampleError: where the file does not exist or lies outside of ``root``, by ``..`` or through a symbolic link.
-    """
-    if root is None:
-        raise SampleError(f"expected no path, as the source has no media folder, however: {value!r}. Set 'media'")
-    try:
-        root = root.resolve(strict=True)
-        path = (root / value).resolve(strict=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        if isinstance(error, FileNotFoundError) and ".." not in Path(value).parts:
-            raise SampleError(f"there is no file {value!r} in '{root}'") from error
-        raise SampleError(f"{value!r} is not the path of a file in '{root}'") from error
-    if not path.is_relative_to(root):
-        raise SampleError(f"{value!r} leads out of '{root}': media must lie inside it. Set 'media' to their folder")
-    if not path.is_file():
-        raise SampleError(f"{value!r} is not a file")
-    return str(path)

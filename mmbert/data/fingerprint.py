@@ -78,10 +78,21 @@ class Fingerprint:
                 text = json.dumps([name, value], default=_describe).encode()
                 if inputs:
                     content.update(text)
-                if name in self.files and isinstance(value, str):
-                    text = json.dumps([name, Path(value)], default=_describe).encode()
+                if name in self.files and (named := _name_files(value)) is not value:
+                    text = json.dumps([name, named], default=_describe).encode()
                 self._hash.update(json.dumps([split, sample.id]).encode() + text)
         return content.digest() if sample.inputs else NO_CONTENT
+
+
+def _name_files(value: Any) -> Any:
+    """The value with its paths as ``Path``; the same object where it names none."""
+    if isinstance(value, str):
+        return Path(value)
+    if isinstance(value, list) and any(isinstance(entry, str | dict) for entry in value):
+        return [_name_files(entry) for entry in value]
+    if isinstance(value, dict) and isinstance(path := value.get("path"), str) and value.get("bytes") is None:
+        return {**value, "path": Path(path)} if value.get("array") is None else value
+    return value
 
 
 def _describe(value: Any) -> Any:

@@ -1,19 +1,22 @@
 """Files of rows (CSV, TSV, JSON Lines, Parquet, Arrow) as Arrow tables with one type for each column.
 
-CSV has no types: a column whose cells are all whole numbers, all numbers or all true/false gets that type, any other
-column is text. Numbers with leading zeros (``007``) are text. An empty cell is missing.
+CSV has no types, see ``column_types``. CSV and JSON Lines hold text, so that codes such as ``007`` need no care there;
+lists and objects need JSON Lines, Parquet or Arrow, bytes (of images and sounds) Parquet or Arrow.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from mmbert.data.column_types import remove_missing_words, type_columns, with_done
+from mmbert.data.csv_reader import read_csv
+from mmbert.data.json_lines import AS_JSON, read_json_lines
+from mmbert.data.read_options import ReadOptions
 from mmbert.errors import DataError, nearest
 
 FORMATS = {
@@ -23,11 +26,8 @@ FORMATS = {
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
     **dict.fromkeys((".arrow", ".feather"), "arrow"),
 }
-BLOCK = 1 << 24  # bytes of a CSV file; a longer row cannot be read
-INTEGER = r"^-?(0|[1-9]\d{0,17})$"  # what fits into 64 bits
-NUMBER = r"^(?i:-?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)(e[+-]?\d+)?|nan|-?inf)$"
-BOOLEAN = r"^(?i:true|false)$"
-KINDS = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+NO_OPTIONS = ReadOptions()
+SEPARATORS = {"csv": ",", "tsv": "\t"}
 
 
 def file_format(path: Path) -> str:
@@ -38,14 +38,15 @@ def file_format(path: Path) -> str:
     return FORMATS[suffixes]
 
 
-def read_tables(paths: Sequence[Path]) -> Iterator[tuple[Path, pa.Table]]:
+def read_tables(paths: Sequence[Path], options: ReadOptions = NO_OPTIONS) -> Iterator[tuple[Path, pa.Table]]:
     """Read files of one format into tables of one schema, in order; a file may come as several tables.
 
     A column that only some files have is missing in the rows of the others. CSV and JSON Lines are read into memory,
-    Parquet and Arrow in pieces.
+    Parquet and Arrow in pieces. What was done to the cells stands in the metadata of the columns, see ``read_done``.
 
     Args:
         paths: files of one format.
+        options: of the source; by default none is given.
 
     Raises:
         DataError: where a file cannot be read or the types of a column do not agree.
@@ -53,81 +54,23 @@ def read_tables(paths: Sequence[Path]) -> Iterator[tuple[Path, pa.Table]]:
     formats = {file_format(path) for path in paths}
     if len(formats) > 1:
         raise DataError(f"the files of a source must be of one format, however: {', '.join(sorted(formats))}")
-    match formats.pop():
-        case "csv":
-            yield from _read_csv(paths, ",")
-        case "tsv":
-            yield from _read_csv(paths, "\t")
+    kind = formats.pop()
+    options.check_format(", ".join(map(str, paths)), kind)
+    match kind:
+        case "csv" | "tsv":
+            separator = options.separator or SEPARATORS[kind]
+            tables = [_read_file(path, lambda path: read_csv(path, separator, options)) for path in paths]
+            yield from zip(paths, type_columns([*map(str, paths)], tables, options), strict=True)
         case "jsonl":
-            yield from _align(paths, [_read_file(path, _read_jsonl) for path in paths])
+            tables = [_read_file(path, lambda path: read_json_lines(path, options)) for path in paths]
+            yield from _align(paths, _as_json_alike(tables), options)
         case "parquet":
             schema = _join_schemas(paths, [_read_file(path, pq.read_schema) for path in paths])
             for path in paths:
                 for batch in _read_file(path, pq.ParquetFile).iter_batches():
-                    yield path, _cast(pa.Table.from_batches([batch]), schema)
+                    yield path, _without_words(_cast(pa.Table.from_batches([batch]), schema), options)
         case "arrow":
-            yield from _align(paths, [_read_file(path, _read_arrow) for path in paths])
-
-
-def _read_csv(paths: Sequence[Path], delimiter: str) -> Iterator[tuple[Path, pa.Table]]:
-    tables = [_read_file(path, lambda path: _read_csv_as_text(path, delimiter)) for path in paths]
-    joined = pa.concat_tables(tables, promote_options="default")
-    schema = pa.schema([(name, _infer_type(joined[name])) for name in joined.column_names])
-    for path, table in zip(paths, tables, strict=True):
-        yield path, _cast(table, schema)
-
-
-def _read_csv_as_text(path: Path, delimiter: str) -> pa.Table:
-    read = pa_csv.ReadOptions(use_threads=False, block_size=BLOCK)  # with one thread, errors name the row
-    parse = pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    with pa_csv.open_csv(path, read_options=read, parse_options=parse) as reader:
-        names = reader.schema.names
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{path}: there are two columns '{repeated[0]}'")
-    convert = pa_csv.ConvertOptions(
-        column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=[""]
-    )
-    return pa_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
-
-
-def _infer_type(cells: pa.ChunkedArray) -> pa.DataType:
-    cells = cells.drop_null()
-    for pattern, kind in ((INTEGER, pa.int64()), (NUMBER, pa.float64()), (BOOLEAN, pa.bool_())):
-        matches = pc.match_substring_regex(cells, pattern)  # pyright: ignore[reportAttributeAccessIssue]
-        if len(cells) and matches.to_numpy().all():
-            return kind
-    return pa.string()
-
-
-def _read_jsonl(path: Path) -> pa.Table:
-    rows: list[dict[str, Any]] = []
-    names: dict[str, None] = {}  # in the order of their first use
-    kinds: dict[str, str] = {}
-    # not Arrow's reader, which turns text that looks like a date into a date, and does not name the row in errors
-    with pa.input_stream(path) as stream:
-        for number, line in enumerate(stream.read().splitlines(), start=1):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path} row {number}: not valid JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise DataError(f"{path} row {number}: must be an object, however: {line[:40]!r}")
-            for name, value in row.items():
-                if value is not None and kinds.setdefault(name, KINDS[type(value)]) != KINDS[type(value)]:
-                    raise DataError(
-                        f"{path} row {number}: '{name}' must be {kinds[name]}, as in the rows before, "
-                        f"however it is {KINDS[type(value)]}"
-                    )
-            rows.append(row)
-            names.update(dict.fromkeys(row))
-    return pa.table({name: _make_column(path, name, [row.get(name) for row in rows]) for name in names})
-
-
-def _make_column(path: Path, name: str, values: list[Any]) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, ValueError, OverflowError) as error:  # a list of two types, half a surrogate pair
-        raise DataError(f"{path}: the column '{name}' cannot be stored: {error}") from error
+            yield from _align(paths, [_read_file(path, _read_arrow) for path in paths], options)
 
 
 def _read_arrow(path: Path) -> pa.Table:
@@ -138,32 +81,66 @@ def _read_arrow(path: Path) -> pa.Table:
         return pa.ipc.open_stream(source).read_all()
 
 
-def _align(paths: Sequence[Path], tables: Sequence[pa.Table]) -> Iterator[tuple[Path, pa.Table]]:
+def _align(paths: Sequence[Path], tables: Sequence[pa.Table], options: ReadOptions) -> Iterator[tuple[Path, pa.Table]]:
     schema = _join_schemas(paths, [table.schema for table in tables])
     for path, table in zip(paths, tables, strict=True):
-        yield path, _cast(table, schema)
+        yield path, _without_words(_cast(table, schema), options)
+
+
+def _as_json_alike(tables: Sequence[pa.Table]) -> Sequence[pa.Table]:
+    """The tables, in which a column that one of them keeps as JSON text is so in all."""
+    names = {field.name for table in tables for field in table.schema if field.metadata == AS_JSON}
+    alike = []
+    for table in tables:
+        for place, field in enumerate(table.schema):
+            if field.name in names and field.metadata != AS_JSON:
+                texts = [None if cell is None else json.dumps(cell) for cell in table[field.name].to_pylist()]
+                text_field = pa.field(field.name, pa.string(), metadata=AS_JSON)
+                table = table.set_column(place, text_field, pa.array(texts, pa.string()))
+        alike.append(table)
+    return alike
 
 
 def _join_schemas(paths: Sequence[Path], schemas: Sequence[pa.Schema]) -> pa.Schema:
+    """One schema for all files; of columns with one name the first stays, and its metadata say so."""
     try:
-        schemas = [schema.remove_metadata() for schema in schemas]
-        return pa.unify_schemas(schemas, promote_options="permissive")
+        return pa.unify_schemas([_without_repeated(schema) for schema in schemas], promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(f"the columns of {', '.join(map(str, paths))} do not agree: {error}") from error
 
 
+def _without_repeated(schema: pa.Schema) -> pa.Schema:
+    fields: dict[str, pa.Field] = {}
+    for field in schema:
+        kept = {b"json": b"1"} if field.metadata == AS_JSON else {}
+        if repeated := schema.names.count(field.name) - 1:
+            kept[b"repeated"] = str(repeated + 1).encode()
+        fields.setdefault(field.name, field.with_metadata(kept or None))
+    return pa.schema([*fields.values()])
+
+
 def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     missing = pa.nulls(len(table))
-    columns = [table[name] if name in table.column_names else missing for name in schema.names]
+    places = {name: table.column_names.index(name) for name in table.column_names}
+    columns = [table.column(places[name]) if name in places else missing for name in schema.names]
     try:
         columns = [column.cast(kind) for column, kind in zip(columns, schema.types, strict=True)]
     except pa.ArrowException as error:
         raise DataError(f"a column cannot be read as one type in all files: {error}") from error
-    return pa.Table.from_arrays(columns, schema.names)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _read_file(path: Path, read: Any) -> Any:
+def _without_words(table: pa.Table, options: ReadOptions) -> pa.Table:
+    """The table without the words that the source's ``na_values`` call missing; JSON text has none."""
+    for place, field in enumerate(table.schema) if options.na_values else ():
+        if pa.types.is_string(field.type) and field.metadata != AS_JSON:
+            column, counts = remove_missing_words(table.column(place), options.na_values)
+            table = table.set_column(place, with_done(field, {"missing": counts}), column)
+    return table
+
+
+def _read_file(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error

@@ -14,6 +14,7 @@ from mmbert.data.collate import encode_sample
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.experiment.build_model import build_model, fresh_trunk
 from mmbert.experiment.check_splits import check_labels
+from mmbert.experiment.data_report import DataReport
 from mmbert.experiment.experiment import Experiment, text_names
 from mmbert.experiment.prepare_data import prepare_data
 from mmbert.experiment.processors import fit_processor, make_processors
@@ -101,7 +102,8 @@ def load_experiment(folder: Path, recipe: Recipe, *, data: bool = False) -> Expe
     load_weights(folder, model)
     splits = open_splits(recipe) if data else {}
     bad_samples = BadSamples(count(splits), recipe.train.max_bad_fraction)
-    return Experiment(recipe, model.eval(), processors, splits, bad_samples)
+    report = DataReport(reading=facts.get("reading", {}))
+    return Experiment(recipe, model.eval(), processors, splits, bad_samples, report)
 
 
 def checkpoint_facts(model: MMBert) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Finding every bad value of a recipe's data without training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mmbert.contracts import Processor
+from mmbert.contracts import Processor, Source
 from mmbert.errors import DataError, SampleError
 from mmbert.experiment.check_splits import check_labels, check_rows
 from mmbert.experiment.data_report import scan_rows
@@ -32,17 +32,18 @@ class DataCheck:
     rows: int
 
 
-def find_bad_values(recipe: Recipe) -> DataCheck:
+def find_bad_values(recipe: Recipe, sources: Mapping[str, Source]) -> DataCheck:
     """Read all values that training or evaluation would read.
 
     Args:
         recipe: as it was loaded.
+        sources: of the recipe, see ``open_sources``.
 
     Raises:
         DataError: where the data cannot be used as a whole: no such file or column, no rows, no label, no input.
     """
     errors: list[SampleError] = []
-    splits = open_splits(recipe)
+    splits = open_splits(recipe, sources)
     warnings = check_rows(recipe, splits)
     splits, report = scan_rows(recipe, splits, errors.append)
     warnings += report.warnings

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class DataReport:
         group_names: of the groups.
         warnings: sentences for the console.
         total: rows of all splits, including those left out.
+        reading: source -> how its files were read, as JSON: ``columns`` (column of the file -> name in the recipe),
+            ``options``, and ``kinds`` (name in the recipe -> kind). A checkpoint keeps it for new files.
     """
 
     rows: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -38,6 +41,7 @@ class DataReport:
     group_names: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     total: int = 0
+    reading: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def scan_rows(recipe: Recipe, splits: Splits, on_bad: OnBad) -> tuple[Splits, DataReport]:

@@ -28,7 +28,7 @@ class Experiment:
         processors: fitted on the training split.
         splits: the samples of each split by source; empty where a trained model was loaded without data.
         bad_samples: the bad rows found so far.
-        data_report: what the rows are; empty where a trained model was loaded.
+        data_report: what the rows are; where a trained model was loaded, only how its files were read.
     """
 
     recipe: Recipe

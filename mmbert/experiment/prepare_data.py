@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mmbert.experiment.check_splits import check_rows
 from mmbert.experiment.data_report import DataReport, scan_rows
-from mmbert.experiment.splits import Splits, count, open_splits
+from mmbert.experiment.splits import Splits, count, open_sources, open_splits
 from mmbert.recipe.schema import Recipe, resolve_length
 from mmbert.tracking.bad_samples import BadSamples
 
@@ -37,11 +37,15 @@ def prepare_data(recipe: Recipe) -> PreparedData:
         SampleError: at the first bad row, where ``train.max_bad_fraction`` is 0.
         DataError: where the data cannot be used as a whole, see ``check_rows`` and ``scan_rows``.
     """
-    splits = open_splits(recipe)
+    sources = open_sources(recipe)
+    splits = open_splits(recipe, sources)
     warnings = check_rows(recipe, splits)
     bad_samples = BadSamples(count(splits), recipe.train.max_bad_fraction)
     splits, report = scan_rows(recipe, splits, bad_samples.add)
+    summaries = {name: source.summary for name, source in sources.items()}
+    warnings += [warning for summary in summaries.values() for warning in summary.warnings]
     report.warnings[:0] = warnings
+    report.reading = {name: dict(summary.reading) for name, summary in summaries.items()}
     return PreparedData(resolve_recipe(recipe, report), splits, bad_samples, report)
 
 

@@ -1,6 +1,6 @@
 """The splits of a recipe: its data sources opened, and lazy views of single columns."""
 
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ from mmbert.contracts import Field, Source
 from mmbert.data import SOURCES
 from mmbert.data.splits import SPLITS, Split
 from mmbert.datasets import DATASETS
-from mmbert.errors import DataError, SampleError
+from mmbert.errors import DataError, SampleError, nearest, nearest_word
 from mmbert.recipe.schema import InputPart, Recipe, TaskPart
 from mmbert.registry import keyword_only_parameters
 from mmbert.trunk.text import TextProcessor
@@ -21,17 +21,18 @@ Splits = dict[str, list[Split]]  # split -> the samples of each source
 Kind = Literal["input", "task"]
 
 
-def open_splits(recipe: Recipe) -> Splits:
+def open_splits(recipe: Recipe, sources: Mapping[str, Source] | None = None) -> Splits:
     """Open the data sources of a recipe: split -> the samples of each source.
 
     Args:
         recipe: as it was loaded, or the resolved one.
+        sources: where they are open already.
 
     Raises:
         DataError: where no source has the column of a task, or of an input that is not optional.
     """
-    sources = _sources(recipe)
-    return {split: [_as_split(source.split(split)) for source in sources] for split in SPLITS}
+    sources_in_order = (open_sources(recipe) if sources is None else sources).values()
+    return {split: [_as_split(source.split(split)) for source in sources_in_order] for split in SPLITS}
 
 
 def explain_empty_split(recipe: Recipe, split: str) -> str:
@@ -100,26 +101,46 @@ class Values:
                         yield sample, values[self.name]
 
 
-def _sources(recipe: Recipe) -> list[Source]:
+def open_sources(recipe: Recipe) -> dict[str, Source]:
+    """The data sources of a recipe by name, in the order of their rows.
+
+    Args:
+        recipe: as it was loaded, or the resolved one.
+
+    Raises:
+        DataError: where no source has the column of a task, or of an input that is not optional.
+    """
     inputs = {
         name: Field(_column(name, part), TextProcessor if part.type == "text" else ENCODERS.get(part.type).processor)
         for name, part in recipe.inputs.items()
     }
     targets = {name: Field(_column(name, part), TASKS.get(part.type).processor) for name, part in recipe.tasks.items()}
-    sources: list[Source] = []
+    sources: dict[str, Source] = {}
     for name, part in sorted(recipe.data.items()):  # sorted: sampling numbers the rows across sources
         options, wiring = dict(part.options), []
         if part.name is not None:
             builder = DATASETS.get(part.name)
             wiring = [builder(**{key: options.pop(key) for key in keyword_only_parameters(builder)})]
-        sources.append(SOURCES.get(part.type)(name, inputs, targets, *wiring, **options))
-    available = frozenset().union(*(source.fields for source in sources))
+        sources[name] = SOURCES.get(part.type)(name, inputs, targets, *wiring, **options)
+    available = frozenset().union(*(source.fields for source in sources.values()))
     fields: Mapping[str, Field] = {**inputs, **targets}
     for name in fields.keys() - available:
         if name in targets or not recipe.inputs[name].optional:
             kind = "tasks" if name in targets else "inputs"
-            raise DataError(f"{kind}.{name}: no data source has the column {fields[name].column!r}")
+            raise DataError(f"{kind}.{name}: {_explain_missing(fields[name].column, sources.values())}")
     return sources
+
+
+def _explain_missing(column: str | tuple[str, ...], sources: Iterable[Source]) -> str:
+    names = {name for source in sources for name in source.summary.names}
+    missing = [name for name in ([column] if isinstance(column, str) else column) if name not in names]
+    several = missing if len(missing) > 1 else ""
+    hints = [nearest_word(name, names) for name in missing]
+    if several and (guesses := [f"'{hint}'" for hint in hints if hint]):
+        return f"no data source has the columns {several}. Did you mean {', '.join(guesses)}?"
+    return (
+        f"no data source has the column {(missing or [column])[0]!r}. {nearest(str((missing or [column])[0]), names)}"
+    )
 
 
 def _column(name: str, part: InputPart | TaskPart) -> str | tuple[str, ...]:

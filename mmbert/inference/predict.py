@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,17 @@ from accelerate.utils import gather_object
 
 from mmbert.checkpoint.checkpoint import best
 from mmbert.contracts import Processors
-from mmbert.data.arrow import drop_missing
-from mmbert.data.columns import resolve_media_path
 from mmbert.data.loader import evaluation_batches
-from mmbert.data.readers import read_tables
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import ALL, Shard
 from mmbert.distributed import all_reduce_or_raise, on_main_then_broadcast
-from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
+from mmbert.errors import IntegrityError, RecipeError
 from mmbert.experiment.build import load_experiment
 from mmbert.experiment.experiment import Experiment
+from mmbert.inference.new_rows import as_trained, make_sample, read_records
 from mmbert.io.output import check_output, output_path
 from mmbert.recipe.load import load_recipe
-from mmbert.types import Sample, sample_id
+from mmbert.types import Sample
 
 
 class Model:
@@ -42,13 +40,16 @@ class Model:
         """Predictions for new rows: one dict a row, in order, task -> the decoded prediction (``Task.decode``).
 
         Args:
-            rows: a DataFrame or dicts, with the recipe's columns. A missing column or value is an absent input.
+            rows: a DataFrame or dicts, with the recipe's columns or those of the files it was trained on. A missing
+                column or value is an absent input; a missing column is named on standard error.
 
         Raises:
-            SampleError: naming the row and the input of a bad value.
+            DataError: where no column fills an input.
+            SampleError: naming the row and the input of a bad value, or a row without any input.
         """
         records = rows.to_dict("records") if hasattr(rows, "to_dict") else list(rows)
-        samples = [_sample(self.experiment, record, f"row {number}") for number, record in enumerate(records, 1)]
+        records = as_trained("rows", records, self.experiment, warn=_warn)
+        samples = [make_sample(self.experiment, record, f"row {number}") for number, record in enumerate(records, 1)]
         return list(self._predict([samples]))
 
     def predict_file(self, path: str | Path, *, shard: Shard = ALL) -> Iterator[dict[str, Any]]:
@@ -59,14 +60,14 @@ class Model:
             shard: the share of the rows; by default all of them.
 
         Raises:
-            DataError: where the file cannot be read, or has none of the columns that the inputs read.
-            SampleError: naming the row and the input of a bad value.
+            DataError: where the file cannot be read as the files of training were, or no column fills an input.
+            SampleError: naming the row and the input of a bad value, or a row without any input.
         """
         path = Path(path).expanduser()
-        records = [row for _, table in read_tables([path]) for row in table.to_pylist()]
-        _check_columns(str(path), records, self.experiment)
+        records = read_records(path, self.experiment, warn=_warn if shard.rank == 0 else lambda sentence: None)
         samples = [
-            _sample(self.experiment, row, f"{path} row {number}", path.parent) for number, row in enumerate(records, 1)
+            make_sample(self.experiment, row, f"{path} row {number}", path.parent)
+            for number, row in enumerate(records, 1)
         ]
         yield from self._predict([samples], shard)
 
@@ -191,37 +192,3 @@ def open_run(run: str | Path, data: bool = False) -> Experiment:
 
 def _warn(sentence: str) -> None:
     print(sentence, file=sys.stderr)
-
-
-def _check_columns(source: str, records: Sequence[Mapping[str, Any]], experiment: Experiment) -> None:
-    """Raise ``DataError`` where no record has a column that an input reads: all inputs would be absent."""
-    read = {name: part.column or name for name, part in experiment.recipe.inputs.items()}
-    expected = {column for columns in read.values() for column in ([columns] if isinstance(columns, str) else columns)}
-    available = {column for record in records for column in record}
-    if records and not expected & available:
-        raise DataError(
-            f"{source}: none of the columns {', '.join(sorted(available))} fills an input. Inputs read: "
-            f"{', '.join(sorted(expected))}"
-        )
-
-
-def _sample(experiment: Experiment, record: Mapping[str, Any], where: str, media: Path | None = None) -> Sample:
-    """A record as a sample without targets; missing values are absent inputs. Paths are relative to ``media``."""
-    import pandas as pd
-
-    present = {name: value for name, value in record.items() if not (pd.api.types.is_scalar(value) and pd.isna(value))}
-    inputs = {}
-    for name, part in experiment.recipe.inputs.items():
-        if isinstance(part.column, list):
-            value: Any = {column: present[column] for column in part.column if column in present}
-        else:
-            value = present.get(part.column or name)
-        value = drop_missing(value)
-        if media is not None and isinstance(value, str) and experiment.processors.inputs[name].reads_files:
-            try:
-                value = resolve_media_path(value, media)
-            except SampleError as error:
-                raise error.at(f"rows ({where})", f"input '{name}'") from error
-        if value is not None:
-            inputs[name] = value
-    return Sample(sample_id("rows", where), "rows", inputs, {}, {"where": where})

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console as Rich
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
+from mmbert.contracts import SourceSummary
 from mmbert.errors import SampleError
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.evaluation.results import BaselineComparison, Result, primary_metric
@@ -109,6 +111,25 @@ class Console:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+    def columns(self, source: str, summary: SourceSummary) -> None:
+        """Print what the columns of a source are, and what is suspicious about them.
+
+        Args:
+            source: its name.
+            summary: of its columns; nothing is printed of a source that has none.
+        """
+        table = Table(title=f"columns of {source}", title_justify="left", box=None, pad_edge=False)
+        for heading in ("column", "read by", "kind", "cells", "missing", "distinct", "examples", "done"):
+            table.add_column(heading, justify="right" if heading in ("cells", "missing", "distinct") else "left")
+        for column in summary.columns:
+            counts = [column.rows - column.missing, column.missing, "" if column.distinct is None else column.distinct]
+            words = [column.name, ", ".join(column.fields), column.kind, *map(str, counts), ", ".join(column.examples)]
+            table.add_row(*map(Text, [*words, column.done]))
+        if summary.columns:
+            self.rich.print(table)
+        for warning in summary.warnings:
+            self.warn(warning)
 
     def bad_values(self, errors: Sequence[SampleError]) -> None:
         """Print bad values, one a line: the row, the field, and what is wrong.

@@ -72,7 +72,7 @@ def checkpoint_content(state: TrainingState, experiment: Experiment, identity: I
         average=state.average,
         processors={f"inputs.{name}": processor for name, processor in processors.inputs.items()}
         | {f"tasks.{name}": processor for name, processor in processors.targets.items()},
-        facts=checkpoint_facts(state.model),
+        facts=checkpoint_facts(state.model) | {"reading": experiment.data_report.reading},
         trainer=asdict(state.progress),
         recipe=identity.text,
         identity=identity.stamp(),

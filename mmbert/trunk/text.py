@@ -33,6 +33,7 @@ class TextProcessor(Processor):
         ``tokens`` and ``unit`` [length] per item; after ``collate`` [present, length], with ``mask``.
     """
 
+    reads_text = True
     example_with_bit = staticmethod(sentence)
 
     def __init__(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmbert.data.columns import resolve_media_path
+from mmbert.data.media_paths import resolve_media_path, resolve_media_value
 from mmbert.errors import SampleError
 
 
@@ -46,3 +46,53 @@ def test_a_path_that_is_no_file_is_refused(root, path):
 def test_without_a_root_media_are_refused():
     with pytest.raises(SampleError, match="Set 'media'"):
         resolve_media_path("a.png", None)
+
+
+WRAPS = {
+    "path": lambda path: path,
+    "dict": lambda path: {"path": path},
+    "image of the hub": lambda path: {"bytes": None, "path": path},
+    "sound of the hub": lambda path: {"array": None, "path": path, "sampling_rate": 8000},
+    "list": lambda path: [path],
+    "list of dicts": lambda path: [{"path": path}, "deep/a.png"],
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+def test_paths_inside_values_go_through_the_same_guard(root, wrap):
+    expected = str(root / "deep" / "a.png")
+    assert resolve_media_value(wrap("deep/a.png"), root) == resolve_media_value(wrap(expected), root)
+    assert expected in str(resolve_media_value(wrap("deep/a.png"), root))
+    for path in ("/etc/passwd", "../media-other/secret"):
+        with pytest.raises(SampleError, match="leads out of"):
+            resolve_media_value(wrap(path), root)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"bytes": b"x", "path": "/etc/passwd"}, {"array": [0.5], "path": "/x"}, [0.5, 1.0], b"bytes", {"nodes": [1]}],
+)
+def test_what_names_no_file_stays(root, value):
+    assert resolve_media_value(value, root) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("https://example.org/cat.jpg", "a URL"),
+        ("s3://bucket/cat.jpg", "a URL"),
+        ("data:image/png;base64,iVBORw0KGgo" + "A" * 5000, "a data URI"),
+        ("/9j/4AAQSkZJRgABAQAAAQABAAD/2wBD" + "A" * 5000, "this looks like base64"),
+        ("iVBORw0KGgoAAAANSUhEUgAA", "this looks like base64"),
+        ("deep\\a.png", "a path of Windows, write '/'. Did you mean 'deep/a.png'?"),
+        ("C:\\photos\\a.png", "a path of Windows"),
+        ("Deep/A.PNG", "Did you mean 'deep/a.png'?"),
+        ("deep/a.png ", "it has blanks at its ends. Did you mean 'deep/a.png'?"),
+        ("deep/b.png", "Did you mean 'deep/a.png'?"),
+    ],
+)
+def test_what_looks_like_something_else_is_explained_in_a_line(root, value, hint):
+    with pytest.raises(SampleError) as caught:
+        resolve_media_path(value, root)
+    assert hint in str(caught.value)
+    assert len(str(caught.value)) < 300 + len(str(root))

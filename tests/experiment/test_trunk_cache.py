@@ -182,7 +182,7 @@ def test_a_whole_run_equals_the_uncached_one_and_its_model_needs_no_cache(tune, 
     assert weights.keys() == wanted.keys()
     torch.testing.assert_close(weights, wanted, **EXACT)
     shutil.rmtree(tmp_path / "cache" / "mmbert" / "features")
-    rows = [{"text": "a text of no split"}, {}]
+    rows = [{"text": "a text of no split"}, {"text": ""}]
     cached_model, plain_model = mmbert.load(fast), mmbert.load(plain)
     assert cached_model.model.trunk.store is None
     for first, second in zip(cached_model.predict(rows), plain_model.predict(rows), strict=True):

@@ -125,11 +125,13 @@ def test_a_data_frame_is_predicted_like_its_rows(folder, model):
 def test_a_missing_value_is_an_absent_input(folder, model, missing):
     row = rows(folder)[10]
     assert None not in row.values()
-    for gone in (["title"], ["file"], ["size"], ["size", "kind"], ["title", "file", "size", "kind"]):
+    for gone in (["title"], ["file"], ["size"], ["size", "kind"], ["title", "size", "kind"]):
         without = {name: value for name, value in row.items() if name not in gone}
         assert model.predict([{**row, **dict.fromkeys(gone, missing)}]) == model.predict([without])
         assert model.predict([without]) != model.predict([row])
         assert np.isfinite(numbers(model.predict([without]))).all()
+    with pytest.raises(SampleError, match=r"row 2\), input .*'title': expected a value, found none in any input"):
+        model.predict([row, {**row, **dict.fromkeys(["title", "file", "size", "kind"], missing)}])
 
 
 def test_columns_that_the_model_does_not_read_do_not_matter(folder, model):
@@ -165,7 +167,7 @@ def test_words_that_look_like_missing_values_are_words(folder, model):
 
 
 BAD = {
-    "title": ({"title": 5}, "expected a text or a list of words"),
+    "title": ({"title": {"en": 5}}, "expected a text or a list of words"),
     "photo": ({"file": "photos/page.png"}, "expected an image"),
     "cells": ({"size": "large"}, "'size' holds numbers, found 'large'"),
 }

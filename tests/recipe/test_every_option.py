@@ -206,6 +206,11 @@ CHANGES = {
         "data.files.path": ("rows.csv", "other.csv"),
         "data.files.key": ("null", "code"),
         "data.files.media": ("null", "photos"),
+        "data.files.na_values": ("[]", '["2,234"]'),
+        "data.files.decimal": (".", "','"),
+        "data.files.thousands": ("''", "','"),
+        "data.files.encoding": ("utf-8", "latin-1"),
+        "data.files.separator": ("','", "';'"),
     },
     seen.frame: {
         "datasets.addresses.minimum_count": (1, 2),

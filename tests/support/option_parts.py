@@ -52,12 +52,17 @@ def write_files(folder: Path) -> None:
             "cost": [row % 5 + 0.5 for row in range(ROWS)],
             "fold": ["train", "test", "validation", "train"] * (ROWS // 4),
             "author": [row % 12 for row in range(ROWS)],
+            "amount": [f"{row},5" for row in range(ROWS)],
+            "many": [f"{row + 1},234" for row in range(ROWS)],
+            "place": "Zürich",
             "photo": "photo.png",
             "rare": ["gone.png" if row == 9 else "photo.png" for row in range(ROWS)],
         }
     )
     frame.to_csv(folder / "rows.csv", index=False)
     frame[::-1].to_csv(folder / "other.csv", index=False)
+    lines = [f"{text},{row}.5,x;{text} too;{row}.5" for row, text in enumerate(frame["text"])]
+    (folder / "both.csv").write_text("\n".join(["text,price,x;text;price", *lines]))  # columns of one name either way
     for place, colour in ((folder, "red"), (folder / "photos", "blue")):
         place.mkdir(exist_ok=True)
         Image.new("RGB", (16, 16), colour).save(place / "photo.png")
@@ -123,6 +128,11 @@ NEEDS = {  # settings without which an option has no effect
     "tasks.tagging.of": (PARTS["inputs.series"],),
     "fusion.joint.heads": ("fusion.tokens=1",),
     "fusion.mag.after": ("trunk.layers=3",),
+    "data.files.na_values": ("inputs.x={type: table, column: [many]}",),
+    "data.files.decimal": ("inputs.x={type: table, column: [amount]}",),
+    "data.files.thousands": ("inputs.x={type: table, column: [many]}",),
+    "data.files.encoding": ("inputs.x={type: text, column: place}",),
+    "data.files.separator": ("data.made.path=both.csv",),
     "data.files.media": ("inputs.x={type: vit, column: photo}",),
     "optim.schedule": ("train.steps=4",),
     "evaluate.on_leak": (FILES, "inputs.text=null", "inputs.x={type: table, column: [photo], width: 8, layers: 1}"),

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from mmbert.contracts import Builder, Field, Source
-from mmbert.data.arrow import ArrowRows, RowOptions, write_rows
+from mmbert.contracts import Builder, Field, Source, SourceSummary
+from mmbert.data.arrow import ArrowRows, RowOptions
 from mmbert.data.columns import check_column_exists
+from mmbert.data.row_folder import write_rows
 from mmbert.data.splits import Split
 from mmbert.errors import DataError
 from mmbert.io import download
@@ -87,6 +88,10 @@ class DatasetSource(Source):
     @property
     def fields(self) -> frozenset[str]:
         return self._rows.fields
+
+    @property
+    def summary(self) -> SourceSummary:
+        return self._rows.summary
 
     def split(self, name: str) -> Split:
         return self._rows.split(name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmbert.data.arrow import write_rows
+from mmbert.data.row_folder import write_rows
 from mmbert.data.splits import SPELLINGS
 from mmbert.errors import DataError, nearest
 from mmbert.io import download

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pickle
 from collections import Counter
 
@@ -180,7 +181,7 @@ def test_wrong_columns_are_reported(tmp_path, options, message):
 
 def test_missing_and_empty_files_are_reported(tmp_path):
     saved(tmp_path / "train.csv")
-    with pytest.raises(DataError, match=r"molecules: there is no file '.*trian.csv'. Did you mean 'train.csv'"):
+    with pytest.raises(DataError, match=r"molecules: there is no file '.*trian.csv' in '.*'. Did you mean 'train.csv'"):
         source(str(tmp_path / "trian.csv")).split("train")
     with pytest.raises(DataError, match="'path' must name a file"):
         source("").split("train")
@@ -244,7 +245,7 @@ def test_the_source_pickles_as_its_path(tmp_path):
 def test_a_file_is_read_once_until_it_changes(tmp_path, cache, monkeypatch):
     calls = Counter()
     read = FilesSource._read.__globals__["read_tables"]
-    monkeypatch.setattr("mmbert.data.sources.files.read_tables", lambda paths: (calls.update([1]), read(paths))[1])
+    monkeypatch.setattr("mmbert.data.sources.files.read_tables", lambda *args: (calls.update([1]), read(*args))[1])
     path = saved(tmp_path / "a.csv")
     assert len(all_samples(source(path))) == len(all_samples(source(path))) == 40
     assert calls[1] == 1
@@ -252,3 +253,46 @@ def test_a_file_is_read_once_until_it_changes(tmp_path, cache, monkeypatch):
     assert len(all_samples(source(path))) == 30
     assert calls[1] == 2
     assert not [*cache.rglob("*.partial")]
+
+
+@pytest.mark.parametrize(("old", "new"), [("aaaa", "bbbb"), ("a,b!", "b,a!"), ("1234", "4321")])
+def test_a_file_of_the_same_size_and_time_is_read_anew(tmp_path, old, new):
+    path = tmp_path / "a.csv"
+    for cell in (old, new):
+        path.write_text(f'words,number\n"{cell}",1\n')
+        os.utime(path, ns=(10**18, 10**18))
+        assert str(all_samples(source(str(path), fields(Anything, "words")))[0].inputs["words"]) == cell
+
+
+def test_a_column_whose_name_repeats_matters_where_it_is_read(tmp_path):
+    (tmp_path / "a.csv").write_text("words,note,note,note\nx,1,2,3\n")
+    assert all_samples(source(str(tmp_path / "a.csv")))[0].inputs == {"words": "x"}
+    for options in ({"inputs": fields(Anything, "note")}, {"key": "note"}, {"group": "note"}):
+        with pytest.raises(DataError, match=r"molecules: there are two columns 'note', which .* reads: rename one"):
+            source(str(tmp_path / "a.csv"), **options).split("train")
+
+
+def test_the_key_may_be_the_number_of_the_row(tmp_path):
+    path = saved(tmp_path / "a.csv", FRAME.assign(id=[row // 2 for row in range(40)]))
+    with pytest.raises(DataError, match=r"'0' is in .* row 2. .*'key: row' numbers the rows; 'group: id' then keeps"):
+        source(path).split("train")
+    samples = all_samples(source(path, key="row", group="id"))
+    assert [sample.attributes["key"] for sample in samples] == [str(row + 1) for row in range(40)]
+    named = saved(tmp_path / "b.csv", FRAME.assign(row=[f"r{row}" for row in range(40)]))
+    assert all_samples(source(named, key="row"))[0].attributes["key"] == "r0"
+
+
+def test_paths_in_objects_are_relative_to_the_media_folder(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    rows = [
+        {"photo": {"path": "a.png"}},
+        {"photo": {"bytes": None, "path": "a.png"}},
+        {"photo": {"path": "/etc/passwd"}},
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pd.DataFrame(rows).to_parquet(tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.parquet"):
+        samples = all_samples(source(str(tmp_path / name), fields(Photo, "photo")))
+        assert [samples[row].inputs["photo"]["path"] for row in (0, 1)] == [str(tmp_path / "a.png")] * 2
+        with pytest.raises(SampleError, match=r"row 3\), input 'photo': '/etc/passwd' leads out of"):
+            samples[2]
