@@ -1,6 +1,7 @@
 """Graphs: molecules as SMILES or any labelled nodes and edges, encoded by message passing, one token per node."""
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
@@ -26,6 +27,8 @@ BUCKETS = 512  # hash buckets of the Weisfeiler-Lehman features
 
 class GraphProcessor(Processor):
     """Turns a SMILES string, or a dict of ``nodes``, ``edges`` and ``edge_features``, into index tensors.
+
+    The dict may be written as JSON text, as in a CSV file.
 
     Atoms have the fields atomic number, degree, formal charge, hydrogens, hybridisation, aromaticity, ring and
     chirality; bonds have type, conjugation, ring and stereo (see mmbert.preprocessing.smiles). In a dict ``nodes`` is a
@@ -53,6 +56,7 @@ class GraphProcessor(Processor):
         {'nodes': [3, 8], 'node_values': [3, 0], 'edges': [2, 4], 'edge_features': [4, 4], 'edge_values': [4, 0]}
     """
 
+    reads_fields = True
     example_with_bit = staticmethod(tree)
 
     def __init__(self, *, walk: Annotated[int, Ge(0)] = 0, max_nodes: Annotated[int, Ge(1)] = 1000):
@@ -64,7 +68,7 @@ class GraphProcessor(Processor):
 
     def fit(self, values: Iterable[str | Mapping[str, Any]]) -> None:
         kinds, graphs = set[bool](), []
-        for value in values:
+        for value in map(_read_json, values):
             kinds.add(isinstance(value, str))
             if not isinstance(value, str):
                 graphs.append(_parts(value))
@@ -76,6 +80,7 @@ class GraphProcessor(Processor):
             self.edge_fields = fit_fields("edge", [row for _, _, features in graphs for row in features])
 
     def __call__(self, value: str | Mapping[str, Any], rng: np.random.Generator | None = None) -> dict[str, Tensor]:
+        value = _read_json(value)
         if isinstance(value, str) != self.molecules:
             expected = "a SMILES string" if self.molecules else "a dict of nodes and edges"
             raise SampleError(f"expected a graph as {expected}, as in training, found {type(value).__name__}")
@@ -134,6 +139,16 @@ class GraphProcessor(Processor):
     @classmethod
     def example(cls, rng: np.random.Generator) -> str:
         return "C" + "".join(rng.choice(["C", "N", "O", "C(=O)", "c1ccccc1"], size=rng.integers(1, 8)))
+
+
+def _read_json(value: Any) -> Any:
+    """The value, or the dict of which it is the JSON text."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise SampleError(f"expected a graph as SMILES or JSON, found {value[:60]!r}: {error}") from error
 
 
 def _parts(value: Mapping[str, Any]) -> tuple[list[list], np.ndarray, list[list]]:

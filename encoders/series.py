@@ -1,5 +1,6 @@
 """Series: one or several channels over time, of any length and with gaps, one token per patch of steps."""
 
+import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any
@@ -26,9 +27,10 @@ POINTS = 32  # points of each channel's resampled curve, for the linear baseline
 class SeriesProcessor(Processor):
     """Turns nested lists or an array, [time, channels] or [time] of one channel, into standardised values.
 
-    None and NaN are missing observations. ``fit`` learns the number of channels, and the mean and standard deviation of
-    each from the observations of the training split. Series are truncated to their first ``max_length`` steps. A series
-    without steps is absent; one without observations is not.
+    Text (of CSV files) is a JSON list or numbers with blanks between them. None and NaN are missing observations.
+    ``fit`` learns the number of channels, and the mean and standard deviation of each from the observations of the
+    training split. Series are truncated to their first ``max_length`` steps. A series without steps is absent; one
+    without observations is not.
 
     Tensors of one series: ``values`` [time, channels] float32, zero where missing; ``observed`` [time, channels]
     bool. ``collate`` pads them and adds ``mask`` [present, time].
@@ -111,17 +113,20 @@ class SeriesProcessor(Processor):
 
 def _array(value: Any) -> np.ndarray:
     """The raw value as float64 [time, channels], NaN where missing."""
+    found = str(value)[:80]
     try:
+        if isinstance(value, str):
+            value = json.loads(value) if value.lstrip().startswith("[") else [float(word) for word in value.split()]
         if isinstance(value, np.ndarray) and value.dtype == object:
             value = list(value)  # parquet returns lists of lists as object arrays
         array = np.asarray(value)
         if array.dtype == object and any(isinstance(cell, str | bytes) for cell in array.flat):
             raise TypeError("a string is not a number")
         array = array.astype(float) if array.dtype.kind in "biufO" else None
-    except (OverflowError, TypeError, ValueError):
+    except (OverflowError, RecursionError, TypeError, ValueError):
         array = None
     if array is None or array.ndim not in (1, 2):
-        raise SampleError(f"expected a series as numbers [time, channels] or [time], found {str(value)[:80]}")
+        raise SampleError(f"expected a series as numbers [time, channels] or [time], found {found}")
     array = array[:, None] if array.ndim == 1 else array
     for step, channel in np.argwhere(np.abs(array) > MAX_NUMBER)[:1]:
         value_at = f"{array[step, channel]:g} at step {step}"

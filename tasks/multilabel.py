@@ -21,9 +21,13 @@ from mmbert.types import AdditiveScore, Fused, RankedValues
 class MultilabelLabel(Processor):
     """The labels of a row: a list of the true labels, or a mapping label -> true, false or None (unknown).
 
-    A label that a list does not name is false; a label that a mapping does not name is unknown and ignored. The labels
-    are those of the training split, sorted. ``unseen`` counts the true labels that the training split does not have. A
-    row without any known or unseen label counts as absent.
+    A label that a list does not name is false; a label that a mapping does not name is unknown and ignored. Several
+    columns of 0 and 1 (``column: [red, round]``) are a mapping. The labels are those of the training split, sorted.
+    ``unseen`` counts the true labels that the training split does not have. A row without any known or unseen label
+    counts as absent.
+
+    Args:
+        delimiter: the text between labels in a cell that holds several ("red, round"); empty: cells hold none.
 
     Raises:
         SampleError: on what is neither a list nor a mapping of labels.
@@ -36,7 +40,10 @@ class MultilabelLabel(Processor):
         {'target': tensor([1., 0., 0.]), 'known': tensor([ True, False,  True]), 'unseen': tensor(0)}
     """
 
-    def __init__(self) -> None:
+    delimiter: str = ""  # of checkpoints from before there was this option
+
+    def __init__(self, *, delimiter: str = "") -> None:
+        self.delimiter = delimiter
         self.classes: list[Label] = []
         self.positives: list[int] = []  # number of training rows in which each label is true
         self.negatives: list[int] = []  # number of training rows in which it is false
@@ -44,7 +51,7 @@ class MultilabelLabel(Processor):
     def fit(self, values: Iterable[Any]) -> None:
         true, false, listed, lists = Counter(), Counter(), Counter(), 0
         for value in values:
-            truths = _truths(value)
+            truths = _truths(value, self.delimiter)
             if not isinstance(value, Mapping):
                 lists += 1
                 listed.update(truths)
@@ -60,7 +67,7 @@ class MultilabelLabel(Processor):
         target = torch.zeros(len(self.classes))
         known = torch.full((len(self.classes),), not isinstance(value, Mapping))
         unseen = 0
-        for label, truth in _truths(value).items():
+        for label, truth in _truths(value, self.delimiter).items():
             index = class_index(label, self.classes)
             if index == UNSEEN:
                 unseen += truth is True
@@ -70,19 +77,28 @@ class MultilabelLabel(Processor):
         return {"target": target, "known": known, "unseen": torch.tensor(unseen)} if known.any() or unseen else {}
 
     def unseen(self, value: Any) -> Collection[Label]:
-        return unseen_labels((label for label, truth in _truths(value).items() if truth), self.classes)
+        return unseen_labels((label for label, truth in _truths(value, self.delimiter).items() if truth), self.classes)
 
     @classmethod
     def example(cls, rng: np.random.Generator) -> list[str]:
         return [name for name in ("red", "round", "sweet") if rng.random() < 0.5]
 
 
-def _truths(value: Any) -> dict[Label, bool | None]:
+def _truths(value: Any, delimiter: str) -> dict[Label, bool | None]:
     """The labels that a raw value lists, each true, false or None (unknown)."""
+    if delimiter and not isinstance(value, Mapping) and np.ndim(value) == 0 and not isinstance(value, set | frozenset):
+        words = [word.strip() for word in value.split(delimiter)] if isinstance(value, str) else [value]
+        value = [word for word in words if word != ""]
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
         return {to_plain_label(label): True for label in value}
     if not isinstance(value, Mapping):
-        raise SampleError(f"expected a list of labels or a mapping label -> true, false or None, found {value!r}")
+        hint = ""
+        if isinstance(value, str):
+            hint = (
+                ". JSON Lines and Parquet hold lists; the option 'delimiter' of the task splits text (delimiter: ',')"
+            )
+        expected = "expected a list of labels or a mapping label -> true, false or None"
+        raise SampleError(f"{expected}, found {value!r:.60}{hint}")
     return {to_plain_label(label): _truth(label, truth) for label, truth in value.items()}
 
 

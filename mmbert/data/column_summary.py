@@ -31,7 +31,7 @@ ROLES = {"text": "text", "label": "a class", "category": "a category"}
 class _Column:
     name: str
     fields: tuple[str, ...]
-    roles: frozenset[str]  # text, label, category
+    roles: frozenset[str]  # text, file, label, category
     cells: pa.ChunkedArray
     field: pa.Field
 
@@ -84,13 +84,19 @@ def _read_columns(
                 names.append(name)
                 if processor.reads_text:
                     roles.add("text")
+                elif processor.reads_files:
+                    roles.add("file")
                 elif fields is targets[0]:
                     roles.add("label")
                 elif not isinstance(place, str):
                     roles.add("category")
     for name, (names, roles) in readers.items():
         cells, field = table[name], table.schema.field(name)
-        if pa.types.is_struct(field.type) and all(kind_of(inner.type) != "other" for inner in field.type):
+        if (
+            "file" not in roles
+            and pa.types.is_struct(field.type)
+            and all(kind_of(inner.type) != "other" for inner in field.type)
+        ):
             for place, inner in enumerate(field.type):
                 part = pc.struct_field(cells, [place])
                 part = part if isinstance(part, pa.ChunkedArray) else pa.chunked_array([part], inner.type)
@@ -109,7 +115,8 @@ def _summarise_column(column: _Column) -> ColumnSummary:
     distinct = None
     if kind != "other":
         distinct, first = pc.count_distinct(cells.drop_null()).as_py(), first.unique()
-    examples = tuple(f"{value if isinstance(value, str) else repr(value)}"[:24] for value in first[:3].to_pylist())
+    nested = pa.types.is_nested(cells.type) or pa.types.is_binary(cells.type)
+    examples = tuple(str(value)[:24] for value in first[: 1 if nested else 3].to_pylist())
     done = read_done(column.field)
     words = ", ".join(f"'{word}' {count}" for word, count in done.get("missing", {}).items())
     sentences = [

@@ -122,7 +122,7 @@ def _parse(path: Path, place: str, text: str, is_first: bool) -> dict[str, Any]:
     if is_array and (reason or (row and isinstance(row[0], dict))):
         raise DataError(
             f"{path}: expected JSON Lines, one object a line, found one JSON array. Write it as JSON Lines: "
-            f"jq -c '.[]' {path.name} > rows.jsonl"
+            f"jq -c '.[]' {path.name} > lines.jsonl"
         )
     if reason:
         pretty = "; an object must stand on one line (jq -c . does that)" if text.strip() in ("{", "[") else ""

@@ -12,6 +12,12 @@ from mmbert.errors import SampleError
 
 RATES = range(1_000, 384_001)  # in hertz; a header outside this range is damaged, and resampling would take gigabytes
 CHANNELS = 64
+STREAMED = 0x7FFF_F000  # bytes; programs that write into a pipe put this many or more, or 0, for an unknown length
+UNKNOWN_LENGTH = 1 << 62  # samples, of a FLAC file that does not say how many it has
+BLOCK = 1 << 16  # samples read at once from such a file
+MP3_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+MP3_KILOBITS_OF_LOW_RATES = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+MP3_SLACK = 6  # frames of an MP3 file that hold no sound: its header, and the delay and padding of the encoder
 LOUDEST = 1e6  # amplitudes are about -1 to 1; far larger ones overflow the power spectrum
 
 
@@ -89,11 +95,18 @@ def _decode(file: BinaryIO, max_seconds: float) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(file) as sound:
             # libsndfile corrects a wrong length by the file size and reports that only in its log
             wrong_length = re.search(r"\b(?:data|SSND) : (\d+) \(should be (\d+)\)", sound.extra_info)
-            if wrong_length:
+            if wrong_length and 0 < int(wrong_length[1]) < STREAMED:
                 raise SampleError(
                     f"expected {wrong_length[1]} bytes of sound, as the header says, found {wrong_length[2]}"
                 )
-            expected = min(sound.frames, math.ceil(max_seconds * sound.samplerate))
+            if not sound.frames and (whole := _with_unknown_length(file)):
+                return _decode(io.BytesIO(whole), max_seconds)
+            wanted = math.ceil(max_seconds * sound.samplerate)
+            if sound.frames >= UNKNOWN_LENGTH:
+                return _read_stream(sound, wanted), sound.samplerate
+            if sound.format == "MP3" and sound.frames < wanted:
+                _check_mp3_length(file, sound.frames)
+            expected = min(sound.frames, wanted)
             samples = sound.read(expected, dtype="float32", always_2d=True)
             if len(samples) < expected:
                 raise SampleError(f"expected {expected} samples, as the header says, found {len(samples)}")
@@ -102,3 +115,74 @@ def _decode(file: BinaryIO, max_seconds: float) -> tuple[np.ndarray, int]:
         reason = getattr(error, "error_string", error)
         content = f"bytes that begin with {head!r}" if head else "0 bytes"
         raise SampleError(f"expected sound, found {content}: {reason}") from error
+
+
+def _with_unknown_length(file: BinaryIO) -> bytes:
+    """A WAV file whose sound has a length of 0 by its header, with one that is unknown; empty where it has no sound."""
+    file.seek(0)
+    content = file.read()
+    start = content.find(b"data\0\0\0\0") + 8
+    if content[:4] != b"RIFF" or start < 8 or len(content) < start + 8:
+        return b""
+    name, size = content[start : start + 4], int.from_bytes(content[start + 4 : start + 8], "little")
+    if name.isascii() and name.isalnum() and start + 8 + size <= len(content):  # another chunk
+        return b""
+    return content[: start - 4] + b"\xff" * 4 + content[start:]
+
+
+def _read_stream(sound: Any, wanted: int) -> np.ndarray:
+    """The samples up to the end of a file that does not say where it is."""
+    sound.seekable = lambda: False  # after each read soundfile would seek, which such a file refuses
+    blocks: list[np.ndarray] = []
+    while (rest := wanted - sum(map(len, blocks))) > 0:
+        blocks.append(sound.read(min(BLOCK, rest), dtype="float32", always_2d=True))
+        if len(blocks[-1]) < min(BLOCK, rest):
+            break
+    return np.concatenate(blocks)
+
+
+def _check_mp3_length(file: BinaryIO, frames: int) -> None:
+    """Refuse an MP3 file that is longer than libsndfile believes.
+
+    Without a header of its length it is estimated from the bit rate of the first frame, and reading ends there.
+    """
+    place = file.tell()
+    file.seek(0)
+    samples, frame_size = count_mp3_samples(file.read())
+    file.seek(place)
+    if samples > frames + MP3_SLACK * frame_size:
+        raise SampleError(
+            f"expected an MP3 file whose beginning tells its length, found {samples} samples of which {frames} can be "
+            "read: its bit rate varies and it has no Xing header. Write it again (ffmpeg -i OLD.mp3 NEW.mp3), or as WAV"
+        )
+
+
+def count_mp3_samples(content: bytes) -> tuple[int, int]:
+    """The samples in the frames of an MP3 file, and those in one frame, by the headers of the frames.
+
+    Args:
+        content: of the file.
+    """
+    place = 0
+    if content[:3] == b"ID3" and len(content) >= 10:
+        place = 10 + sum((byte & 0x7F) << shift for byte, shift in zip(content[6:10], (21, 14, 7, 0), strict=True))
+    samples, frame_size = 0, 1152
+    while place + 4 <= len(content):
+        length, size = _mp3_frame(content[place : place + 4])
+        if not length:
+            place += 1
+            continue
+        samples, frame_size, place = samples + size, size, place + length
+    return samples, frame_size
+
+
+def _mp3_frame(header: bytes) -> tuple[int, int]:
+    """The bytes and samples of the layer III frame that begins with a header; (0, 0) where none does."""
+    version, layer = header[1] >> 3 & 3, header[1] >> 1 & 3
+    rate, bits = header[2] >> 2 & 3, header[2] >> 4
+    if header[0] != 0xFF or header[1] < 0xE0 or version == 1 or layer != 1 or rate == 3 or bits in (0, 15):
+        return 0, 0
+    size = 1152 if version == 3 else 576
+    kilobits = (MP3_KILOBITS if version == 3 else MP3_KILOBITS_OF_LOW_RATES)[bits - 1]
+    hertz = (44_100, 48_000, 32_000)[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    return size // 8 * kilobits * 1000 // hertz + (header[2] >> 1 & 1), size

@@ -172,8 +172,8 @@ class TaskPart(Part):
 
     type: TaskType
     """a task"""
-    column: str | None = None
-    """the column of the label; null: the column with the name of the task"""
+    column: str | list[str] | None = None
+    """the column of the label, or one of 0 and 1 for each label of multilabel; null: the column named like the task"""
 
 
 class Recipe(RecipeSection):

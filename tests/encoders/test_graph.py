@@ -1,11 +1,16 @@
 """Tests of graphs: atoms and bonds, dicts, errors, and message passing against its formula."""
 
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn.functional import layer_norm
 
 from encoders.graph import GraphEncoder, GraphProcessor
+from mmbert.contracts import Field
+from mmbert.data.sources.files import FilesSource
 from mmbert.errors import DataError, SampleError
 
 HEXAGON = {"nodes": ["C"] * 6, "edges": [[i, (i + 1) % 6] for i in range(6)]}
@@ -270,3 +275,45 @@ def test_what_a_masked_node_or_edge_holds_is_not_read():
     tokens = encoder(**{**batch, **wider})
     assert tokens.values.equal(expected)
     assert tokens.unit.tolist() == [[0, 1, 2, 3, -1, -1], [0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        {"nodes": [["C", 0.5], ["N", 1.0]], "edges": [[0, 1]]},
+        {"nodes": [[6, 0.5], [7, 1]], "edges": []},
+        {"nodes": ["a", "b"], "edges": [[0, 1]], "edge_features": [["x", 0.5]]},
+    ],
+)
+def test_json_text_is_read_as_the_graph(graph):
+    from_dict, from_text = GraphProcessor(), GraphProcessor()
+    from_dict.fit([graph])
+    from_text.fit([json.dumps(graph)])
+    assert from_text.node_fields == from_dict.node_fields
+    assert all(tensor.equal(from_dict(graph)[name]) for name, tensor in from_text(json.dumps(graph)).items())
+
+
+@pytest.mark.parametrize("text", ['{"nodes": ', "{nodes: [1]}", '{"nodes": [1]]}'])
+def test_json_text_that_is_broken_is_refused(text):
+    with pytest.raises(SampleError, match="expected a graph as SMILES or JSON"):
+        GraphProcessor()(text)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+@pytest.mark.parametrize("fields", [["C", 6, 0.5], [6, 0.5], ["C", 1.5]])
+def test_mixed_fields_pass_through_files(tmp_path, monkeypatch, name, fields):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    graph = {"nodes": [fields, fields], "edges": [[0, 1]]}
+    frame = pd.DataFrame({"graph": [graph if name.endswith("jsonl") else json.dumps(graph)] * 3})
+    match name.rpartition(".")[2]:
+        case "jsonl":
+            frame.to_json(tmp_path / name, orient="records", lines=True)
+        case "csv":
+            frame.to_csv(tmp_path / name, index=False)
+        case "parquet":
+            frame.to_parquet(tmp_path / name)
+    source = FilesSource("shop", {"graph": Field("graph", GraphProcessor)}, {}, path=str(tmp_path / name))
+    samples = [sample for split in ("train", "validation", "test") for sample in source.split(split)]
+    processor = GraphProcessor()
+    processor.fit([sample.inputs["graph"] for sample in samples])
+    assert ["known" in field for field in processor.node_fields] == [not isinstance(cell, float) for cell in fields]

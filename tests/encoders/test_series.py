@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import re
 
 import numpy as np
 import pytest
@@ -265,3 +266,25 @@ def test_features_are_the_curve_of_each_channel_and_the_length():
     np.testing.assert_allclose(features[1:33], curve, atol=1e-6)
     np.testing.assert_allclose(features[33:37], [2, (8 / 3) ** 0.5, 0, 4], rtol=1e-6)
     assert (features[37:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("[0.5, 2, null]", [0.5, 2.0, None]),
+        (" [[1, 2], [3, NaN]] ", [[1.0, 2.0], [3.0, None]]),
+        ("0.5 2 -1e3", [0.5, 2.0, -1000.0]),
+        ("7", [7.0]),
+    ],
+)
+def test_text_of_a_csv_file_is_read_as_the_list(text, values):
+    processor = SeriesProcessor()
+    processor.fit([values])
+    from_text, from_list = processor(text), processor(values)
+    assert all(from_text[name].equal(from_list[name]) for name in from_list)
+
+
+@pytest.mark.parametrize("text", ["[0.5, 2", "red", "[1, 'x']", "1;2"])
+def test_text_that_is_no_series_is_refused_as_it_is_written(text):
+    with pytest.raises(SampleError, match=re.escape(f"found {text}")):
+        SeriesProcessor().fit([text])

@@ -135,6 +135,7 @@ CHANGES = {
         "inputs.vit.size": (16, 32),
         "inputs.vit.augment": ("false", "true"),
         "tasks.column": ("price", "cost"),
+        "tasks.multilabel.delimiter": ("''", "' '"),
         "tasks.regression.transform": ("none", "log"),
         "train.input_dropout": (0, 0.5),
     },

@@ -149,3 +149,27 @@ def score_of(task, probability, true, known):
 
 def test_decoding_names_the_labels_above_one_half():
     assert Multilabel(4, fitted()).decode(torch.tensor([0.9, 0.5, 0.6])) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "text"), [(",", "red, round"), (";", "red;round ;"), ("|", " round|red"), (" ", "red  round")]
+)
+def test_text_is_split_into_labels(delimiter, text):
+    labels = MultilabelLabel(delimiter=delimiter)
+    labels.fit([text, "sweet", ["red"]])
+    assert labels.classes == ["red", "round", "sweet"]
+    assert labels(text)["target"].tolist() == [1, 1, 0]
+    assert labels(["red", "round"])["target"].equal(labels(text)["target"])
+    assert labels("")["target"].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("value", ["red, round", "red", "['red', 'round']"])
+def test_text_without_a_delimiter_says_how_to_go_on(value):
+    with pytest.raises(SampleError, match="Parquet hold lists; the option 'delimiter' of the task splits text"):
+        MultilabelLabel().fit([value])
+
+
+def test_columns_of_0_and_1_are_a_mapping():
+    labels = MultilabelLabel()
+    labels.fit([{"toxic": 0, "rude": 1}, {"toxic": 1.0}, {"rude": False}])
+    assert (labels.classes, labels.positives, labels.negatives) == (["rude", "toxic"], [1, 1], [1, 1])
