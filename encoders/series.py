@@ -54,8 +54,7 @@ class SeriesProcessor(Processor):
     example_with_bit = staticmethod(slope)
 
     def __init__(self, *, max_length: Annotated[int, Ge(1)] = 4096, jitter: Annotated[float, Ge(0)] = 0.0):
-        self.max_length = max_length
-        self.jitter = jitter
+        self.max_length, self.jitter = max_length, jitter
         self.mean: list[float] = []
         self.deviation: list[float] = []
 
@@ -113,20 +112,19 @@ class SeriesProcessor(Processor):
 
 def _array(value: Any) -> np.ndarray:
     """The raw value as float64 [time, channels], NaN where missing."""
-    found = str(value)[:80]
+    original = value
     try:
         if isinstance(value, str):
             value = json.loads(value) if value.lstrip().startswith("[") else [float(word) for word in value.split()]
-        if isinstance(value, np.ndarray) and value.dtype == object:
-            value = list(value)  # parquet returns lists of lists as object arrays
-        array = np.asarray(value)
+        is_nested = isinstance(value, np.ndarray) and value.dtype == object  # lists of lists, as parquet returns them
+        array = np.asarray(list(value) if is_nested else value)
         if array.dtype == object and any(isinstance(cell, str | bytes) for cell in array.flat):
             raise TypeError("a string is not a number")
         array = array.astype(float) if array.dtype.kind in "biufO" else None
     except (OverflowError, RecursionError, TypeError, ValueError):
         array = None
     if array is None or array.ndim not in (1, 2):
-        raise SampleError(f"expected a series as numbers [time, channels] or [time], found {found}")
+        raise SampleError(f"expected a series as numbers [time, channels] or [time], found {str(original)[:80]}")
     array = array[:, None] if array.ndim == 1 else array
     for step, channel in np.argwhere(np.abs(array) > MAX_NUMBER)[:1]:
         value_at = f"{array[step, channel]:g} at step {step}"

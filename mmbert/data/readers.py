@@ -104,9 +104,18 @@ def _as_json_alike(tables: Sequence[pa.Table]) -> Sequence[pa.Table]:
 def _join_schemas(paths: Sequence[Path], schemas: Sequence[pa.Schema]) -> pa.Schema:
     """One schema for all files; of columns with one name the first stays, and its metadata say so."""
     try:
-        return pa.unify_schemas([_without_repeated(schema) for schema in schemas], promote_options="permissive")
+        joined = pa.unify_schemas([_without_repeated(schema) for schema in schemas], promote_options="permissive")
     except pa.ArrowException as error:
         raise DataError(f"the columns of {', '.join(map(str, paths))} do not agree: {error}") from error
+    return pa.schema([field.with_type(_with_numbers(field.type)) for field in joined])
+
+
+def _with_numbers(kind: pa.DataType) -> pa.DataType:
+    """The type with numbers in place of lists that hold nothing but null, which Arrow cannot cast."""
+    if not pa.types.is_list(kind):
+        return kind
+    inner = pa.float64() if pa.types.is_null(kind.value_type) else _with_numbers(kind.value_type)
+    return kind if inner == kind.value_type else pa.list_(inner)
 
 
 def _without_repeated(schema: pa.Schema) -> pa.Schema:
@@ -124,10 +133,14 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
     places = {name: table.column_names.index(name) for name in table.column_names}
     columns = [table.column(places[name]) if name in places else missing for name in schema.names]
     try:
-        columns = [column.cast(kind) for column, kind in zip(columns, schema.types, strict=True)]
+        columns = [_cast_column(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
     except pa.ArrowException as error:
         raise DataError(f"a column cannot be read as one type in all files: {error}") from error
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _cast_column(column: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    return column.cast(kind) if _with_numbers(column.type) == column.type else pa.array(column.to_pylist(), kind)
 
 
 def _without_words(table: pa.Table, options: ReadOptions) -> pa.Table:

@@ -71,6 +71,16 @@ def test_lists_of_several_types_stay_as_they_are(tmp_path, values):
     assert repr(found[0]) == repr(values[0])  # 6 is not 6.0
 
 
+@pytest.mark.parametrize("rows", [1, 3, 36])
+@pytest.mark.parametrize("cell", [[[None, None]], [None], [[[None], []]], []])
+def test_lists_of_nothing_but_null_are_read(tmp_path, rows, cell):
+    text = "".join(json.dumps({"x": cell, "y": row}) + "\n" for row in range(rows))
+    assert [row["x"] for row in read(tmp_path, text)] == [cell] * rows
+    assert [row["x"] for row in read(tmp_path, text, '{"x": null, "y": 1}')] == [*[cell] * rows, None]
+    if cell == [None]:
+        assert [row["x"] for row in read(tmp_path, text, '{"x": [2.5], "y": 1}')] == [*[cell] * rows, [2.5]]
+
+
 @pytest.mark.parametrize(
     ("values", "mixed"),
     [([[[6, 0.5]], [[7, 2.0]]], True), ([[1, 2.5], [2.5, 1]], False), ([[1, 2]], False), ([[1], [2, 0.5]], False)],
