@@ -249,6 +249,12 @@ def test_check_lists_every_bad_value_before_training(shop, capsys):
     assert not {*written()} - {".mmbert", "status.json", "lock"}
 
 
+def test_check_lists_bad_values_where_every_row_has_one(shop, capsys):
+    every_row = {number: {"photo": {"path": "/etc/hostname"}} for number in range(1, ROWS + 1)}
+    assert commands.main(["check", *shop(every_row), "--data"]) == 3
+    assert capsys.readouterr().err == "small.yaml: 36 bad values in 36 rows\n"
+
+
 @pytest.mark.parametrize("number", [5, 27, 33])
 def test_tags_must_be_as_many_as_words(shop, capsys, number):
     changes = {number: {"tags": ["B-a"]}}

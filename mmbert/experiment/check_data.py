@@ -44,8 +44,13 @@ def find_bad_values(recipe: Recipe, sources: Mapping[str, Source]) -> DataCheck:
     """
     errors: list[SampleError] = []
     splits = open_splits(recipe, sources)
-    warnings = check_rows(recipe, splits)
-    splits, report = scan_rows(recipe, splits, errors.append)
+    warnings, rows = check_rows(recipe, splits), count(splits)
+    try:
+        splits, report = scan_rows(recipe, splits, errors.append)
+    except DataError:
+        if errors:  # with so many bad rows nothing else can be said
+            return DataCheck(errors, warnings, rows)
+        raise
     warnings += report.warnings
     recipe = resolve_recipe(recipe, report)
     processors = make_processors(recipe, train_vocabulary((), SMALLEST))

@@ -42,7 +42,7 @@ def explain_empty_split(recipe: Recipe, split: str) -> str:
         recipe: as it was loaded.
         split: ``train``, ``validation`` or ``test``.
     """
-    reasons = [reason for source in _sources(recipe) if (reason := source.explain_empty_split(split))]
+    reasons = [reason for source in open_sources(recipe).values() if (reason := source.explain_empty_split(split))]
     return " ".join(dict.fromkeys(reasons)) or f"A source's option 'split' puts rows into {split}."
 
 
