@@ -135,7 +135,7 @@ CHANGES = {
         "inputs.vit.size": (16, 32),
         "inputs.vit.augment": ("false", "true"),
         "tasks.column": ("price", "cost"),
-        "tasks.multilabel.delimiter": ("''", "' '"),
+        "tasks.multilabel.delimiter": ("ü", "x"),
         "tasks.regression.transform": ("none", "log"),
         "train.input_dropout": (0, 0.5),
     },

@@ -125,6 +125,7 @@ NEEDS = {  # settings without which an option has no effect
     "inputs.timm.pretrained": PRETRAINED[:1],
     "optim.lr.pretrained": (PARTS["inputs.timm"], *PRETRAINED),
     "tasks.column": (FILES, "tasks.y={type: regression}"),
+    "tasks.multilabel.delimiter": (FILES, "tasks.y.column=place"),
     "tasks.tagging.of": (PARTS["inputs.series"],),
     "fusion.joint.heads": ("fusion.tokens=1",),
     "fusion.mag.after": ("trunk.layers=3",),
