@@ -24,7 +24,7 @@ from mmbert.io.ownership import claim
 from mmbert.recipe.serialize import recipe_hash
 from mmbert.tracking.console import Console
 from mmbert.tracking.ledger import Measured, append_results, as_text, read_results
-from mmbert.tracking.outcome import ArmOutcome, Scores, StudyOutcome
+from mmbert.tracking.outcome import ArmOutcome, Scores, StudyOutcome, scored
 from mmbert.tracking.run_folder import read_environment
 from mmbert.training.comparison import score_baselines
 
@@ -186,7 +186,7 @@ def run_study(
         outcome = progress.write_tables()
     if not outcome.baselines and study.arms[0].recipe.evaluate.baselines:  # none if another study trained these runs
         results = score_baselines(build(study.arms[0].recipe), console)
-        outcome = replace(outcome, baselines={result.arm: result.scores for result in results if result.scores})
+        outcome = replace(outcome, baselines=scored({result.arm: result.scores for result in results}))
         write_tables(outcome, prepared.folder)
     report_findings(outcome, prepared.folder, console)
     _raise_failures(prepared, outcome)
@@ -228,8 +228,8 @@ def _raise_failures(prepared: PreparedStudy, outcome: StudyOutcome) -> None:
     if failures:
         name, first_seed, _ = failures[0]
         lines = [f"  {arm}, seed {seed}: {reason}" for arm, seed, reason in failures]
-        text = "\n".join(["failed, and left out of the tables:", *lines, "--retry-failed runs them again"])
-        raise OtherProcessError(text, prepared.find_run(name, first_seed).exit_code())
+        lines = ["failed, and left out of the tables:", *lines, "--retry-failed runs them again"]
+        raise OtherProcessError("\n".join(lines), prepared.find_run(name, first_seed).exit_code())
 
 
 def collect_outcome(prepared: PreparedStudy, failed: Mapping[tuple[str, int], str]) -> StudyOutcome:
@@ -239,8 +239,7 @@ def collect_outcome(prepared: PreparedStudy, failed: Mapping[tuple[str, int], st
         prepared: the study.
         failed: (arm, seed) -> reason, of the runs that failed in this call.
     """
-    study = prepared.study
-    arms = []
+    study, arms = prepared.study, []
     for arm in study.arms:
         trained = study.arms[0].name if arm.masks else arm.name
         runs = {seed: prepared.find_run(trained, seed) for seed in study.seeds}
@@ -280,12 +279,12 @@ def default_slots() -> int:
 def _baselines(prepared: PreparedStudy) -> Mapping[str, Scores]:
     """The baselines of the first run of the reference that has any."""
     reference = prepared.study.arms[0]
-    for run in prepared.runs:
-        if run.arm is reference and (result := run.result()) and result["baselines"]:
-            return {name: scores for name, scores in result["baselines"].items() if scores}
-    for run in prepared.runs:
-        lines = prepared.ledger_scores(run) if run.arm is reference else {}
-        if others := {line: scores for line, scores in lines.items() if not line.startswith(reference.name)}:
+    for run in (runs := [run for run in prepared.runs if run.arm is reference]):
+        if (result := run.result()) and result["baselines"]:
+            return scored(result["baselines"])
+    for run in runs:
+        lines = prepared.ledger_scores(run).items()
+        if others := {line: scores for line, scores in lines if not line.startswith(reference.name)}:
             return others
     return {}
 
@@ -295,9 +294,7 @@ def _append_to_ledger(prepared: PreparedStudy, run: PlannedRun) -> None:
     if prepared.ledger is None or (result := run.result()) is None:
         return
     hidden = {name.replace("mmbert", run.arm.name, 1): scores for name, scores in result["hidden"].items()}
-    split = result.get("split", "test")
-    baselines = {name: scores for name, scores in result["baselines"].items() if scores}
-    lines = {run.arm.name: result[split], **hidden, **baselines}
+    lines = {run.arm.name: result[split := result.get("split", "test")], **hidden, **scored(result["baselines"])}
     commit = read_environment(run.folder).get("commit", "")  # of the run, which may be older than this study
     measured = Measured(prepared.study.name, run.seed, split, run.identity, run.data, commit)
     append_results(prepared.ledger, lines, measured, once=True)

@@ -7,6 +7,11 @@ from pathlib import Path
 Scores = Mapping[str, Mapping[str, float]]  # task -> metric -> value
 
 
+def scored(baselines: Mapping[str, Scores]) -> dict[str, Scores]:
+    """The baselines that have scores: those that failed have none."""
+    return {name: scores for name, scores in baselines.items() if scores}
+
+
 @dataclass(frozen=True)
 class ArmOutcome:
     """The results of one variant of the recipe, over its seeds."""
