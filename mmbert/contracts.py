@@ -7,7 +7,7 @@ its schema. Bounds are written ``Annotated[int, Ge(1)]``; every option has a def
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmbert.types import AdditiveScore, Fused, Present, RankedValues, Sample, Tokens
+from mmbert.types import AdditiveScore, Fused, Present, RankedValues, Sample, SourceSummary, Tokens
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -241,30 +241,6 @@ class Field:
 
     column: str | tuple[str, ...]  # several columns give a dict as the raw value
     processor: type[Processor]
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnSummary:
-    """A column that a recipe reads."""
-
-    name: str  # in the source
-    fields: tuple[str, ...]  # the inputs and tasks that read it
-    kind: str  # text, integer, number, boolean or other
-    rows: int
-    missing: int
-    distinct: int | None  # None where values are lists, objects or bytes
-    examples: tuple[str, ...]
-    done: str  # what was done to its cells
-
-
-@dataclass(frozen=True, slots=True)
-class SourceSummary:
-    """What a source says of itself."""
-
-    names: tuple[str, ...] = ()  # of all its columns
-    columns: tuple[ColumnSummary, ...] = ()  # those that the recipe reads
-    warnings: tuple[str, ...] = ()  # what was done to cells, and what is suspicious
-    reading: Mapping[str, Any] = field(default_factory=dict)  # JSON: how a new file is to be read alike
 
 
 class Source(ABC):

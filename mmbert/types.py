@@ -181,3 +181,27 @@ class RankedValues:
     relevant: Tensor
     rows: Tensor
     missed: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnSummary:
+    """A column that a recipe reads."""
+
+    name: str  # in the source
+    fields: tuple[str, ...]  # the inputs and tasks that read it
+    kind: str  # text, integer, number, boolean or other
+    rows: int
+    missing: int
+    distinct: int | None  # None where values are lists, objects or bytes
+    examples: tuple[str, ...]
+    done: str  # what was done to its cells
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSummary:
+    """What a source says of itself."""
+
+    names: tuple[str, ...] = ()  # of all its columns
+    columns: tuple[ColumnSummary, ...] = ()  # those that the recipe reads
+    warnings: tuple[str, ...] = ()  # what was done to cells, and what is suspicious
+    reading: Mapping[str, Any] = field(default_factory=dict)  # JSON: how a new file is to be read alike

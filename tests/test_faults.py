@@ -57,6 +57,6 @@ def test_the_exit_codes_are_those_of_the_errors():
 
 
 def test_a_test_that_does_not_exist_is_detected():
-    assert "test_every_fault_has_a_row" in named_in("tests/test_faults.py")
+    assert "test_the_rows_are_numbered" in named_in("tests/test_faults.py")
     assert "test_no_such_test" not in named_in("tests/test_faults.py")
     assert named_in("tests/no_such_file.py") == frozenset()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmbert.contracts import Field, SourceSummary
+from mmbert.contracts import Field
 from mmbert.data.cells import drop_missing, make_converter
 from mmbert.data.column_summary import summarise
 from mmbert.data.columns import ColumnsByField, check_column_exists, match_columns
@@ -16,7 +16,7 @@ from mmbert.data.media_paths import resolve_media_value
 from mmbert.data.row_folder import ROWS_FILE, read_parts
 from mmbert.data.splits import FRACTIONS, Split, explain_empty_hash, rows_of_split, split_by_column, split_by_hash
 from mmbert.errors import DataError, SampleError
-from mmbert.types import Sample, sample_id
+from mmbert.types import Sample, SourceSummary, sample_id
 
 BLOCK = 128  # rows that are read at once where many are read
 ROW = "row"  # as 'key' says: the rows' numbers

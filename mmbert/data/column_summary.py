@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from mmbert.contracts import ColumnSummary, Field, SourceSummary
+from mmbert.contracts import Field
 from mmbert.data.cells import describe_conversion
 from mmbert.data.column_types import BOOLEAN, NUMBER, kind_of, read_done
 from mmbert.data.columns import ColumnsByField
+from mmbert.types import ColumnSummary, SourceSummary
 
 pc: Any = compute  # its functions are made at run time
 

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from mmbert.contracts import SourceSummary
 from mmbert.errors import SampleError
 from mmbert.evaluation.evaluate import Evaluation
 from mmbert.evaluation.results import BaselineComparison, Result, primary_metric
+from mmbert.types import SourceSummary
 
 INTERVAL = 30.0  # seconds between lines where there is no terminal
 

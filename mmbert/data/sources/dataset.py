@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
-from mmbert.contracts import Builder, Field, Source, SourceSummary
+from mmbert.contracts import Builder, Field, Source
 from mmbert.data.arrow import ArrowRows, RowOptions
 from mmbert.data.columns import check_column_exists
 from mmbert.data.row_folder import write_rows
@@ -17,6 +17,7 @@ from mmbert.data.splits import Split
 from mmbert.errors import DataError
 from mmbert.io import download
 from mmbert.io.cache import make_once, progress
+from mmbert.types import SourceSummary
 
 LAYOUT = 1  # increase it when the format of the cached folder changes
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from mmbert.contracts import Field, Source, SourceSummary
+from mmbert.contracts import Field, Source
 from mmbert.data.arrow import ArrowRows, RowOptions
 from mmbert.data.find_files import find_files
 from mmbert.data.read_options import ReadOptions
@@ -19,6 +19,7 @@ from mmbert.data.splits import Split
 from mmbert.errors import DataError
 from mmbert.io import download
 from mmbert.io.cache import make_once
+from mmbert.types import SourceSummary
 
 LAYOUT = 2  # increase it when the format of the cached folder changes
 
