@@ -50,17 +50,17 @@ def _out_of_memory(where: str, error: BaseException) -> ResourceError:
     )
 
 
-def call_or_raise_everywhere(function: Callable[[], T], interruption: Interruption, *, breakable: bool = True) -> T:
+def call_or_raise_everywhere(function: Callable[[], T], interruption: Interruption, *, interruptible: bool = True) -> T:
     """The function's result on each process; where it fails or is interrupted on any of them, all raise.
 
     Args:
         function: called on every process.
         interruption: of the run.
-        breakable: whether a signal ends the function at once.
+        interruptible: whether a signal ends the function at once.
     """
     result, error = None, None
     try:
-        with interruption.breakable() if breakable else nullcontext(), in_words("preparing"):
+        with interruption.interruptible() if interruptible else nullcontext(), in_words("preparing"):
             result = function()
     except Preempted:
         pass  # raised below, on all processes
@@ -78,7 +78,7 @@ def next_or_error(iterator: Iterator[T], interruption: Interruption) -> tuple[T 
         interruption: of the run.
     """
     try:
-        with interruption.breakable():
+        with interruption.interruptible():
             return next(iterator), None
     except Preempted:
         return (), None

@@ -24,8 +24,8 @@ class Interruption:
     A second SIGINT ends the process.
 
     The run checks ``reason`` where it can stop safely: between steps and between batches of an evaluation. Inside
-    ``breakable``, where nothing would be lost, the signal raises ``Preempted`` at once. A process whose launcher has
-    ended sends itself SIGTERM, so that no orphan continues to train.
+    ``interruptible``, where nothing would be lost, the signal raises ``Preempted`` at once. A process whose launcher
+    has ended sends itself SIGTERM, so that no orphan continues to train.
 
     Signals reach the main thread only: in another thread this does nothing.
 
@@ -36,7 +36,7 @@ class Interruption:
     def __init__(self, *, launched: bool = False):
         self.reason = ""  # of the request to stop; empty where there is none
         self._launched = launched
-        self._breakable = False
+        self._interruptible = False
         self._interrupts = 0
         self._owner = os.getpid()  # data workers inherit the handlers
         self._before: dict[signal.Signals, object] = {}
@@ -59,20 +59,20 @@ class Interruption:
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
     @contextmanager
-    def breakable(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """Context in which a request to stop raises ``Preempted`` at once, as does an earlier request."""
-        self._breakable = True
+        self._interruptible = True
         try:
-            self._break()
+            self._stop_if_interruptible()
             yield
         except _StopRequest:
             raise Preempted(self.reason) from None
         finally:
-            self._breakable = False
+            self._interruptible = False
 
-    def _break(self) -> None:
-        if self.reason and self._breakable:
-            self._breakable = False  # once: the cleanup must not be interrupted again
+    def _stop_if_interruptible(self) -> None:
+        if self.reason and self._interruptible:
+            self._interruptible = False  # once: the cleanup must not be interrupted again
             raise _StopRequest
 
     def _handle(self, number: int, _: FrameType | None) -> None:
@@ -82,7 +82,7 @@ class Interruption:
         if self._interrupts > 1:
             raise KeyboardInterrupt
         self.reason = self.reason or f"stopped by {signal.Signals(number).name}"
-        self._break()
+        self._stop_if_interruptible()
 
     def _watch(self, launcher: int) -> None:
         while not self._over.wait(POLL):

@@ -119,7 +119,7 @@ class Trainer:
             self.status.step, self.status.begun = progress.step, True
             self.status.write(folder)
 
-        self._on_all_processes(write_start, breakable=False)
+        self._on_all_processes(write_start, interruptible=False)
         announce(console, experiment, self.accelerator, folder.path, checkpoint)
         self._on_all_processes(self._fit_baselines)
 
@@ -271,7 +271,7 @@ class Trainer:
         self.accelerator.end_training()
         if not self.accelerator.is_main_process:
             return {}
-        with self.interruption.breakable():
+        with self.interruption.interruptible():
             table = make_table(experiment, evaluation, hidden, self._baselines)
             files = result_files(experiment, evaluation, self.folder.path, self.accelerator.device, console.warn)
         console.results(table.results, table.comparisons, split=split)

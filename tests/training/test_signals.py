@@ -30,13 +30,13 @@ def test_a_signal_is_remembered_and_handlers_are_put_back(number):
     assert [signal.getsignal(each) for each in SIGNALS] == before
 
 
-def test_a_signal_breaks_only_a_breakable_wait():
+def test_a_signal_ends_only_an_interruptible_wait():
     with Interruption() as interruption:
-        with pytest.raises(Preempted, match="SIGUSR1"), interruption.breakable():
+        with pytest.raises(Preempted, match="SIGUSR1"), interruption.interruptible():
             kill_and_wait(signal.SIGUSR1)
-        with pytest.raises(Preempted), interruption.breakable():  # already requested
+        with pytest.raises(Preempted), interruption.interruptible():  # already requested
             raise AssertionError
-    with Interruption() as interruption, interruption.breakable():
+    with Interruption() as interruption, interruption.interruptible():
         pass
     assert not interruption.reason
 
