@@ -22,9 +22,9 @@ from mmbert.recipe.serialize import recipe_hash
 from mmbert.tracking.console import Console
 from mmbert.tracking.ledger import Measured, append_results
 from mmbert.tracking.run_folder import RunFolder
-from mmbert.tracking.status import occupied
+from mmbert.tracking.status import lock_run_folder
 from mmbert.training.comparison import score_baselines
-from mmbert.training.failures import in_words
+from mmbert.training.failures import explain_resource_errors
 from mmbert.training.launch import make_accelerator
 from mmbert.training.signals import Interruption
 from mmbert.training.start import adopt_run
@@ -58,12 +58,12 @@ def train(
         adopt: whether the folder of a run that an earlier version wrote is taken over.
 
     Returns:
-        What ``result.json`` holds: scores of the test split by task and metric, of the run and of the baselines. Where
-        no test row has a label, they are those of the validation split, under ``validation``.
+        What ``result.json`` holds: scores of the test split by task and metric, of the run and of the baselines. If no
+        test row has a label, they are those of the validation split, under ``validation``.
 
     Raises:
         MMBertError: one of mmbert/errors.py, by what is wrong.
-        Preempted: with a checkpoint to resume from, where a signal stops the run.
+        Preempted: with a checkpoint to resume from, if a signal stops the run.
 
     Example:
         >>> result = train("recipes/debug.yaml", overrides=["train.steps=2"])  # doctest: +SKIP
@@ -77,7 +77,11 @@ def train(
     launched = any(name in os.environ for name in ("WORLD_SIZE", "ACCELERATE_MIXED_PRECISION"))
     if adopt:
         on_main_then_broadcast(lambda: adopt_run(folder.path))
-    with Interruption(launched=launched) as interruption, occupied(folder) as status, in_words("the run"):
+    with (
+        Interruption(launched=launched) as interruption,
+        lock_run_folder(folder) as status,
+        explain_resource_errors("the run"),
+    ):
         trainer = Trainer(loaded, accelerator, folder, status, interruption, console)
         trainer.prepare()
         if str(resume) == "auto" and (result := trainer.finished_result()) is not None:
@@ -143,7 +147,7 @@ def check(recipe: str | Path, *, overrides: Iterable[str] = ()) -> None:
         overrides: ``section.key=value``, as ``--set`` takes them.
 
     Raises:
-        DataError: where any value is bad, after listing all of them.
+        DataError: if any value is bad, after listing all of them.
     """
     loaded, console = load_recipe(recipe, overrides).recipe, Console(speaks=True)
     sources = open_sources(loaded)

@@ -218,7 +218,7 @@ LIMIT = 3  # failed saves in a row
 def attempt(save: Callable[[], object]) -> str | None:
     """Save, and return the reason where the disk fails, else None; all other errors are raised.
 
-    Call it on the process that saves, broadcast the result, and pass it to ``FailedSaves.note`` on each process.
+    Call it on the process that saves, broadcast the result, and pass it to ``FailedSaves.record`` on each process.
 
     Args:
         save: saves a checkpoint.
@@ -238,10 +238,10 @@ class FailedSaves:
 
     Example:
         >>> failed = FailedSaves(print)
-        >>> failed.note("[Errno 28] No space left")
+        >>> failed.record("[Errno 28] No space left")
         the checkpoint could not be saved: [Errno 28] No space left. Training continues; earlier ones are intact
         False
-        >>> failed.note(None)
+        >>> failed.record(None)
         True
     """
 
@@ -249,8 +249,8 @@ class FailedSaves:
         self.warn = warn
         self.in_a_row = 0
 
-    def note(self, reason: str | None) -> bool:
-        """Whether the save is done: only then may its step be recorded as saved, or as the best.
+    def record(self, reason: str | None) -> bool:
+        """Record whether a save succeeded, and return it: only then may its step count as saved, or as the best.
 
         Args:
             reason: the result of ``attempt``.

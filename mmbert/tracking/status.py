@@ -59,18 +59,18 @@ class Status:
 
 
 @contextmanager
-def occupied(folder: RunFolder) -> Iterator[Status]:
+def lock_run_folder(folder: RunFolder) -> Iterator[Status]:
     """Lock a run folder for this job and keep its ``status.json`` up to date, including how the job ends.
 
-    Called by all processes; the main one holds the lock. A job that ends before it has ``begun`` restores the status of
-    a finished run.
+    Every process calls it; the main process holds the lock. A job that ends before it has ``begun`` restores the
+    status of a finished run.
 
     Args:
-        folder: of the run; it is made where it is missing.
+        folder: of the run; it is made if it is missing.
 
     Raises:
-        IntegrityError: on all processes, where another job holds the folder (the message names its host, process and
-            start), or where the folder holds other files than those of a run.
+        IntegrityError: on all processes, if another job holds the folder (the message names its host, process and
+            start), or if the folder holds other files than those of a run.
     """
     status, lock, error, before = Status(), None, None, ""
     if folder.writes:

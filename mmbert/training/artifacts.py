@@ -48,7 +48,7 @@ def result_summary(identity: Identity, best_step: int, table: ResultTable) -> di
         "split": table.split,
         "test": table.ours.scores if on_test else {},
         **({} if on_test else {table.split: table.ours.scores}),
-        "hidden": {result.arm: result.scores for result in table.hidden},
+        "hidden": {result.arm: result.scores for result in table.without_one_input},
         "baselines": {result.arm: result.scores for result in table.baselines},
         "failed_baselines": {result.arm: dict(result.failures) for result in table.baselines if result.failures},
         "against_best_baseline": {task: comparison.facts() for task, comparison in table.comparisons.items()},

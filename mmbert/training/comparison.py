@@ -27,39 +27,39 @@ class ResultTable:
     """The results of one run on one split.
 
     Attributes:
-        split: test, or validation where no test row has a label.
+        split: test, or validation if no test row has a label.
         ours: of the trained model.
-        hidden: of the same model, without one input each.
+        without_one_input: of the same model, without one input each.
         baselines: of the cheap models.
         comparisons: task -> our result against the best baseline.
     """
 
     split: str
     ours: Result
-    hidden: Sequence[Result]
+    without_one_input: Sequence[Result]
     baselines: Sequence[Result]
     comparisons: Mapping[str, BaselineComparison]
 
     @property
     def results(self) -> list[Result]:
         """All lines of the table."""
-        return [self.ours, *self.hidden, *self.baselines]
+        return [self.ours, *self.without_one_input, *self.baselines]
 
 
 def make_table(
-    experiment: Experiment, evaluation: Evaluation, hidden: Sequence[Result], baselines: Sequence[Result]
+    experiment: Experiment, evaluation: Evaluation, without_one_input: Sequence[Result], baselines: Sequence[Result]
 ) -> ResultTable:
     """The result table of a run on the scored split.
 
     Args:
         experiment: that was trained.
         evaluation: of the scored split.
-        hidden: the results without one input each.
+        without_one_input: the results without one input each.
         baselines: of the cheap models.
     """
     ours = from_evaluation("mmbert", evaluation)
     comparisons = compare_to_baselines(experiment, ours, baselines, evaluation)
-    return ResultTable(experiment.scored_split, ours, hidden, baselines, comparisons)
+    return ResultTable(experiment.scored_split, ours, without_one_input, baselines, comparisons)
 
 
 def append_table(ledger: str | Path, identity: Identity, arm: str, table: ResultTable) -> None:
@@ -95,7 +95,7 @@ def score_baselines(experiment: Experiment, console: Console) -> list[Result]:
 
     Args:
         experiment: its data are read; copies of its tasks score.
-        console: what a person sees.
+        console: the terminal output.
     """
     split = experiment.scored_split
     console.say("", f"baselines, scored on {split} ...")

@@ -1,4 +1,4 @@
-"""Failures of a run: library errors in plain words, and raising on all processes what fails on one."""
+"""Failures of a run: library errors that mean a lack of resources, and raising on all processes what fails on one."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -21,8 +21,8 @@ class ProcessGone(ResourceError):
 
 
 @contextmanager
-def in_words(where: str) -> Iterator[None]:
-    """Raise ``ResourceError`` instead of a library's error that means no memory or the end of another process.
+def explain_resource_errors(where: str) -> Iterator[None]:
+    """Context that turns errors of libraries for lack of memory or a lost process into ``ResourceError``, with advice.
 
     Args:
         where: what was being done, for the message.
@@ -60,7 +60,7 @@ def call_or_raise_everywhere(function: Callable[[], T], interruption: Interrupti
     """
     result, error = None, None
     try:
-        with interruption.interruptible() if interruptible else nullcontext(), in_words("preparing"):
+        with interruption.interruptible() if interruptible else nullcontext(), explain_resource_errors("preparing"):
             result = function()
     except Preempted:
         pass  # raised below, on all processes

@@ -16,7 +16,7 @@ from mmbert.training.step import Outcome
 from mmbert.types import Batch
 
 SHOWN = 8  # samples named in a message
-STEPS = 20  # with rows and without any gradient, after which a part is reported
+SILENT_STEPS = 20  # with rows for a part and a gradient of exactly zero, after which the part is reported
 # spread over size, see ``evaluation.evaluate.spread``; fresh encoders have 0.1 and more, rounding gives 1e-6
 LEAST_SPREAD = 1e-3
 
@@ -48,7 +48,7 @@ def skip_step(
         most: the number of such steps that a run may skip.
 
     Raises:
-        NumericalError: on all processes, where it is one more than ``most``.
+        NumericalError: on all processes, if it is one more than ``most``.
     """
     progress = state.progress
     step = progress.step + 1
@@ -82,7 +82,7 @@ class SilentParts:
         self._parts = parts
 
     def step(self, batches: Sequence[Batch]) -> list[str]:
-        """The parts that have now had no gradient for ``STEPS`` steps; called before gradients are dropped.
+        """The parts that have now had no gradient for ``SILENT_STEPS`` steps; called before gradients are dropped.
 
         Args:
             batches: the micro-batches of the step.
@@ -96,7 +96,7 @@ class SilentParts:
                 del self._steps[name]
             else:
                 self._steps[name] += 1
-        return sorted(name for name in present & self._steps.keys() if self._steps[name] == STEPS)
+        return sorted(name for name in present & self._steps.keys() if self._steps[name] == SILENT_STEPS)
 
 
 def _learning(part: nn.Module) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""The start of a run: the state that is restored, the run folder made to fit it, and the facts that are printed."""
+"""The start of a run: restore the state, update the run folder to match it, and print what the run consists of."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -28,7 +28,7 @@ def adopt_run(folder: Path) -> None:
         folder: of the run.
 
     Raises:
-        IntegrityError: where it holds no verified checkpoint.
+        IntegrityError: if it holds no verified checkpoint.
     """
     if is_marked(folder, KIND):
         return
@@ -63,7 +63,7 @@ def prepare_folder(
     progress: Progress,
     checkpoint: Path | None,
 ) -> None:
-    """Make the run folder fit the state that training starts from.
+    """Update the run folder to match the state that training starts from.
 
     Args:
         folder: of the run.
@@ -94,7 +94,7 @@ def prepare_folder(
 
 
 def record_environment(folder: RunFolder, console: Console, world: int, checkpoint: Path | None, step: int) -> None:
-    """Write ``env.json`` and the event of the start; warn where versions of libraries have changed.
+    """Write ``env.json`` and the event of the start; warn if versions of libraries have changed.
 
     Args:
         folder: of the run.
@@ -121,7 +121,7 @@ def announce(
     """Print the facts of a run, and the warnings about its data.
 
     Args:
-        console: what a person sees.
+        console: the terminal output.
         experiment: that is trained.
         accelerator: of this process.
         folder: of the run.

@@ -30,8 +30,10 @@ class Progress:
     evaluated: bool = True  # whether an evaluation that is due at this step is done
     stopped: bool = False  # by patience
 
-    def see(self, score: float, patience: int | None) -> bool:
-        """Count an evaluation; returns whether it is the best so far. The first of equals stays, NaN is never.
+    def record_score(self, score: float, patience: int | None) -> bool:
+        """Record the score of an evaluation; returns whether it is the best so far.
+
+        Of equal scores the first stays the best; NaN and infinity are never the best.
 
         Args:
             score: higher is better.

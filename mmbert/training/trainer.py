@@ -1,6 +1,6 @@
 """The trainer: one run of a recipe, from preparing its data to scoring its best checkpoint.
 
-``prepare -> start -> fit -> score``, each called on all processes, of which the main one writes.
+``prepare -> start -> fit -> score``. Every process calls each method; only the main process writes files.
 """
 
 import math
@@ -35,9 +35,9 @@ from mmbert.tracking.status import Status
 from mmbert.tracking.trackers import start_trackers
 from mmbert.training.artifacts import next_command, result_files, write_results
 from mmbert.training.comparison import append_table, make_table, score_baselines
-from mmbert.training.failures import call_or_raise_everywhere, in_words, next_or_error
+from mmbert.training.failures import call_or_raise_everywhere, explain_resource_errors, next_or_error
 from mmbert.training.forecast import forecast_run
-from mmbert.training.health import STEPS, CollapsedInputs, SilentParts, not_finite, skip_step
+from mmbert.training.health import SILENT_STEPS, CollapsedInputs, SilentParts, not_finite, skip_step
 from mmbert.training.memory import keep_freed_memory
 from mmbert.training.ogm_ge import Modulation
 from mmbert.training.optimizer import learning_rate_factor
@@ -47,7 +47,7 @@ from mmbert.training.state import TrainingState, checkpoint_content, selection_s
 from mmbert.training.step import accumulate_gradients, count_units, step_metrics
 from mmbert.types import Batch
 
-LONG = 100  # steps: a shorter run is over before a forecast helps
+FORECAST_MIN_STEPS = 100  # a shorter run is over before a forecast helps
 
 
 class Trainer:
@@ -56,10 +56,10 @@ class Trainer:
     Args:
         recipe: as it was loaded.
         accelerator: of this process.
-        folder: the run folder, held by ``status.occupied``.
-        status: of this job, which ``occupied`` writes.
+        folder: the run folder, locked with ``status.lock_run_folder``.
+        status: of this job, as ``lock_run_folder`` returns it.
         interruption: whether the run has been asked to stop.
-        console: what a person sees.
+        console: the terminal output.
     """
 
     experiment: Experiment  # after prepare
@@ -77,40 +77,40 @@ class Trainer:
     ):
         self.recipe, self.accelerator, self.folder, self.status = recipe, accelerator, folder, status
         self.interruption, self.console = interruption, console
-        self._on_all_processes = partial(call_or_raise_everywhere, interruption=interruption)
+        self._call_or_raise_everywhere = partial(call_or_raise_everywhere, interruption=interruption)
         self._shard = Shard(accelerator.process_index, accelerator.num_processes)
         self._failed_saves = FailedSaves(console.warn)
         self._datasets: dict[str, SampleDataset] = {}  # of the splits that are evaluated, with their caches
         self._baselines: Sequence[Result] = ()
 
     def prepare(self) -> None:
-        """Read the data, build the model and, where the recipe asks for it, fill the trunk cache."""
+        """Read the data, build the model and, if the recipe asks for it, fill the trunk cache."""
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
-        self.use(self._on_all_processes(lambda: build(self.recipe)))
+        self.set_experiment(self._call_or_raise_everywhere(lambda: build(self.recipe)))
         if self.recipe.trunk.cache:
-            self._on_all_processes(lambda: cache_features(self.experiment, self.accelerator.device))
+            self._call_or_raise_everywhere(lambda: cache_features(self.experiment, self.accelerator.device))
 
-    def use(self, experiment: Experiment) -> None:
-        """Train this experiment; its recipe is the resolved one."""
+    def set_experiment(self, experiment: Experiment) -> None:
+        """Train this experiment, by its resolved recipe: all defaults and data-dependent values are filled in."""
         self.experiment, self.recipe = experiment, experiment.recipe
         self.identity = Identity(experiment.recipe, experiment.data_report.fingerprint)
 
     def finished_result(self) -> dict[str, Any] | None:
-        """What ``result.json`` holds where this very run has been finished before."""
+        """What ``result.json`` holds if this very run has been finished before, else None."""
         return on_main_then_broadcast(lambda: finished(self.folder.path, self.identity))
 
     def start(self, resume: str) -> None:
-        """Restore a checkpoint, or start with fresh weights; then make the run folder fit that state.
+        """Restore a checkpoint, or start with fresh weights; update the run folder to match the restored step.
 
         Args:
             resume: ``auto``, ``never``, or the path of a checkpoint or of a run.
         """
-        folder, experiment, console = self.folder, self.experiment, self.console
+        folder, experiment, console, device = self.folder, self.experiment, self.console, self.accelerator.device
         checkpoint = on_main_then_broadcast(
             lambda: checkpoint_to_resume(folder.path, resume, self.identity, console.warn)
         )
-        self.state = self._on_all_processes(lambda: restore_state(experiment, checkpoint, self.accelerator.device))
+        self.state = self._call_or_raise_everywhere(lambda: restore_state(experiment, checkpoint, device))
 
         def write_start() -> None:
             progress, world = self.state.progress, self.accelerator.num_processes
@@ -119,9 +119,9 @@ class Trainer:
             self.status.step, self.status.begun = progress.step, True
             self.status.write(folder)
 
-        self._on_all_processes(write_start, interruptible=False)
+        self._call_or_raise_everywhere(write_start, interruptible=False)
         announce(console, experiment, self.accelerator, folder.path, checkpoint)
-        self._on_all_processes(self._fit_baselines)
+        self._call_or_raise_everywhere(self._fit_baselines)
 
     def _fit_baselines(self) -> None:
         """Before training, so that what is wrong with them shows now; a resumed run finds them in the cache."""
@@ -132,13 +132,13 @@ class Trainer:
         """Train to the last step, or until the run is asked to stop.
 
         Raises:
-            NumericalError: on all processes, where more steps than ``train.max_bad_steps`` have a loss or a gradient
-                that is not finite.
-            Preempted: on all processes, with the state saved, where any is asked to stop.
+            NumericalError: on all processes, if more steps than ``train.max_bad_steps`` have a loss or a gradient that
+                is not finite.
+            Preempted: on all processes, with the state saved, if any of them is asked to stop.
         """
         remaining = self.experiment.total_steps - self.state.progress.step
-        if remaining >= LONG:
-            with in_words("the forecast"):
+        if remaining >= FORECAST_MIN_STEPS:
+            with explain_resource_errors("the forecast"):
                 forecast = forecast_run(self.experiment, self.accelerator, steps=remaining)
             self.console.say(f"forecast: {forecast.sentence()}")
         if self.accelerator.is_main_process:
@@ -196,7 +196,7 @@ class Trainer:
         factor = learning_rate_factor(step, total, warmup=optim.warmup, schedule=optim.schedule)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
-        with in_words(f"step {step}"):
+        with explain_resource_errors(f"step {step}"):
             wrapped, accelerator = self._wrapped, self.accelerator
             weights = model.loss_weights
             outcome = accumulate_gradients(wrapped, micro_batches, units, weights, accelerator, seed=(seed, step))
@@ -208,7 +208,7 @@ class Trainer:
         else:
             for part in self._silent_parts.step(micro_batches) if step > optim.warmup * total else ():
                 self.folder.event("silent", step, part=part)
-                self.console.warn(f"{part} does not learn: it had rows in {STEPS} steps and no gradient in any of them")
+                self.console.warn(f"{part} is not learning: in {SILENT_STEPS} steps with rows its gradient was 0")
             optimizer.step()
             self.state.average.update()
             self.folder.log(step, "train", step_metrics(outcome.losses, factors))
@@ -218,12 +218,12 @@ class Trainer:
         self.console.step(step, {name: outcome.losses[name] for name in model.tasks if name in outcome.losses})
 
     def _evaluate_and_save(self) -> None:
-        """Evaluate the averaged weights on the validation split; save a checkpoint that is due or the best so far."""
+        """Evaluate the averaged weights on the validation split; save a checkpoint if due or the best so far."""
         progress, train = self.state.progress, self.recipe.train
         with self.state.average.applied():
             evaluation = self._evaluate("validation")
         before = replace(progress)
-        better = progress.see(selection_score(evaluation, self.state.model, train.select), train.patience)
+        better = progress.record_score(selection_score(evaluation, self.state.model, train.select), train.patience)
         self.folder.log(progress.step, "validation", {**evaluation.scores, "all": {"skill": evaluation.mean_skill}})
         self.console.evaluation(progress.step, evaluation)
         for name in self._collapsed_inputs.new(evaluation):
@@ -241,10 +241,10 @@ class Trainer:
         return save_every is not None and self.state.progress.step % save_every == 0
 
     def _save_checkpoint(self) -> bool:
-        """Save the state; returns whether it could. Training continues where the disk fails, twice in a row."""
+        """Save a checkpoint of this step; False if the disk failed. The third failure in a row raises ResourceError."""
         content, step = checkpoint_content(self.state, self.experiment, self.identity), self.state.progress.step
         reason = on_main_then_broadcast(lambda: attempt(lambda: save(self.folder.checkpoints, step, content, keep=())))
-        if not (saved := self._failed_saves.note(reason)):
+        if not (saved := self._failed_saves.record(reason)):
             self.folder.event("not saved", step, reason=reason)
         return saved
 
@@ -253,7 +253,7 @@ class Trainer:
 
         Args:
             ledger: a CSV file to append the result table to.
-            arm: the run's name there.
+            arm: the name of this run in the ledger.
 
         Returns:
             What ``result.json`` holds; empty on all but the main process.
@@ -261,10 +261,10 @@ class Trainer:
         if not (best_step := self.state.progress.best_step):
             raise NumericalError("no evaluation gave a finite score with a checkpoint that could be saved")
         best = self.folder.checkpoints / checkpoint_name(best_step, evaluated=True)
-        self._on_all_processes(lambda: verify(best) and load_weights(best, self.experiment.model))
+        self._call_or_raise_everywhere(lambda: verify(best) and load_weights(best, self.experiment.model))
         experiment, console, split = self.experiment, self.console, self.experiment.scored_split
         evaluation, inputs = self._evaluate(split), sorted(experiment.processors.inputs)
-        hidden = [
+        without_one_input = [
             from_evaluation(f"mmbert without {name}", self._evaluate(split, without=[name]))
             for name in (inputs if len(inputs) > 1 else ())
         ]
@@ -272,7 +272,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return {}
         with self.interruption.interruptible():
-            table = make_table(experiment, evaluation, hidden, self._baselines)
+            table = make_table(experiment, evaluation, without_one_input, self._baselines)
             files = result_files(experiment, evaluation, self.folder.path, self.accelerator.device, console.warn)
         console.results(table.results, table.comparisons, split=split)
         try:
@@ -287,10 +287,10 @@ class Trainer:
         if split not in self._datasets:
             self._datasets[split] = self.experiment.dataset(split)
         size = self.recipe.evaluate.batch_size
-        rows = evaluation_batches(self._datasets[split], size, shard=self._shard, loading=self._loading)
-        model, device, interruption = self.experiment.model, self.accelerator.device, self.interruption
-        with in_words(f"evaluation of {split}"):
-            evaluation = evaluate(model, rows, device=device, without=without, stop_reason=lambda: interruption.reason)
+        split_batches = evaluation_batches(self._datasets[split], size, shard=self._shard, loading=self._loading)
+        model, device, stop_reason = self.experiment.model, self.accelerator.device, lambda: self.interruption.reason
+        with explain_resource_errors(f"evaluation of {split}"):
+            evaluation = evaluate(model, split_batches, device=device, without=without, stop_reason=stop_reason)
         self.experiment.bad_samples.share()
         return evaluation
 

@@ -84,7 +84,7 @@ def test_a_file_in_place_of_the_folder_is_reported(tmp_path):
 def test_the_third_failure_in_a_row_ends_the_run_and_a_success_resets_the_count():
     messages = []
     failed = FailedSaves(messages.append)
-    assert [failed.note(reason) for reason in ("full", "full", None, "full", "gone")] == [
+    assert [failed.record(reason) for reason in ("full", "full", None, "full", "gone")] == [
         False,
         False,
         True,
@@ -96,7 +96,7 @@ def test_the_third_failure_in_a_row_ends_the_run_and_a_success_resets_the_count(
     with pytest.raises(
         ResourceError, match="3 checkpoints in a row could not be saved, the last because of: broken"
     ) as e:
-        failed.note("broken")
+        failed.record("broken")
     assert e.value.exit_code == 5
 
 

@@ -80,7 +80,7 @@ def trained(
         interruption,
         Console(speaks=False),
     )
-    trainer.use(replace(experiment, recipe=recipe))
+    trainer.set_experiment(replace(experiment, recipe=recipe))
     trainer.state = state or state_of(experiment)
     saved: list[int] = []
 

@@ -10,7 +10,7 @@ from train_parts import DEBUG
 from mmbert import api
 from mmbert.errors import IntegrityError
 from mmbert.tracking.run_folder import RunFolder, read_json, read_log
-from mmbert.tracking.status import REFRESH, Status, occupied
+from mmbert.tracking.status import REFRESH, Status, lock_run_folder
 
 SHORT = ["train.steps=2", "evaluate.every=1", "evaluate.baselines=false"]
 INPUTS = [f"inputs.{name}=null" for name in ("image", "sound", "series", "graph")]
@@ -70,7 +70,7 @@ def test_a_removed_run_folder_is_noticed_and_not_made_again(tmp_path):
     folder = RunFolder(tmp_path / "run", writes=True)
 
     def run():
-        with occupied(folder):
+        with lock_run_folder(folder):
             shutil.rmtree(folder.path)
             folder.log(1, "train", {"kind": {"loss": 0.1}})
             raise folder.vanished() or AssertionError

@@ -11,13 +11,13 @@ import pytest
 from mmbert.errors import DataError, IntegrityError, Preempted
 from mmbert.tracking import status
 from mmbert.tracking.run_folder import RunFolder
-from mmbert.tracking.status import occupied
+from mmbert.tracking.status import lock_run_folder
 
 FORK = multiprocessing.get_context("fork")
 
 
 def hold(path, held):
-    with occupied(RunFolder(path, writes=True)):
+    with lock_run_folder(RunFolder(path, writes=True)):
         held.set()
         time.sleep(3600)
 
@@ -44,7 +44,7 @@ def test_a_second_job_in_a_folder_is_refused_with_the_first_one_named(tmp_path, 
     assert (holder["state"], holder["pid"]) == ("running", other_job.pid)
     with (
         pytest.raises(IntegrityError, match="in use by another job") as caught,
-        occupied(RunFolder(tmp_path, writes=True)),
+        lock_run_folder(RunFolder(tmp_path, writes=True)),
     ):
         raise AssertionError
     assert caught.value.exit_code == 6
@@ -55,7 +55,7 @@ def test_a_second_job_in_a_folder_is_refused_with_the_first_one_named(tmp_path, 
 
 def test_a_killed_job_leaves_the_folder_free(tmp_path, other_job):
     other_job.kill()
-    with occupied(RunFolder(tmp_path, writes=True)):
+    with lock_run_folder(RunFolder(tmp_path, writes=True)):
         assert read(tmp_path)["pid"] == os.getpid()
     assert read(tmp_path)["state"] == "done"
 
@@ -73,7 +73,7 @@ def test_a_killed_job_leaves_the_folder_free(tmp_path, other_job):
 )
 def test_the_status_says_how_a_run_ended(tmp_path, error, state, code):
     with nullcontext() if error is None else pytest.raises(type(error)):  # noqa: SIM117
-        with occupied(RunFolder(tmp_path / "run", writes=True)) as standing:
+        with lock_run_folder(RunFolder(tmp_path / "run", writes=True)) as standing:
             assert read(tmp_path / "run")["state"] == "running"
             standing.step = 7
             if error:
@@ -89,9 +89,9 @@ def test_the_data_workers_of_a_killed_job_are_waited_for(tmp_path, other_job, mo
     content = read(tmp_path)
     content["pid"] = 2**22 + 1  # larger than any process id
     (tmp_path / "status.json").write_text(json.dumps(content))
-    with pytest.raises(IntegrityError, match="in use"), occupied(RunFolder(tmp_path, writes=True)):
+    with pytest.raises(IntegrityError, match="in use"), lock_run_folder(RunFolder(tmp_path, writes=True)):
         raise AssertionError
     monkeypatch.setattr(status, "PATIENCE", 20)
     other_job.kill()
-    with occupied(RunFolder(tmp_path, writes=True)):
+    with lock_run_folder(RunFolder(tmp_path, writes=True)):
         pass

@@ -6,7 +6,7 @@ import torch
 from train_parts import fresh, scored, trained
 
 from mmbert.tracking.run_folder import RunFolder
-from mmbert.training.health import STEPS, SilentParts
+from mmbert.training.health import SILENT_STEPS, SilentParts
 
 
 def batch_of(experiment):
@@ -21,10 +21,10 @@ def test_a_part_without_gradient_is_named_once_after_twenty_steps_with_rows():
     for weight in experiment.model.tasks["kind"].parameters():
         weight.grad = torch.zeros_like(weight)
     without = batch.targets.pop("kind")
-    assert not any(silent.step([batch]) for _ in range(STEPS))  # it had no rows
+    assert not any(silent.step([batch]) for _ in range(SILENT_STEPS))  # it had no rows
     batch.targets["kind"] = without
-    reported = [silent.step([batch]) for _ in range(STEPS + 5)]
-    assert reported == [[]] * (STEPS - 1) + [["tasks.kind"]] + [[]] * 5
+    reported = [silent.step([batch]) for _ in range(SILENT_STEPS + 5)]
+    assert reported == [[]] * (SILENT_STEPS - 1) + [["tasks.kind"]] + [[]] * 5
 
 
 def test_a_part_that_had_a_gradient_is_never_reported():
@@ -33,7 +33,7 @@ def test_a_part_that_had_a_gradient_is_never_reported():
     sum(experiment.model(batch).values()).backward()
     assert silent.step([batch]) == []
     experiment.model.zero_grad()
-    assert not any(silent.step([batch]) for _ in range(STEPS + 5))
+    assert not any(silent.step([batch]) for _ in range(SILENT_STEPS + 5))
 
 
 def test_training_logs_a_silent_part(tmp_path):
@@ -43,4 +43,4 @@ def test_training_logs_a_silent_part(tmp_path):
     silent = [(event["part"], event["step"]) for event in events if event["event"] == "silent"]
     assert len(silent) == 1
     assert silent[0][0] == "tasks.kind"
-    assert silent[0][1] >= 3 + STEPS  # after the warmup
+    assert silent[0][1] >= 3 + SILENT_STEPS  # after the warmup
