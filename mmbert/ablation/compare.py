@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmbert.ablation.statistics import LEVEL, PairedDifference, can_decide, compare_paired, holm, seeds_needed
+from mmbert.ablation.statistics import LEVEL, PairedDifference, can_decide, compare_paired, holm_adjust, seeds_needed
 from mmbert.tracking.outcome import ArmOutcome, StudyOutcome
 
 
@@ -55,7 +55,7 @@ def comparisons(outcome: StudyOutcome) -> list[Comparison]:
     """
     tested = [_pair_up(outcome, arm, reference) for arm, reference in outcome.planned]
     decidable = can_decide([paired.n for paired, _ in tested])
-    adjusted = holm([paired.p for paired, _ in tested])
+    adjusted = holm_adjust([paired.p for paired, _ in tested])
     metric = (outcome.task, outcome.metric, outcome.lower_is_better)
     planned = [
         Comparison(*names, *metric, *pair, len(tested), p, can)

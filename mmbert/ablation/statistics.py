@@ -51,7 +51,7 @@ def compare_paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndar
     differences = first - second
     rounding = ROUNDING * float(max(np.abs(first).max(), np.abs(second).max()))
     differences[np.abs(differences) <= rounding] = 0.0
-    mean, p = float(differences.mean()), sign_flip(differences, rounding=rounding)
+    mean, p = float(differences.mean()), sign_flip_p_value(differences, rounding=rounding)
     if n == 1:
         return PairedDifference(1, mean, nan, nan, nan, p, nan)
     sd = float(differences.std(ddof=1))
@@ -60,7 +60,7 @@ def compare_paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndar
     return PairedDifference(n, mean, sd, mean - half, mean + half, p, mean / sd if sd else nan)
 
 
-def sign_flip(differences: np.ndarray, *, rounding: float = 0.0) -> float:
+def sign_flip_p_value(differences: np.ndarray, *, rounding: float = 0.0) -> float:
     """Return the two-sided p of the hypothesis that each difference could as well have the opposite sign.
 
     p is the share of all 2^n choices of signs whose mean is at least as far from 0 as the observed one. It is exact up
@@ -72,7 +72,7 @@ def sign_flip(differences: np.ndarray, *, rounding: float = 0.0) -> float:
         rounding: means that differ by at most this, or by 1e-12 of the mean size, are ties.
 
     Example:
-        >>> sign_flip(np.array([1.0, 2.0, 3.0]))
+        >>> sign_flip_p_value(np.array([1.0, 2.0, 3.0]))
         0.25
 
     Reference:
@@ -91,14 +91,14 @@ def sign_flip(differences: np.ndarray, *, rounding: float = 0.0) -> float:
     return float((np.abs(sums) >= least).mean())
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm_adjust(p: Sequence[float]) -> list[float]:
     """Return the p of all planned comparisons, adjusted so that the level holds for all of them together.
 
     Args:
         p: of each planned comparison; 1 for a comparison without a result.
 
     Example:
-        >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+        >>> [round(p, 3) for p in holm_adjust([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
 
     Reference:
@@ -164,7 +164,7 @@ def can_decide(pairs: Sequence[int]) -> list[bool]:
         >>> can_decide([7, 7, 7]), can_decide([6, 6, 6])
         ([True, True, True], [False, False, False])
     """
-    return [p < LEVEL for p in holm([smallest_p(n) for n in pairs])]
+    return [p < LEVEL for p in holm_adjust([smallest_p(n) for n in pairs])]
 
 
 def _finite(name: str, values: Sequence[float] | np.ndarray) -> np.ndarray:

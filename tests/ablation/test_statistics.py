@@ -8,7 +8,14 @@ import pytest
 import scipy.stats
 
 from mmbert.ablation import statistics
-from mmbert.ablation.statistics import can_decide, compare_paired, holm, seeds_needed, sign_flip, smallest_p
+from mmbert.ablation.statistics import (
+    can_decide,
+    compare_paired,
+    holm_adjust,
+    seeds_needed,
+    sign_flip_p_value,
+    smallest_p,
+)
 
 
 def arms(n, shift=0.5, seed=0):
@@ -40,8 +47,8 @@ def test_p_is_the_exact_one_of_all_sign_flips(n, shift):
 
 
 def test_ties_with_the_observed_difference_count_as_extreme():
-    assert sign_flip(np.array([1.0, 1.0, -1.0])) == 1.0  # all eight sums are 1, 3, -1 or -3
-    assert sign_flip(np.array([2.0, 1.0, -1.0])) == 6 / 8  # 2: and 4, 2, 2 and their mirror images; not 0
+    assert sign_flip_p_value(np.array([1.0, 1.0, -1.0])) == 1.0  # all eight sums are 1, 3, -1 or -3
+    assert sign_flip_p_value(np.array([2.0, 1.0, -1.0])) == 6 / 8  # 2: and 4, 2, 2 and their mirror images; not 0
     a, b = np.array([0.9, 0.8, 0.4]), np.array([0.8, 0.7, 0.5])  # three times 0.1, up to rounding
     assert len(set(np.abs(a - b))) > 1
     assert compare_paired(a, b).p == 1.0
@@ -51,20 +58,20 @@ def test_ties_with_the_observed_difference_count_as_extreme():
 def test_the_observed_assignment_counts_despite_rounding():
     rng = np.random.default_rng(0)
     for n in (9, 17):
-        assert sign_flip(np.abs(rng.normal(size=n))) == smallest_p(n)
-    assert sign_flip(np.full(20, 0.1)) == 2.0**-19
+        assert sign_flip_p_value(np.abs(rng.normal(size=n))) == smallest_p(n)
+    assert sign_flip_p_value(np.full(20, 0.1)) == 2.0**-19
 
 
 def test_many_pairs_are_sampled_close_to_the_exact_p(monkeypatch):
     differences = np.random.default_rng(1).normal(size=16) + 0.5
-    exact = sign_flip(differences)
+    exact = sign_flip_p_value(differences)
     monkeypatch.setattr(statistics, "ENUMERATED", 15)
-    sampled = sign_flip(differences)
+    sampled = sign_flip_p_value(differences)
     assert sampled != exact
     assert sampled == pytest.approx(exact, abs=4 * (exact / 1e5) ** 0.5)
-    assert sampled == sign_flip(differences)
-    assert sign_flip(np.ones(64)) == smallest_p(64) == 1 / 100_001  # never 0
-    assert sign_flip(np.zeros(64)) == 1.0
+    assert sampled == sign_flip_p_value(differences)
+    assert sign_flip_p_value(np.ones(64)) == smallest_p(64) == 1 / 100_001  # never 0
+    assert sign_flip_p_value(np.zeros(64)) == 1.0
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 20, 30])
@@ -146,17 +153,17 @@ def test_the_95_percent_interval_has_its_coverage(n):
 
 def test_the_false_positive_rate_is_the_level():
     differences = np.random.default_rng(5).normal(size=(3000, 7))
-    p = np.array([sign_flip(sample) for sample in differences])
+    p = np.array([sign_flip_p_value(sample) for sample in differences])
     for level in (0.05, 0.25, 0.5):
         step = math.floor(level * 64) / 64  # p is a multiple of 2 / 2^7
         assert (p <= level).mean() == pytest.approx(step, abs=0.03)
 
 
 def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.02]) == [0.02]
-    assert holm([1.0, 0.5, 0.016]) == pytest.approx([1.0, 1.0, 0.048])
-    assert holm([]) == []
+    assert holm_adjust([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_adjust([0.02]) == [0.02]
+    assert holm_adjust([1.0, 0.5, 0.016]) == pytest.approx([1.0, 1.0, 0.048])
+    assert holm_adjust([]) == []
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -167,7 +174,7 @@ def test_holm_is_the_closed_test_of_bonferronis(seed):
     expected = [
         max(min(len(members) * p[list(members)].min(), 1) for members in sets if place in members) for place in range(6)
     ]
-    assert holm(p.tolist()) == pytest.approx(expected, rel=1e-12)
+    assert holm_adjust(p.tolist()) == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_design_gives_its_smallest_p():
