@@ -1,4 +1,4 @@
-"""Late fusion by concatenation: pooled stream vectors through a small MLP."""
+"""Late fusion by concatenation: an MLP combines the pooled vectors of all streams into one vector per row."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,10 +16,10 @@ from mmbert.types import Fused, Tokens
 
 
 class Concat(Fusion):
-    """Concatenates the pooled streams and applies an MLP with one hidden layer (late fusion).
+    """Concatenates the pooled vectors of all streams and applies an MLP with one hidden layer (late fusion).
 
-    A learned vector replaces an absent stream. The trunk reads only the text; streams keep their own tokens. A row
-    without text skips the trunk, unless it has no stream either.
+    A learned vector replaces that of an absent stream. The trunk reads only the text, and the tokens of each stream are
+    returned as they came. The trunk runs for rows with text, and for rows with no input at all.
 
     Args:
         dim: width of the trunk.

@@ -17,8 +17,9 @@ class Gated(Fusion):
 
     sum p_m sigmoid(G_m[z]) * tanh(W_m z_m), where z_m is the pooled and normalised stream, p_m its presence and [z] the
     concatenation of all streams including the text, zero where absent. Inputs interact through the product of a gate
-    that reads one of them with the values of another. The trunk reads only the text; streams keep their own tokens. A
-    row without text skips the trunk, unless it has no stream either.
+    that reads one of them with the values of another. The trunk reads only the text, and the
+    tokens of each stream are returned as they came. The trunk runs for rows with text, and for rows with no input at
+    all.
 
     Args:
         dim: width of the trunk.

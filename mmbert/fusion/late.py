@@ -1,4 +1,4 @@
-"""Late fusion: the trunk reads only the text; then one vector per stream is mixed into one per row."""
+"""Late fusion: each stream is pooled to one vector, and these are combined into one vector per row."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -9,14 +9,16 @@ from mmbert.layers.masked import mean_token, rows_with_any_stream, scatter_to_ro
 from mmbert.layers.pooling import Pooling, StreamVectors
 from mmbert.types import Fused, Tokens
 
-Mix = Callable[[int, Sequence[str]], nn.Module]  # (dim, names of all streams, the text first) -> the module below
+# (dim, names of all streams, the text first) -> the module used as ``LateFusion.mix``
+Mix = Callable[[int, Sequence[str]], nn.Module]
 
 
 class LateFusion(nn.Module):
-    """A late fusion around a given mixing module.
+    """Late fusion with a given module that combines the vectors of the streams.
 
-    Streams keep their own tokens. A row without text skips the trunk, unless it has no stream either; a row without a
-    stream has the plain trunk's result.
+    The trunk reads only the text, and the tokens of each stream are returned as they came. The trunk runs for rows with
+    text, and for rows with no input at all. The result of a row with no stream besides the text is the pooled output of
+    the trunk.
 
     Args:
         dim: width of the trunk.
@@ -35,27 +37,28 @@ class LateFusion(nn.Module):
 
     def forward(self, trunk: Callable[[Tokens], Tokens], text: Tokens, streams: Mapping[str, Tokens]) -> Fused:
         has_stream = rows_with_any_stream(streams.values(), text)
-        read = encode_text(trunk, text, has_stream)
-        plain, alone = self.vectors.readout(read), {"text": mean_token(read)}
+        text_tokens = encode_text(trunk, text, has_stream)
+        trunk_only, unimodal = self.vectors.readout(text_tokens), {"text": mean_token(text_tokens)}
         if self.mix is None:
-            return Fused(plain, {"text": read}, alone)
-        mixed = self.mix(*self.vectors({"text": read, **streams}, plain))
-        return Fused(torch.where(has_stream[:, None], mixed, plain), {"text": read, **streams}, alone)
+            return Fused(trunk_only, {"text": text_tokens}, unimodal)
+        mixed = self.mix(*self.vectors({"text": text_tokens, **streams}, trunk_only))
+        summary = torch.where(has_stream[:, None], mixed, trunk_only)
+        return Fused(summary, {"text": text_tokens, **streams}, unimodal)
 
 
 def encode_text(trunk: Callable[[Tokens], Tokens], text: Tokens, has_stream: Tensor) -> Tokens:
     """Encode the text with the trunk, without other streams.
 
-    Rows without text but with a stream skip the trunk and are fully masked.
+    The trunk runs for rows with text, and for rows with no input at all; all other rows are fully masked.
 
     Args:
         trunk: maps embedded tokens to encoded ones.
         text: embedded tokens, values [batch, length, dim].
         has_stream: bool [batch], which rows have a stream besides the text.
     """
-    needed = (text.unit >= 0).any(1) | ~has_stream
-    passed = needed.clone()
-    passed[0] |= ~needed.any()  # every parameter takes part in every step (DDP)
-    rows = passed.nonzero().squeeze(1)
-    read = scatter_to_rows(trunk(text.at(rows)), rows, len(needed))
-    return read._replace(mask=read.mask & needed[:, None])
+    needs_trunk = (text.unit >= 0).any(1) | ~has_stream
+    goes_through_trunk = needs_trunk.clone()
+    goes_through_trunk[0] |= ~needs_trunk.any()  # one row at least, so that every parameter gets a gradient (DDP)
+    rows = goes_through_trunk.nonzero().squeeze(1)
+    text_tokens = scatter_to_rows(trunk(text.at(rows)), rows, len(needs_trunk))
+    return text_tokens._replace(mask=text_tokens.mask & needs_trunk[:, None])

@@ -24,8 +24,9 @@ class LMF(Fusion):
     subset of inputs, without building that tensor. A LayerNorm follows, since the product of many learned factors would
     otherwise grow into the thousands.
 
-    An absent input is [1; 0]: products with it vanish, those without it remain. The trunk reads only the text; streams
-    keep their own tokens. A row without text skips the trunk, unless it has no stream either.
+    An absent input is [1; 0]: products with it vanish, those without it remain. The trunk reads only the text, and the
+    tokens of each stream are returned as they came. The trunk runs for rows with text, and for rows with no input at
+    all.
 
     Args:
         dim: width of the trunk.
