@@ -18,12 +18,12 @@ class MMBert(nn.Module):
     """One text trunk, an encoder for each other input, a fusion and a head for each task.
 
     Args:
-        trunk: the trunk; reads all inputs that have no encoder.
+        trunk: the text transformer; text inputs go to it directly.
         encoders: encoders by input name.
         fusion: joins the streams of trunk and encoders.
         tasks: tasks by name.
-        stand_ins: one item of each encoder's input. In training it replaces an input that no row of a batch has, fully
-            masked, so that every parameter takes part in every step (DDP needs that).
+        stand_ins: one example item per encoder. If no row of a training batch has the input, the item is encoded but
+            masked, so that every parameter gets a gradient, which DDP needs.
         missing: learned tokens by input name; they replace the input in rows that do not have it.
         unimodal: unimodal heads, or None.
     """
@@ -50,7 +50,8 @@ class MMBert(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of each task, summed over its labelled units; zero for a task without labels.
 
-        Includes the sums of ``UnimodalHeads.losses``.
+        A labelled unit is what has one label: usually a row, in multi-label tasks a class of a row, in tagging a word or
+        node. The losses of ``UnimodalHeads.losses`` are included.
 
         Args:
             batch: inputs and targets.
@@ -72,8 +73,8 @@ class MMBert(nn.Module):
         """The weights of the losses of ``forward``: of the tasks by name, then of the unimodal heads."""
         weights = {name: task.weight for name, task in self.tasks.items()}
         if self.unimodal is not None:
-            terms, factor = self.unimodal.loss_terms(), self.unimodal.weight
-            weights |= {name: factor * weights[task] for name, (task, _) in terms.items()}
+            task_and_stream, factor = self.unimodal.loss_terms(), self.unimodal.weight
+            weights |= {name: factor * weights[task] for name, (task, _) in task_and_stream.items()}
         return weights
 
     def count_labelled(self, batch: Batch) -> dict[str, int]:
@@ -82,9 +83,10 @@ class MMBert(nn.Module):
         Args:
             batch: the batch passed to ``forward``.
         """
-        terms = {name: (name, None) for name in self.tasks} | (self.unimodal.loss_terms() if self.unimodal else {})
+        task_and_stream = {name: (name, None) for name in self.tasks}
+        task_and_stream |= self.unimodal.loss_terms() if self.unimodal else {}
         present, counts = self.present(batch), {}
-        for name, (task, stream) in terms.items():
+        for name, (task, stream) in task_and_stream.items():
             target = batch.targets.get(task)
             if target is not None and stream is not None:
                 target = target.within(present[stream])
@@ -108,8 +110,8 @@ class MMBert(nn.Module):
         filled = {name: missing(streams.get(name), len(batch)) for name, missing in self.missing.items()}
         text = self.trunk.embed(texts, len(batch))
         fused = self.fusion(self.trunk, text, streams | filled)
-        alone = self._alone(text, streams, fused, self.present(batch))
-        return Fused(fused.summary, {**fused.streams, **self.trunk.split(fused.streams["text"])}, alone)
+        unimodal = self._unimodal_tokens(text, streams, fused, self.present(batch))
+        return Fused(fused.summary, {**fused.streams, **self.trunk.split(fused.streams["text"])}, unimodal)
 
     def output(self, name: str, fused: Fused) -> Tensor:
         """The output of a task for the rows of ``fused``.
@@ -162,16 +164,16 @@ class MMBert(nn.Module):
         tokens = encoder(**stand_in.inputs[name].tensors)
         return scatter_to_rows(tokens._replace(mask=torch.zeros_like(tokens.mask)), rows, len(batch))
 
-    def _alone(
+    def _unimodal_tokens(
         self, text: Tokens, streams: Mapping[str, Tokens], fused: Fused, present: Mapping[str, Tensor]
     ) -> dict[str, Tokens]:
         """The mean token of each stream before the fusion, masked in rows without the stream.
 
-        The text's is included if the fusion returns it, or if unimodal heads need it: the trunk then runs again.
+        The text token is included if the fusion returns it, or if unimodal heads need it: the trunk then runs again.
         """
-        alone = {name: mean_token(stream) for name, stream in streams.items()} | dict(fused.unimodal)
-        if self.unimodal is not None and "text" in self.unimodal.streams and "text" not in alone:
+        unimodal = {name: mean_token(stream) for name, stream in streams.items()} | dict(fused.unimodal)
+        if self.unimodal is not None and "text" in self.unimodal.streams and "text" not in unimodal:
             rows = present["text"].nonzero().squeeze(1)
-            read = self.trunk(text.at(rows)) if len(rows) else text.at(rows)
-            alone["text"] = mean_token(scatter_to_rows(read, rows, len(text.mask)))
-        return {name: token._replace(mask=token.mask & present[name][:, None]) for name, token in alone.items()}
+            text_tokens = self.trunk(text.at(rows)) if len(rows) else text.at(rows)
+            unimodal["text"] = mean_token(scatter_to_rows(text_tokens, rows, len(text.mask)))
+        return {name: token._replace(mask=token.mask & present[name][:, None]) for name, token in unimodal.items()}
