@@ -43,8 +43,8 @@ class GraphProcessor(Processor):
     [present, nodes]. A graph without nodes is absent.
 
     Args:
-        walk: number of random walk features: return probabilities after 1 .. walk steps, as further node values
-            (Dwivedi et al. 2022). They distinguish graphs that message passing cannot.
+        walk: number of random walk features: the probabilities that a walk of 1 .. walk steps ends where it began, as
+            further node values (Dwivedi et al. 2022). They distinguish graphs that message passing cannot.
         max_nodes: maximum number of nodes; larger graphs are refused.
 
     Raises:
@@ -100,7 +100,7 @@ class GraphProcessor(Processor):
             distinct = np.sort(np.unique(np.concatenate(both, 1), axis=0, return_index=True)[1])
             edges, features, edge_values = (part[distinct] for part in both)
         if self.walk:
-            node_values = np.concatenate([node_values, _returns(len(nodes), edges, self.walk)], 1)
+            node_values = np.concatenate([node_values, _return_probabilities(len(nodes), edges, self.walk)], 1)
         return {
             "nodes": torch.tensor(nodes, dtype=torch.int64),
             "node_values": torch.tensor(node_values, dtype=torch.float32),
@@ -120,19 +120,28 @@ class GraphProcessor(Processor):
         }
 
     def features(self, item: dict[str, Tensor]) -> np.ndarray:
-        """log(1 + count) of hashed Weisfeiler-Lehman subtrees to radius 2 (Shervashidze et al. 2011); mean values."""
+        """Features of a graph for the linear baselines, in this order.
+
+        First log(1 + count) of each hash bucket of Weisfeiler-Lehman subtrees up to radius 2 (Shervashidze et al.
+        2011), then the mean of each node value over the nodes.
+
+        Args:
+            item: of one graph, collated or not.
+        """
         real = item["mask"] if "mask" in item else slice(None)
         edges, rows = item["edges"].T.tolist(), item["edge_features"].numpy()
-        arriving: list[list[tuple[int, bytes]]] = [[] for _ in range(len(item["nodes"]))]
+        incoming_edges: list[list[tuple[int, bytes]]] = [[] for _ in range(len(item["nodes"]))]  # of each node
         for (source, target), row in zip(edges, rows, strict=True):
             if source >= 0:
-                arriving[target].append((source, row.tobytes()))
+                incoming_edges[target].append((source, row.tobytes()))
         labels = [_digest(row.tobytes()) for row in item["nodes"][real].numpy()]
         counts = np.zeros(BUCKETS)
         for radius in range(3):
             if radius:
-                near = [sorted(bond + labels[source] for source, bond in edges) for edges in arriving[: len(labels)]]
-                labels = [_digest(b"".join([label, *around])) for label, around in zip(labels, near, strict=True)]
+                labels = [
+                    _digest(b"".join([label, *sorted(bond + labels[source] for source, bond in incoming)]))
+                    for label, incoming in zip(labels, incoming_edges[: len(labels)], strict=True)
+                ]
             np.add.at(counts, [int.from_bytes(label, "little") % BUCKETS for label in labels], 1)
         return np.concatenate([np.log1p(counts), item["node_values"][real].numpy().mean(0)])
 
@@ -152,7 +161,7 @@ def _read_json(value: Any) -> Any:
 
 
 def _parts(value: Mapping[str, Any]) -> tuple[list[list], np.ndarray, list[list]]:
-    """Parse a dict: node fields per node, edges [edges, 2], edge fields per edge."""
+    """The fields of each node, the edges [edges, 2], and the fields of each edge, from a graph given as a dict."""
     if not isinstance(value, Mapping):
         raise SampleError(f"expected a graph as a SMILES string or a dict, found {type(value).__name__}")
     for key in value:
@@ -184,8 +193,8 @@ def _digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=8).digest()
 
 
-def _returns(size: int, edges: np.ndarray, walk: int) -> np.ndarray:
-    """Return probabilities of random walks of 1 .. walk steps: [size, walk]."""
+def _return_probabilities(size: int, edges: np.ndarray, walk: int) -> np.ndarray:
+    """The probability that a random walk of 1 .. ``walk`` steps ends at the node where it began: [size, walk]."""
     adjacency = np.zeros((size, size))
     adjacency[edges[:, 0], edges[:, 1]] = 1.0
     step = adjacency / adjacency.sum(1, keepdims=True).clip(min=1.0)
@@ -241,7 +250,8 @@ class GraphEncoder(Encoder):
         with warnings.catch_warnings():  # importing torch_geometric takes seconds and warns about its use of torch.jit
             warnings.simplefilter("ignore")
             from torch_geometric.nn import GINEConv
-        scale = 1.0 if processor.molecules else 50.0  # user labels are many and mostly rare
+        # users' labels are many and mostly rare: the scale lets Adam move their embeddings enough, see FieldEmbedding
+        scale = 1.0 if processor.molecules else 50.0
         self.embed = FieldEmbedding(processor.node_fields, width, values=processor.walk, scale=scale)
         self.embed_edges = nn.ModuleList(FieldEmbedding(processor.edge_fields, width) for _ in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
@@ -265,22 +275,22 @@ class GraphEncoder(Encoder):
         graph, place = mask.nonzero(as_tuple=True)
         sizes = mask.sum(1)
         first = sizes.cumsum(0) - sizes
-        listed = edges[:, 0] >= 0
-        ends = rearrange(edges + first[:, None, None], "present end edges -> end present edges")[:, listed]
-        edge_features, edge_values = edge_features[listed], edge_values[listed]
+        is_real_edge = edges[:, 0] >= 0  # the others are padding
+        ends = rearrange(edges + first[:, None, None], "present end edges -> end present edges")[:, is_real_edge]
+        edge_features, edge_values = edge_features[is_real_edge], edge_values[is_real_edge]
 
         state = self.embed(nodes[mask], node_values[mask])
-        total = state
+        layer_sum = state
         layers = zip(self.convolutions, self.norms, self.embed_edges, strict=True)
         for index, (convolution, norm, embed) in enumerate(layers):
             normed = norm(state)
             update = convolution(normed, ends, embed(edge_features, edge_values))
             if self.reads:
-                total_of_graph = normed.new_zeros(len(mask), normed.shape[1]).index_add(0, graph, normed)
-                update = update + self.reads[index](total_of_graph / sizes.clamp(min=1)[:, None])[graph]
+                graph_sum = normed.new_zeros(len(mask), normed.shape[1]).index_add(0, graph, normed)
+                update = update + self.reads[index](graph_sum / sizes.clamp(min=1)[:, None])[graph]
             state = state + self.dropout(update)
-            total = total + state
-        values = self.out(self.norm(total))
+            layer_sum = layer_sum + state
+        values = self.out(self.norm(layer_sum))
         dense = values.new_zeros(*mask.shape, values.shape[1]).index_put((graph, place), values)
         unit = torch.where(mask, torch.arange(mask.shape[1], device=mask.device), -1)
         return Tokens(dense, mask, unit)
