@@ -17,7 +17,7 @@ from mmbert.ablation.statistics import seeds_needed, smallest_p
 from mmbert.experiment.build import build
 from mmbert.experiment.experiment import Experiment
 from mmbert.experiment.trunk_cache import cache_features
-from mmbert.training.forecast import duration, forecast_run
+from mmbert.training.forecast import duration, forecast_experiment
 from mmbert.training.launch import make_accelerator
 
 SAMPLED_ROWS = 200  # training rows by which the length of texts is estimated
@@ -148,7 +148,7 @@ def estimate_cost(run: PlannedRun) -> RunCost:
     if run.recipe.trunk.cache:
         cache_features(experiment, accelerator.device)
     steps = experiment.total_steps
-    forecast = forecast_run(experiment, accelerator, steps=steps)
+    forecast = forecast_experiment(experiment, accelerator, steps=steps)
     checkpoint = sum(
         parameter.numel() * parameter.element_size() * (3 if parameter.requires_grad else 1)  # with Adam's two moments
         for parameter in experiment.model.parameters()

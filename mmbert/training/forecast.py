@@ -1,4 +1,8 @@
-"""Forecast of a run's time and memory, from three timed steps that leave the model unchanged."""
+"""Forecast of a run's time and memory, from three timed steps that leave the model unchanged.
+
+``print_forecast`` reads a recipe file and calls ``forecast_experiment``, which reads batches and calls
+``forecast_from_batches``, which times them.
+"""
 
 import math
 import time
@@ -86,15 +90,15 @@ class Workload:
     workers: int = 0
 
 
-def forecast(
+def forecast_from_batches(
     model: nn.Module, batches: Sequence[Sequence[Batch]], accelerator: Accelerator, workload: Workload, *, seed: int
 ) -> Forecast:
-    """Time forward and backward of a few real steps; called on all processes. The model is unchanged afterwards.
+    """Forecast a run from given batches, whose forward and backward are timed; called on all processes.
 
-    Gradients are dropped; random states, buffers, modes and ``requires_grad`` are restored. No optimiser step is taken;
-    it would add one or two per cent. With several processes, an all-reduce of as many numbers as there are learning
-    parameters is timed separately and added: an upper bound, since it overlaps with the backward pass. Memory is the
-    peak on the GPU, else the peak resident size of the process, plus the two moments of AdamW.
+    The model is unchanged: gradients are dropped; random states, buffers, modes and ``requires_grad`` are restored. No
+    optimiser step is taken; it would add one or two per cent. With several processes, an all-reduce of as many numbers
+    as there are learning parameters is timed and added: an upper bound, since it overlaps with the backward pass.
+    Memory is the peak on the GPU, else the peak resident size of the process, plus the two moments of AdamW.
 
     Args:
         model: an ``MMBert``, wrapped for distribution or not.
@@ -104,10 +108,9 @@ def forecast(
         seed: of the run.
 
     Raises:
-        RuntimeError: as training would, where a step does not fit into memory.
+        RuntimeError: as training would, if a step does not fit into memory.
     """
-    bare = cast(MMBert, accelerator.unwrap_model(model))
-    device = accelerator.device
+    bare, device = cast(MMBert, accelerator.unwrap_model(model)), accelerator.device
     reading = float(_largest(accelerator, workload.reading))  # so that all processes come to the same decisions
 
     def seconds(call: Callable[[], object]) -> float:
@@ -222,8 +225,8 @@ def _moments(model: MMBert) -> int:
     return sum(2 * weight.numel() * weight.element_size() for weight in learning)
 
 
-def forecast_run(experiment: Experiment, accelerator: Accelerator, *, steps: int) -> Forecast:
-    """Forecast the run of an experiment; called on all processes.
+def forecast_experiment(experiment: Experiment, accelerator: Accelerator, *, steps: int) -> Forecast:
+    """Forecast the training of an experiment, from its first batches; called on all processes.
 
     The model is moved to the accelerator's device and otherwise unchanged. The batches of the first steps are read here
     and again by the run itself. The cost is about three steps and one batch of an evaluation, twice as much where all
@@ -235,21 +238,20 @@ def forecast_run(experiment: Experiment, accelerator: Accelerator, *, steps: int
         steps: that the run still has to take.
 
     Raises:
-        Exception: on all processes, where one cannot read its rows.
+        Exception: on all processes, if one of them cannot read its rows.
     """
     recipe, dataset = experiment.recipe, experiment.dataset("train")
     shard = Shard(accelerator.process_index, accelerator.num_processes)
-    loading = LoaderOptions(on_bad=experiment.bad_samples.add)
+    options = {"shard": shard, "loading": LoaderOptions(on_bad=experiment.bad_samples.add)}
     first_steps, times, error = [], [], None
     try:
-        plan, accumulate = experiment.plan(), recipe.train.accumulate
-        training = batches(plan, dataset, steps=STEPS, accumulate=accumulate, shard=shard, loading=loading)
+        training = batches(experiment.plan(), dataset, steps=STEPS, accumulate=recipe.train.accumulate, **options)
         for _ in range(STEPS):
             start = time.perf_counter()
             first_steps.append(next(training))
             times.append(time.perf_counter() - start)
-        dataset, size = experiment.dataset("validation"), recipe.evaluate.batch_size
-        evaluation = next(evaluation_batches(dataset, size, shard=shard, loading=loading), None)
+        validation = experiment.dataset("validation")
+        evaluation = next(evaluation_batches(validation, recipe.evaluate.batch_size, **options), None)
     except Exception as caught:
         error, evaluation = caught, None
     all_reduce_or_raise(error=error)  # the others would wait for this process
@@ -261,11 +263,11 @@ def forecast_run(experiment: Experiment, accelerator: Accelerator, *, steps: int
         workers=recipe.train.workers,
     )
     model = experiment.model.to(accelerator.device)
-    return forecast(model, first_steps, accelerator, workload, seed=recipe.train.seed)
+    return forecast_from_batches(model, first_steps, accelerator, workload, seed=recipe.train.seed)
 
 
 def print_forecast(path: str, overrides: Iterable[str]) -> None:
-    """Print the forecast of a recipe, on this machine and this number of processes, without training it.
+    """Print the forecast of a recipe file, for this machine and number of processes (``mmbert check --forecast``).
 
     Args:
         path: of the recipe.
@@ -277,7 +279,7 @@ def print_forecast(path: str, overrides: Iterable[str]) -> None:
     if recipe.trunk.cache:
         cache_features(experiment, accelerator.device)
     steps = experiment.total_steps
-    estimate = forecast_run(experiment, accelerator, steps=steps)
+    estimate = forecast_experiment(experiment, accelerator, steps=steps)
     console = Console(speaks=accelerator.is_main_process)
     console.say(f"{path}: {steps} steps of {estimate.step:.2g} s, {estimate.sentence()}")
     accelerator.end_training()

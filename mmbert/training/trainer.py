@@ -36,7 +36,7 @@ from mmbert.tracking.trackers import start_trackers
 from mmbert.training.artifacts import next_command, result_files, write_results
 from mmbert.training.comparison import append_table, make_table, score_baselines
 from mmbert.training.failures import call_or_raise_everywhere, explain_resource_errors, next_or_error
-from mmbert.training.forecast import forecast_run
+from mmbert.training.forecast import forecast_experiment
 from mmbert.training.health import SILENT_STEPS, CollapsedInputs, SilentParts, not_finite, skip_step
 from mmbert.training.memory import keep_freed_memory
 from mmbert.training.ogm_ge import Modulation
@@ -139,7 +139,7 @@ class Trainer:
         remaining = self.experiment.total_steps - self.state.progress.step
         if remaining >= FORECAST_MIN_STEPS:
             with explain_resource_errors("the forecast"):
-                forecast = forecast_run(self.experiment, self.accelerator, steps=remaining)
+                forecast = forecast_experiment(self.experiment, self.accelerator, steps=remaining)
             self.console.say(f"forecast: {forecast.sentence()}")
         if self.accelerator.is_main_process:
             settings, warn = to_plain(self.recipe), self.console.say

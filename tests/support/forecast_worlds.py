@@ -12,7 +12,7 @@ from mmbert.data.sampler import Shard, StepPlan
 from mmbert.experiment.build import build
 from mmbert.recipe.load import load_recipe
 from mmbert.training import forecast
-from mmbert.training.forecast import forecast_run
+from mmbert.training.forecast import forecast_experiment
 from mmbert.training.launch import make_accelerator
 from mmbert.training.optimizer import make_optimizer
 
@@ -26,7 +26,7 @@ def trained(with_forecast: bool) -> tuple[int, dict, str]:
     accelerator = make_accelerator(recipe.train)
     experiment = build(recipe)
     model, items = experiment.model, experiment.dataset("train")
-    forecast_values = asdict(forecast_run(experiment, accelerator, steps=STEPS)) if with_forecast else {}
+    forecast_values = asdict(forecast_experiment(experiment, accelerator, steps=STEPS)) if with_forecast else {}
     shard = Shard(accelerator.process_index, accelerator.num_processes)
     wrapped, optimizer = accelerator.prepare(model, make_optimizer(model, recipe.optim))
     plan = StepPlan(recipe.train.seed, len(items), recipe.train.batch_size)

@@ -15,7 +15,13 @@ from mmbert.errors import SampleError
 from mmbert.model import MMBert
 from mmbert.recipe.serialize import dump
 from mmbert.training import forecast as module
-from mmbert.training.forecast import Forecast, Workload, count_evaluation_batches, forecast, forecast_run
+from mmbert.training.forecast import (
+    Forecast,
+    Workload,
+    count_evaluation_batches,
+    forecast_experiment,
+    forecast_from_batches,
+)
 
 DEEP = ("trunk.layers=4", "train.dropout=0.1")
 
@@ -28,7 +34,7 @@ def first_steps(experiment, count=3):
 
 def forecast_steps(experiment, **settings):
     workload = Workload(**{"steps": 1000} | settings)
-    return forecast(experiment.model, first_steps(experiment), Accelerator(cpu=True), workload, seed=0)
+    return forecast_from_batches(experiment.model, first_steps(experiment), Accelerator(cpu=True), workload, seed=0)
 
 
 def state_of(model):
@@ -75,7 +81,7 @@ def test_training_is_bit_identical_after_a_forecast():
     for with_forecast in (False, True):
         experiment = fresh(*DEEP)
         if with_forecast:
-            forecast_run(experiment, Accelerator(cpu=True), steps=6)
+            forecast_experiment(experiment, Accelerator(cpu=True), steps=6)
         trained(experiment)
         runs.append(state_of(experiment.model)["weights"])
     assert runs[0] == runs[1]
@@ -191,7 +197,7 @@ def test_rows_that_cannot_be_read_end_all_processes(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(type(experiment.dataset("train")), "collate", broken)
         with pytest.raises(SampleError, match="row 3"):
-            forecast_run(experiment, Accelerator(cpu=True), steps=6)
+            forecast_experiment(experiment, Accelerator(cpu=True), steps=6)
 
 
 def test_check_prints_the_forecast(monkeypatch, capsys, tmp_path):
