@@ -50,8 +50,8 @@ class MMBert(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss of each task, summed over its labelled units; zero for a task without labels.
 
-        A labelled unit is what has one label: usually a row, in multi-label tasks a class of a row, in tagging a word or
-        node. The losses of ``UnimodalHeads.losses`` are included.
+        A labelled unit is what has one label: usually a row, in multi-label tasks a class of a row, in tagging a word
+        or node. The losses of ``UnimodalHeads.losses`` are included.
 
         Args:
             batch: inputs and targets.

@@ -34,7 +34,7 @@ class Content:
     optimizer: Optimizer | AcceleratedOptimizer
     average: WeightAverage  # applied or not: both the average and the trained weights are saved
     processors: Mapping[str, Processor]  # inputs.<name> and tasks.<name>
-    facts: Mapping[str, Any]  # JSON: what else the model is built from
+    config: Mapping[str, Any]  # JSON: what else the model is built from, and how new files are read
     trainer: Mapping[str, Any]  # JSON: best_step (0: none yet), its score, evaluations waited, ...
     recipe: str  # resolved, as YAML
     identity: Mapping[str, str]  # recipe: its hash, data: their fingerprint
@@ -133,7 +133,7 @@ def _write(folder: Path, step: int, content: Content) -> None:
     trainer = {**content.trainer, "step": step, "average_steps": content.average.steps}
     storage.make_folder(folder)
     write_training(folder, content.model, content.optimizer, content.average)
-    write_parts(folder, content.processors, content.facts)
+    write_parts(folder, content.processors, content.config)
     storage.write(folder / "trainer.json", json.dumps(trainer, indent=1).encode())
     storage.write(folder / "recipe.yaml", content.recipe.encode())
     seal(folder, step, content.identity)

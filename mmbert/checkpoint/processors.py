@@ -1,4 +1,4 @@
-"""Fitted processors in a checkpoint, and the facts from which its model is built: JSON and safetensors, no pickle."""
+"""Fitted processors in a checkpoint, and the configuration of its model: JSON and safetensors, no pickle."""
 
 import json
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from mmbert.errors import IntegrityError
 from mmbert.io import storage
 
 
-def write_parts(folder: Path, processors: Mapping[str, Processor], facts: Mapping[str, Any]) -> None:
+def write_parts(folder: Path, processors: Mapping[str, Processor], config: Mapping[str, Any]) -> None:
     """Write ``processors.safetensors`` and ``parts.json``.
 
     Args:
         folder: of the checkpoint.
         processors: of inputs and targets, by ``inputs.<name>`` and ``tasks.<name>``.
-        facts: JSON: what else is needed to build the model again.
+        config: JSON: what else the model is built from, and how new files are read.
 
     Raises:
         TypeError: where the state of a processor cannot be stored.
@@ -30,11 +30,11 @@ def write_parts(folder: Path, processors: Mapping[str, Processor], facts: Mappin
     tensors: dict[str, Tensor] = {}
     states = {name: _to_json(processor.__getstate__(), name, tensors) for name, processor in processors.items()}
     storage.write_tensors(folder / "processors.safetensors", tensors)
-    storage.write(folder / "parts.json", json.dumps({"processors": states, **facts}).encode())
+    storage.write(folder / "parts.json", json.dumps({"processors": states, **config}).encode())
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """The facts that ``write_parts`` stored, and the states of the processors.
+def read_config(folder: Path) -> dict[str, Any]:
+    """The model's configuration that ``write_parts`` stored, and the states of the processors under ``processors``.
 
     Args:
         folder: of the checkpoint.
@@ -89,7 +89,7 @@ def restore_processor(folder: Path, name: str, cls: type[Processor]) -> Processo
     Raises:
         IntegrityError: where the checkpoint has no processor of this name.
     """
-    states = read_facts(folder)["processors"]
+    states = read_config(folder)["processors"]
     if name not in states:
         raise IntegrityError(f"'{folder}' holds no processor '{name}'; it holds {', '.join(sorted(states))}")
     processor = cls.__new__(cls)

@@ -82,9 +82,9 @@ def _check_checkpoint(checkpoint: Path, identity: Identity) -> Path:
         raise _other_data(checkpoint, before["data"], identity.data)
     if (epoch := before.get("epoch")) != str(CODE_EPOCH):
         raise IntegrityError(
-            f"'{checkpoint}' was trained by code of epoch {epoch or 'unknown'}; this is epoch {CODE_EPOCH}, in which "
-            "the same recipe gives other numbers. Give --out another folder, or --resume never to start again, which "
-            "removes the old files"
+            f"'{checkpoint}' was trained by an incompatible version of mmbert (code epoch {epoch or 'unknown'}; this "
+            f"one has {CODE_EPOCH}): the same recipe gives other numbers. Give --out another folder, or --resume never "
+            "to start again, which removes the old files"
         )
     return checkpoint
 

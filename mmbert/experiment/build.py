@@ -7,7 +7,7 @@ from torch import Tensor
 
 from encoders import ENCODERS
 from mmbert.checkpoint import manifest
-from mmbert.checkpoint.processors import read_facts, read_json, restore_processor
+from mmbert.checkpoint.processors import read_config, read_json, restore_processor
 from mmbert.checkpoint.tensors import load_weights
 from mmbert.contracts import Encoder, Processor, Processors
 from mmbert.data.collate import encode_sample
@@ -35,12 +35,12 @@ def build(recipe: Recipe) -> Experiment:
     """Prepare the data, fit the processors on the training split and make a model ready to train.
 
     Args:
-        recipe: as it was loaded; the experiment holds the resolved one.
+        recipe: as it was loaded; the experiment holds it resolved: all defaults and data-dependent values filled in.
 
     Raises:
-        SampleError: at the first bad value, where ``train.max_bad_fraction`` is 0.
-        DataError: where the data cannot be used as a whole, see ``scan_rows``.
-        RecipeError: where parts do not fit each other.
+        SampleError: at the first bad value, if ``train.max_bad_fraction`` is 0.
+        DataError: if the data cannot be used as a whole, see ``scan_rows``.
+        RecipeError: if parts do not fit each other.
     """
     check_cache(recipe)
     data = prepare_data(recipe)
@@ -65,7 +65,7 @@ def build(recipe: Recipe) -> Experiment:
     model = build_model(recipe, trunk, vocabulary, processors, stand_ins=stand_ins)
     for name, encoder in model.encoders.items():
         encoder.load_pretrained()
-        _freeze_where_asked(f"inputs.{name}", encoder, recipe.inputs[name].tune)
+        _freeze_if_requested(f"inputs.{name}", encoder, recipe.inputs[name].tune)
     return Experiment(recipe, model.train(), processors, splits, bad_samples, data.report)
 
 
@@ -75,18 +75,19 @@ def load_experiment(folder: Path, recipe: Recipe, *, data: bool = False) -> Expe
     Args:
         folder: of the checkpoint.
         recipe: the run's.
-        data: whether the recipe's data are opened as well.
+        data: whether to open the data of the recipe too.
 
     Raises:
-        IntegrityError: where code of another epoch trained it, in which its weights may mean something else.
+        IntegrityError: if code of another epoch trained it: this code may compute something else from its weights.
     """
-    facts = read_facts(folder)
+    config = read_config(folder)
     if (epoch := read_json(folder / manifest.MANIFEST)["identity"].get("epoch")) != str(CODE_EPOCH):
         raise IntegrityError(
-            f"'{folder}' was trained by code of epoch {epoch or 'unknown'}; this is epoch {CODE_EPOCH}, in which the "
-            "same weights may give other predictions. Use the commit that the run's env.json names, or train it again"
+            f"'{folder}' was trained by an incompatible version of mmbert (code epoch {epoch or 'unknown'}; this one "
+            f"has {CODE_EPOCH}): the same weights may give other predictions. Use the commit that the run's env.json "
+            "names, or train it again"
         )
-    inputs = {name: part for name, part in recipe.inputs.items() if f"inputs.{name}" in facts["processors"]}
+    inputs = {name: part for name, part in recipe.inputs.items() if f"inputs.{name}" in config["processors"]}
     recipe = recipe.model_copy(update={"inputs": inputs})
     input_classes: dict[str, type[Processor]] = {
         name: TextProcessor if part.type == "text" else ENCODERS.get(part.type).processor
@@ -97,27 +98,27 @@ def load_experiment(folder: Path, recipe: Recipe, *, data: bool = False) -> Expe
         {name: restore_processor(folder, f"inputs.{name}", cls) for name, cls in input_classes.items()},
         {name: restore_processor(folder, f"tasks.{name}", cls) for name, cls in target_classes.items()},
     )
-    vocabulary = Vocabulary(**facts["vocabulary"])
-    model = build_model(recipe, build_from_config(facts["trunk"]), vocabulary, processors, stand_ins={})
+    vocabulary = Vocabulary(**config["vocabulary"])
+    model = build_model(recipe, build_from_config(config["trunk"]), vocabulary, processors, stand_ins={})
     load_weights(folder, model)
     splits = open_splits(recipe) if data else {}
     bad_samples = BadSamples(count(splits), recipe.train.max_bad_fraction)
-    report = DataReport(reading=facts.get("reading", {}))
+    report = DataReport(reading=config.get("reading", {}))
     return Experiment(recipe, model.eval(), processors, splits, bad_samples, report)
 
 
-def checkpoint_facts(model: MMBert) -> dict[str, Any]:
-    """What a checkpoint stores beside weights and processors: the trunk's configuration and vocabulary.
+def model_config(model: MMBert) -> dict[str, Any]:
+    """What ``load_experiment`` needs beside weights and processors: the trunk's configuration and vocabulary.
 
     Args:
-        model: on a trunk of the library.
+        model: whose trunk is a ``HuggingFaceTrunk``.
     """
     trunk = cast(HuggingFaceTrunk, model.trunk)
     return {"trunk": trunk.model.config.to_dict(), "vocabulary": vars(trunk.vocabulary)}
 
 
 def _stand_in(processor: Processor, name: str, values: Values, bad_samples: BadSamples) -> dict[str, Tensor]:
-    """The first training value of an input that is not empty, as a batch of one."""
+    """An example item for ``MMBert.stand_ins``: the first training value of an input that is not empty, collated."""
     for sample, _ in values.with_samples():
         try:
             if item := encode_sample(sample, Processors({name: processor}, {})).inputs.get(name):
@@ -127,7 +128,7 @@ def _stand_in(processor: Processor, name: str, values: Values, bad_samples: BadS
     raise DataError(f"inputs.{name}: every value of the training split is empty")
 
 
-def _freeze_where_asked(where: str, encoder: Encoder, tune: str) -> None:
+def _freeze_if_requested(where: str, encoder: Encoder, tune: str) -> None:
     if tune == "frozen":
         pretrained = encoder.pretrained()
         if pretrained is None:

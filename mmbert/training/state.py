@@ -9,7 +9,7 @@ from mmbert.checkpoint.checkpoint import Content
 from mmbert.checkpoint.resume import Identity
 from mmbert.errors import RecipeError, nearest
 from mmbert.evaluation.evaluate import Evaluation
-from mmbert.experiment.build import checkpoint_facts
+from mmbert.experiment.build import model_config
 from mmbert.experiment.experiment import Experiment
 from mmbert.layers.ema import WeightAverage
 from mmbert.model import MMBert
@@ -74,7 +74,7 @@ def checkpoint_content(state: TrainingState, experiment: Experiment, identity: I
         average=state.average,
         processors={f"inputs.{name}": processor for name, processor in processors.inputs.items()}
         | {f"tasks.{name}": processor for name, processor in processors.targets.items()},
-        facts=checkpoint_facts(state.model) | {"reading": experiment.data_report.reading},
+        config=model_config(state.model) | {"reading": experiment.data_report.reading},
         trainer=asdict(state.progress),
         recipe=identity.text,
         identity=identity.stamp(),

@@ -24,7 +24,7 @@ from mmbert.checkpoint.tensors import load_training
 from mmbert.data.loader import batches
 from mmbert.data.sampler import StepPlan
 from mmbert.errors import IntegrityError
-from mmbert.experiment.build import checkpoint_facts, load_experiment
+from mmbert.experiment.build import load_experiment, model_config
 from mmbert.layers.ema import WeightAverage
 from mmbert.recipe.serialize import dump
 from mmbert.training.optimizer import make_optimizer
@@ -111,9 +111,9 @@ def test_a_real_model_resumes_bit_for_bit_with_dropout_and_a_wrapped_optimizer(t
     experiment, model, optimizer, average = uninterrupted
     parts = {f"inputs.{name}": part for name, part in experiment.processors.inputs.items()}
     parts |= {f"tasks.{name}": part for name, part in experiment.processors.targets.items()}
-    facts, trainer = checkpoint_facts(experiment.model), {"best_step": 3}
+    config, trainer = model_config(experiment.model), {"best_step": 3}
     recipe = dump(experiment.recipe)
-    content = Content(experiment.model, optimizer, average, parts, facts, trainer, recipe, IDENTITY)
+    content = Content(experiment.model, optimizer, average, parts, config, trainer, recipe, IDENTITY)
     path = save(tmp_path, 3, content, keep=())
     with average.applied():  # the model that predicts is the one that was evaluated
         torch.testing.assert_close(

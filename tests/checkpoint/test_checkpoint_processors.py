@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmbert.checkpoint.processors import read_facts, restore_processor, write_parts
+from mmbert.checkpoint.processors import read_config, restore_processor, write_parts
 from mmbert.contracts import Processor
 from mmbert.errors import IntegrityError
 
@@ -53,9 +53,9 @@ STATES = [
 def test_the_state_of_a_processor_is_restored(tmp_path, state):
     processor = Learned()
     vars(processor).update(state)
-    write_parts(tmp_path, {"x": processor}, {"fact": 1})
+    write_parts(tmp_path, {"x": processor}, {"trunk": 1})
     same(vars(restore_processor(tmp_path, "x", Learned)), state)
-    assert read_facts(tmp_path)["fact"] == 1
+    assert read_config(tmp_path)["trunk"] == 1
 
 
 def test_a_value_that_cannot_be_saved_is_reported_by_its_path(tmp_path):

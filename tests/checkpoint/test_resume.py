@@ -226,7 +226,7 @@ def test_other_data_is_refused_with_the_fingerprints(stopped):
 
 def test_a_checkpoint_of_another_code_epoch_is_refused(stopped, monkeypatch):
     monkeypatch.setattr(resuming, "CODE_EPOCH", CODE_EPOCH + 1)
-    message = rf"trained by code of epoch {CODE_EPOCH}; this is epoch {CODE_EPOCH + 1}.*--out another folder"
+    message = rf"incompatible .*\(code epoch {CODE_EPOCH}; this one has {CODE_EPOCH + 1}\).*--out another folder"
     for mode in ("auto", "run"):
         with pytest.raises(IntegrityError, match=message):
             train(resume=mode)

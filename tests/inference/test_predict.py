@@ -245,7 +245,7 @@ def test_a_folder_that_is_no_run_is_reported(tmp_path):
 
 def test_a_model_of_another_code_epoch_is_refused(folder, monkeypatch):
     monkeypatch.setattr(build, "CODE_EPOCH", 0)
-    with pytest.raises(IntegrityError, match=r"trained by code of epoch \d+; this is epoch 0.*env\.json"):
+    with pytest.raises(IntegrityError, match=r"incompatible .*\(code epoch \d+; this one has 0\).*env\.json"):
         mmbert.load(folder / "run")
 
 

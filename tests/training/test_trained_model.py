@@ -15,7 +15,7 @@ from train_parts import fresh, state_of
 from mmbert.checkpoint.checkpoint import Content, save
 from mmbert.checkpoint.tensors import load_weights
 from mmbert.errors import IntegrityError
-from mmbert.experiment.build import checkpoint_facts, load_experiment
+from mmbert.experiment.build import load_experiment, model_config
 from mmbert.recipe.serialize import dump
 from mmbert.version import CODE_EPOCH
 
@@ -33,9 +33,9 @@ def saved(experiment, tmp_path):
     parts = {f"inputs.{name}": part for name, part in experiment.processors.inputs.items()}
     parts |= {f"tasks.{name}": part for name, part in experiment.processors.targets.items()}
     state, identity = state_of(experiment), {"recipe": "", "data": "", "epoch": str(CODE_EPOCH)}
-    facts, trainer = checkpoint_facts(experiment.model), {"best_step": 1}
+    config, trainer = model_config(experiment.model), {"best_step": 1}
     recipe = dump(experiment.recipe)
-    content = Content(experiment.model, state.optimizer, state.average, parts, facts, trainer, recipe, identity)
+    content = Content(experiment.model, state.optimizer, state.average, parts, config, trainer, recipe, identity)
     return save(tmp_path / "checkpoints", 1, content, keep=())
 
 
