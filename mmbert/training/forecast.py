@@ -1,7 +1,6 @@
 """Forecast of a run's time and memory, from three timed steps that leave the model unchanged.
 
-``print_forecast`` reads a recipe file and calls ``forecast_experiment``, which reads batches and calls
-``forecast_from_batches``, which times them.
+From a recipe: ``print_forecast``; from an experiment: ``forecast_experiment``; from batches: ``forecast_from_batches``.
 """
 
 import math
