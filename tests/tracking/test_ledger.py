@@ -2,7 +2,7 @@
 
 import csv
 import datetime
-import re
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -140,8 +140,27 @@ def test_concurrent_runs_lose_no_row(path, monkeypatch):
     assert sorted(int(row["seed"]) for row in written) == sorted([*range(12)] * 3)
 
 
-def test_the_commit_is_short_and_may_be_marked_as_changed():
-    assert re.fullmatch(r"([0-9a-f]{9,}\+?)?", commit())
+def test_the_commit_is_short_and_marked_if_the_code_has_changed(tmp_path, monkeypatch):
+    def git(*words):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        return subprocess.run(
+            ["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    code, readme = tmp_path / "ledger.py", tmp_path / "README.md"
+    code.write_text("1\n")
+    readme.write_text("1\n")
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "first")
+    monkeypatch.setattr(ledger, "__file__", str(code))
+    expected = git("rev-parse", "HEAD")[:9]
+    assert commit() == expected
+    readme.write_text("2\n")  # not code
+    (tmp_path / "new.py").write_text("1\n")  # not in the repository
+    assert commit() == expected
+    code.write_text("2\n")
+    assert commit() == f"{expected}+"
 
 
 def test_outside_a_checkout_there_is_no_commit(monkeypatch):
