@@ -208,7 +208,7 @@ class Trainer:
         else:
             for part in self._silent_parts.step(micro_batches) if step > optim.warmup * total else ():
                 self.folder.event("silent", step, part=part)
-                self.console.warn(f"{part} is not learning: its gradient was 0 in {SILENT_STEPS} steps with rows for it")
+                self.console.warn(f"{part} is not learning: its gradient was 0 in {SILENT_STEPS} steps with rows")
             optimizer.step()
             self.state.average.update()
             self.folder.log(step, "train", step_metrics(outcome.losses, factors))
@@ -218,7 +218,7 @@ class Trainer:
         self.console.step(step, {name: outcome.losses[name] for name in model.tasks if name in outcome.losses})
 
     def _evaluate_and_save(self) -> None:
-        """Evaluate the averaged weights on validation; save a checkpoint if one is due or the score is the best so far."""
+        """Evaluate the averaged weights on validation; save a checkpoint if one is due or if the score is the best."""
         progress, train = self.state.progress, self.recipe.train
         with self.state.average.applied():
             evaluation = self._evaluate("validation")
