@@ -154,12 +154,12 @@ def test_a_pickle_in_place_of_packaged_weights_is_not_executed(tmp_path, execute
 
 
 def test_a_run_folder_whose_checkpoint_is_a_pickle_is_refused(tmp_path, executed):
-    from mmbert.checkpoint.processors import read_model_config
+    from mmbert.checkpoint.processors import read_config
 
     (tmp_path / "best").mkdir()
     (tmp_path / "best" / "parts.json").write_bytes(pickle.dumps(Evil(executed)))
     with pytest.raises(IntegrityError):
-        read_model_config(tmp_path / "best")
+        read_config(tmp_path / "best")
 
 
 def peak(call) -> int:
