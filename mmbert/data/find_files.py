@@ -22,21 +22,21 @@ def find_files(source: str, paths: Sequence[str]) -> dict[Path, str]:
     Raises:
         DataError: where there is no such file, with the folder that was searched and the nearest name.
     """
-    found: dict[Path, str] = {}
+    files: dict[Path, str] = {}
     for path in paths:
         file = Path(path).expanduser()
         if file.is_file():
-            found[file] = path
+            files[file] = path
         elif file.is_dir():
-            found |= {inner: str(inner) for inner in _files_of_folder(source, file)}
+            files |= {inner: str(inner) for inner in _files_of_folder(source, file)}
         elif glob.has_magic(path):
             matches = sorted(match for match in glob.glob(str(file), recursive=True) if os.path.isfile(match))
             if not matches:
                 raise DataError(f"{source}: no file matches '{path}' in '{Path.cwd()}'")
-            found |= {Path(match): match for match in matches}
+            files |= {Path(match): match for match in matches}
         else:
             raise DataError(_explain_missing(source, path, file))
-    return found
+    return files
 
 
 def _files_of_folder(source: str, folder: Path) -> list[Path]:

@@ -121,10 +121,10 @@ def _with_numbers(kind: pa.DataType) -> pa.DataType:
 def _without_repeated(schema: pa.Schema) -> pa.Schema:
     fields: dict[str, pa.Field] = {}
     for field in schema:
-        kept = {b"json": b"1"} if field.metadata == AS_JSON else {}
+        metadata = {b"json": b"1"} if field.metadata == AS_JSON else {}
         if repeated := schema.names.count(field.name) - 1:
-            kept[b"repeated"] = str(repeated + 1).encode()
-        fields.setdefault(field.name, field.with_metadata(kept or None))
+            metadata[b"repeated"] = str(repeated + 1).encode()
+        fields.setdefault(field.name, field.with_metadata(metadata or None))
     return pa.schema([*fields.values()])
 
 

@@ -125,9 +125,9 @@ def explain_empty_hash(
         return f"the fractions {dict(fractions)} put no row into {name}."
     ways = [f"larger fractions (split: {{train: ..., {name}: ...}})", "a split column"]
     wanted = {SPLITS.index(split) for split in SPLITS if fractions.get(split) or split == "validation"}
-    for other in range(SEEDS_TRIED if len(groups) <= MOST_GROUPS_TRIED else 0):
-        if other != seed and wanted <= set(split_by_hash(groups, fractions, other).tolist()):
-            ways.insert(0, f"split_seed: {other}, with which every split has rows")
+    for other_seed in range(SEEDS_TRIED if len(groups) <= MOST_GROUPS_TRIED else 0):
+        if other_seed != seed and wanted <= set(split_by_hash(groups, fractions, other_seed).tolist()):
+            ways.insert(0, f"split_seed: {other_seed}, with which every split has rows")
             break
     return f"the hash puts none of the {len(groups)} {unit} into {name}. Ways out: {', '.join(ways)}."
 

@@ -128,19 +128,19 @@ class RankContrast:
         none = np.zeros(len(groups), bool)
         return np.array([self._difference(none, bundles != bundle) for bundle in np.unique(bundles)])
 
-    def _difference(self, swap: np.ndarray, kept: np.ndarray) -> float:
+    def _difference(self, swap: np.ndarray, included: np.ndarray) -> float:
         in_second = self._is_second ^ swap[self._group]
-        present = kept[self._group]
-        missed = np.where(swap, self._missed[::-1], self._missed) @ kept
+        present = included[self._group]
+        missed = np.where(swap, self._missed[::-1], self._missed) @ included
         return self._precision(~in_second & present, missed[0]) - self._precision(in_second & present, missed[1])
 
     def _precision(self, chosen: np.ndarray, missed: float) -> float:
         """The average precision of the chosen values."""
         hits = chosen[self._relevant]
-        if not (found := int(hits.sum())):
+        if not (hit_count := int(hits.sum())):
             return 0.0
         retrieved, relevant = np.cumsum(chosen, dtype=np.int32)[self._end], np.cumsum(hits)[self._relevant_at_end]
-        return float((relevant[hits] / retrieved[hits]).sum() / (found + missed))
+        return float((relevant[hits] / retrieved[hits]).sum() / (hit_count + missed))
 
 
 class RowContrast:

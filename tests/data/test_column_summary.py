@@ -78,12 +78,14 @@ def test_an_input_that_holds_nothing_is_told(tmp_path, cells):
 
 def test_categories_within_objects_are_looked_at(tmp_path):
     cells = [{"zone": f"{number},5", "age": number} for number in range(30)]
-    found = summary(tmp_path, cells, {"cells": Field("x", Anything)}, name="rows.jsonl")
-    assert [column.name for column in found.columns] == ["x.age", "x.zone"] or {c.name for c in found.columns} == {
+    summarised = summary(tmp_path, cells, {"cells": Field("x", Anything)}, name="rows.jsonl")
+    assert [column.name for column in summarised.columns] == ["x.age", "x.zone"] or {
+        c.name for c in summarised.columns
+    } == {
         "x.age",
         "x.zone",
     }
-    assert "decimal" in "".join(found.warnings)
+    assert "decimal" in "".join(summarised.warnings)
 
 
 def test_counts_and_examples(tmp_path):
@@ -122,6 +124,6 @@ def test_parquet_types_are_numbers(tmp_path, values, read):
         tmp_path / "rows.parquet"
     )
     data = FilesSource("shop", {"cell": Field("x", Anything)}, {}, path=str(tmp_path / "rows.parquet"))
-    found = [sample.inputs.get("cell") for sample in all_samples(data)]
-    assert found == read
-    assert [type(value) for value in found] == [type(value) for value in read]
+    cells_read = [sample.inputs.get("cell") for sample in all_samples(data)]
+    assert cells_read == read
+    assert [type(value) for value in cells_read] == [type(value) for value in read]

@@ -66,9 +66,9 @@ def test_what_is_no_json_lines_is_explained(tmp_path, text, message):
 def test_lists_of_several_types_stay_as_they_are(tmp_path, values):
     lines = [json.dumps({"x": value}) for value in values]
     assert [row["x"] for row in read(tmp_path, "\n".join(lines), exact="x")] == values
-    found = [row["x"] for row in read(tmp_path, *lines, '{"x": null}', exact="x")]
-    assert found == [*values, None]
-    assert repr(found[0]) == repr(values[0])  # 6 is not 6.0
+    values_read = [row["x"] for row in read(tmp_path, *lines, '{"x": null}', exact="x")]
+    assert values_read == [*values, None]
+    assert repr(values_read[0]) == repr(values[0])  # 6 is not 6.0
 
 
 @pytest.mark.parametrize("rows", [1, 3, 36])

@@ -66,25 +66,29 @@ def rate(kind, size, simulations, draws=DRAWS):
 
 @pytest.mark.parametrize(
     ("kind", "size"),
-    [*((kind, size) for kind in (continuous, tied, fractions) for size in (1, 2, 3, 5)), (continuous, 12),
-     (continuous, 30), (fractions, 30)],
-)  # fmt: skip
+    [
+        *((kind, size) for kind in (continuous, tied, fractions) for size in (1, 2, 3, 5)),
+        (continuous, 12),
+        (continuous, 30),
+        (fractions, 30),
+    ],
+)
 def test_without_a_difference_p_is_rarely_below_5_percent(kind, size):
-    found = rate(kind, size, 400)
-    assert found <= 0.06 + 0.02  # 400 simulations have a standard error of .011
-    assert found == 0 or size > 5  # no swap of five rows has a p below 2 / 32
+    share = rate(kind, size, 400)
+    assert share <= 0.06 + 0.02  # 400 simulations have a standard error of .011
+    assert share == 0 or size > 5  # no swap of five rows has a p below 2 / 32
     if kind is continuous and size >= 12:
-        assert found >= 0.04 - 0.02
+        assert share >= 0.04 - 0.02
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [continuous, tied, fractions, heavy])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_level_holds_at_every_number_of_rows(kind, size):
-    found = rate(kind, size, 4000)  # a standard error of .0034
-    assert found <= 0.06
+    share = rate(kind, size, 4000)  # a standard error of .0034
+    assert share <= 0.06
     if kind in (continuous, heavy) and size >= 12:
-        assert found >= 0.04
+        assert share >= 0.04
 
 
 @pytest.mark.parametrize("size", [1, 2, 6, 9, 12])

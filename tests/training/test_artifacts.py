@@ -116,8 +116,9 @@ def test_two_seeds_of_two_arms_are_compared_from_their_folders(folder, run):
         for seed in (1, 2):
             arms[arm][seed] = folder / f"{arm}-{seed}"
             train(arms[arm][seed], f"train.seed={seed}", *changes)
-    comparison = compare_by_example(arms["narrow"], arms["wide"], "kind", "log_loss",
-                       lambda path: api.open_run(path).model.tasks["kind"], draws=5)  # fmt: skip
+    comparison = compare_by_example(
+        arms["narrow"], arms["wide"], "kind", "log_loss", lambda path: api.open_run(path).model.tasks["kind"], draws=5
+    )
     test = {
         arm: np.mean(
             [json.loads((path / "result.json").read_text())["test"]["kind"]["log_loss"] for path in runs.values()]

@@ -30,8 +30,13 @@ def shop(validation=8, test=8, **changes):
     splits = ["train"] * 24 + ["validation"] * validation + ["test"] * test
     rows = []
     for number, split in enumerate(splits):
-        row = {"title": f"{['red', 'green'][number % 2]} thing {number}", "size": number / 2, "split": split,
-               "kind": ["apple", "pear"][number % 2], "price": number % 7 + 0.5}  # fmt: skip
+        row = {
+            "title": f"{['red', 'green'][number % 2]} thing {number}",
+            "size": number / 2,
+            "split": split,
+            "kind": ["apple", "pear"][number % 2],
+            "price": number % 7 + 0.5,
+        }
         row |= {name: change(split, number, row.get(name)) for name, change in changes.items()}
         rows.append({name: value for name, value in row.items() if value is not None})
     Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
