@@ -86,7 +86,7 @@ def test_a_cell_of_another_kind_is_named(model, tmp_path):
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("titel;age;zone", "no column 'title', so it is absent in input 'title'. Did you mean 'titel'?"),
+        ("titles;age;zone", "no column 'title', so it is absent in input 'title'. Did you mean 'titles'?"),
         ("title;Age;zone", "no column 'age', so it is absent in input 'cells'. Did you mean 'Age'?"),
         ("title;age;x", "no column 'zone', so it is absent in input 'cells'. Columns: age, title, x"),
     ],
