@@ -27,6 +27,7 @@ from mmbert.recipe.serialize import to_plain
 from mmbert.recipe.shipped import find_shipped
 from mmbert.recipe.yaml_reader import MAX_BYTES, Node, read_yaml
 
+YAML_SUFFIXES = (".yaml", ".yml")  # of a parent: a recipe must not make mmbert print what other files hold
 MAX_PARENTS = 20
 
 
@@ -79,6 +80,11 @@ def _files(path: str) -> list[Node]:
         if not isinstance(parent.value, str) or not parent.value:
             raise recipe_error([Problem("extends", origin, "expected the path of one file, relative to this one")])
         chain.append(os.path.normpath(os.path.join(os.path.dirname(chain[-1]), parent.value)))
+        if not chain[-1].endswith(YAML_SUFFIXES) or (os.path.exists(chain[-1]) and not os.path.isfile(chain[-1])):
+            message = (
+                f"expected the path of a recipe, a file named {' or '.join(YAML_SUFFIXES)}, found {parent.value!r}"
+            )
+            raise recipe_error([Problem("extends", origin, message)])
         if os.path.realpath(chain[-1]) in map(os.path.realpath, chain[:-1]):
             raise recipe_error([Problem("extends", origin, f"the files extend each other: {' -> '.join(chain)}")])
         if len(chain) > MAX_PARENTS:

@@ -1,5 +1,6 @@
 """Loading recipes: parents, overrides, validation and its messages."""
 
+import os
 import random
 
 import pytest
@@ -283,6 +284,20 @@ def test_a_cycle_shows_the_chain(write):
     write("extends: ../a.yaml\n", "sub/c.yaml")
     assert problems(path="a.yaml") == [
         "extends (sub/c.yaml:1): the files extend each other: a.yaml -> b.yaml -> sub/c.yaml -> a.yaml"
+    ]
+
+
+@pytest.mark.parametrize(
+    "parent", ["/etc/passwd", "secrets.env", "../recipe.json", "/dev/zero", "folder.yaml", "pipe.yml"]
+)
+def test_a_parent_that_is_no_yaml_file_is_refused_without_its_content(write, tmp_path, parent):
+    write("", "a.yaml")
+    (tmp_path / "secrets.env").write_text("password: hunter2")
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yml")
+    write(f"extends: {parent}\n", "a.yaml")
+    assert problems(path="a.yaml") == [
+        f"extends (a.yaml:1): expected the path of a recipe, a file named .yaml or .yml, found {parent!r}"
     ]
 
 
