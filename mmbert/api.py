@@ -5,11 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
-
 from mmbert.data.loader import LoaderOptions, evaluation_batches
 from mmbert.data.sampler import Shard
-from mmbert.distributed import on_main_then_broadcast
+from mmbert.distributed import connect, on_main_then_broadcast
 from mmbert.errors import DataError
 from mmbert.evaluation.evaluate import evaluate as evaluate_model
 from mmbert.evaluation.results import from_evaluation
@@ -102,8 +100,8 @@ def evaluate(run: str | Path, *, split: str = "test") -> dict[str, dict[str, flo
         run: a run folder.
         split: ``train``, ``validation`` or ``test``.
     """
+    accelerator = connect()
     experiment = open_run(run, data=True)
-    accelerator = Accelerator()
     shard = Shard(accelerator.process_index, accelerator.num_processes)
     loading = LoaderOptions(on_bad=experiment.bad_samples.add)
     dataset, size = experiment.dataset(split), experiment.recipe.evaluate.batch_size

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from accelerate import Accelerator
 
 from mmbert.analysis.encoded_rows import encode_rows, model_for_encoded_rows
 from mmbert.analysis.outputs import TaskOutputs, labelled_outputs
@@ -26,6 +25,7 @@ from mmbert.analysis.probe import (
 from mmbert.analysis.tables import print_contributions
 from mmbert.data.keyed_random import uniform
 from mmbert.data.loader import LoaderOptions, evaluation_batches
+from mmbert.distributed import connect
 from mmbert.errors import DataError, IntegrityError, RecipeError, SampleError
 from mmbert.evaluation.calibration import TEMPERATURES, best_temperature, calibration
 from mmbert.evaluation.perturbations import RATES
@@ -71,7 +71,7 @@ def measure_contributions(run: str | Path, *, split: str = "test", rows: int | N
         DataError: where no row of the split has a label.
         RecipeError: where ``rows`` is below 1 or several processes were launched.
     """
-    accelerator, path, rows = Accelerator(), Path(run), ROWS if rows is None else rows
+    accelerator, path, rows = connect(), Path(run), ROWS if rows is None else rows
     if rows < 1:
         raise RecipeError(f"--rows: expected 1 or more, found {rows}")
     if accelerator.num_processes > 1:

@@ -14,13 +14,14 @@ from accelerate import PartialState
 from accelerate.commands.config.config_args import default_config_file
 from accelerate.state import AcceleratorState
 
+from mmbert.distributed import check_launcher
 from mmbert.errors import RecipeError
 from mmbert.io.download import cache_folder
 from mmbert.recipe.training import Train
 from mmbert.tracking.console import Console
 from mmbert.tracking.environment import usable_cores
 from mmbert.tracking.redaction import redact, redact_variable
-from mmbert.training.launch import CPU_PAIR, make_accelerator
+from mmbert.training.launch import make_accelerator
 from mmbert.trunk.weights import PACKAGED
 
 LIBRARIES = ("torch", "accelerate", "transformers")
@@ -32,7 +33,6 @@ LINES = re.compile(
     r"(compute_environment|distributed_type|downcast_bf16|gpu_ids|machine_rank|main_process_port|mixed_precision|"
     r"num_machines|num_processes|use_cpu)\s*:.*"
 )
-LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR")  # every launcher sets them together with WORLD_SIZE
 MIN_SHARED_MEMORY = 1e9  # bytes: a few workers with four prefetched batches each
 
 
@@ -56,18 +56,11 @@ def doctor() -> int:
 
 def _check_launch() -> tuple[str, PartialState | None]:
     """Why training would refuse this launch, with the right command (empty if it would not); and the processes."""
+    try:
+        check_launcher(os.environ)
+    except RecipeError as error:
+        return str(error), None
     world = os.environ.get("WORLD_SIZE", "1")
-    if not world.isdecimal() or world == "0":
-        advice = "unset it; the launcher sets it"
-        return f"expected a number of processes in WORLD_SIZE, found {world!r}: {advice}", None
-    absent = [name for name in LAUNCHER_VARIABLES if name not in os.environ]
-    if int(world) > 1 and absent:
-        return (
-            f"WORLD_SIZE is {world}, but {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not set, so no "
-            f"launcher started this process. Unset WORLD_SIZE, or launch with\n"
-            f"  accelerate launch --num_processes {world} --multi_gpu -m mmbert train ...\n"
-            f"or, without GPUs, with\n  {CPU_PAIR.format(world=world)} train ..."
-        ), None
     try:
         make_accelerator(Train(epochs=1, batch_size=int(world)))
     except RecipeError as error:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from mmbert.checkpoint.checkpoint import best
@@ -15,7 +14,7 @@ from mmbert.contracts import Processors
 from mmbert.data.loader import evaluation_batches
 from mmbert.data.sample_dataset import SampleDataset
 from mmbert.data.sampler import ALL, Shard
-from mmbert.distributed import all_reduce_or_raise, on_main_then_broadcast
+from mmbert.distributed import all_reduce_or_raise, connect, on_main_then_broadcast
 from mmbert.errors import IntegrityError, RecipeError
 from mmbert.experiment.build import load_experiment
 from mmbert.experiment.experiment import Experiment
@@ -137,7 +136,7 @@ def predict(
     if (input is None) == (split is None):
         raise RecipeError("predict needs either --input FILE or --split train|validation|test")
     inputs = [] if input is None else [input]
-    accelerator = Accelerator()
+    accelerator = connect()
     shard = Shard(accelerator.process_index, accelerator.num_processes)
     on_main_then_broadcast(lambda: str(check_output(output, overwrite=overwrite, inputs=inputs)))
 

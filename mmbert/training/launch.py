@@ -7,10 +7,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from mmbert.data.sampler import count_pieces
+from mmbert.distributed import CPU_PAIR, connect
 from mmbert.errors import RecipeError
 from mmbert.recipe.training import Train
-
-CPU_PAIR = "ACCELERATE_USE_CPU=1 accelerate launch --multi_gpu --num_processes {world} --main_process_port 0 -m mmbert"
 
 
 def make_accelerator(train: Train) -> Accelerator:
@@ -25,18 +24,13 @@ def make_accelerator(train: Train) -> Accelerator:
         RecipeError: where the processes are not connected, the launcher's precision is not supported, or the batch size
             cannot be divided among the processes.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
-    accelerator = Accelerator(mixed_precision=_precision(train.precision))
+    accelerator = connect(mixed_precision=_precision(train.precision))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != world:
         raise RecipeError(
             f"the launcher started {world} processes, each of which would train alone. On CPU, launch with\n"
             f"  {CPU_PAIR.format(world=world)} train ..."
-        )
-    if accelerator.mixed_precision not in ("no", "bf16"):
-        raise RecipeError(
-            "--mixed_precision must be no or bf16, which needs no scaling of the loss, found "
-            f"{accelerator.mixed_precision}"
         )
     count_pieces(train.batch_size, accelerator.num_processes, train.accumulate)
     return accelerator

@@ -171,7 +171,7 @@ def test_an_unfinished_run_and_several_processes_are_refused(trained, tmp_path, 
     for rows in (0, -1):
         with pytest.raises(RecipeError, match=f"--rows: expected 1 or more, found {rows}"):
             measure_contributions("run", rows=rows)
-    monkeypatch.setattr("mmbert.analysis.contribution.Accelerator.num_processes", 2)
+    monkeypatch.setattr("mmbert.distributed.Accelerator.num_processes", 2)
     with pytest.raises(RecipeError, match="runs in one process"):
         measure_contributions("run")
 

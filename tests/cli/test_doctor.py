@@ -86,7 +86,7 @@ def test_a_precision_that_a_training_refuses_is_refused(capsys, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     code, _, verdict = run_doctor(capsys)
     assert code == 2
-    assert verdict[-1].startswith("training cannot start: --mixed_precision must be no or bf16")
+    assert verdict[-1].startswith("training cannot start: ACCELERATE_MIXED_PRECISION=fp16: use no or bf16")
 
 
 def test_processes_that_cannot_connect_are_reported(capsys, monkeypatch):

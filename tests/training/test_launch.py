@@ -5,16 +5,16 @@ from types import SimpleNamespace
 import pytest
 from accelerate.state import AcceleratorState
 
+from mmbert import distributed
 from mmbert.errors import RecipeError
 from mmbert.recipe.training import Train
-from mmbert.training import launch
 from mmbert.training.launch import make_accelerator
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
     """Removes the variables of a launcher, and afterwards the state of the accelerator."""
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION"):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "ACCELERATE_MIXED_PRECISION"):
         monkeypatch.delenv(name, raising=False)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -25,9 +25,15 @@ def launched(monkeypatch):
     """A function that fakes a launch: the number of processes started, and of those connected to each other."""
 
     def launched(started, connected):
-        monkeypatch.setenv("WORLD_SIZE", str(started))
+        for name, value in {
+            "WORLD_SIZE": str(started),
+            "RANK": "0",
+            "LOCAL_RANK": "0",
+            "MASTER_ADDR": "localhost",
+        }.items():
+            monkeypatch.setenv(name, value)
         accelerator = SimpleNamespace(num_processes=connected, mixed_precision="no")
-        monkeypatch.setattr(launch, "Accelerator", lambda **_: accelerator)
+        monkeypatch.setattr(distributed, "Accelerator", lambda **_: accelerator)
 
     return launched
 
@@ -73,10 +79,3 @@ def test_precision_follows_the_recipe_then_the_launcher(monkeypatch):
     assert [precision(wanted) for wanted in ("fp32", "bf16", "fp64", "auto")] == ["no", "bf16", "no", "no"]
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert [precision(wanted) for wanted in ("auto", "fp32", "fp64")] == ["bf16", "no", "no"]
-
-
-def test_precision_that_needs_a_scaled_loss_is_refused(monkeypatch):
-    accelerator = SimpleNamespace(num_processes=1, mixed_precision="fp16")
-    monkeypatch.setattr(launch, "Accelerator", lambda **_: accelerator)
-    with pytest.raises(RecipeError, match=r"--mixed_precision must be no or bf16, .* found fp16"):
-        make_accelerator(train())
