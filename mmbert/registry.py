@@ -8,6 +8,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -46,8 +47,12 @@ class Registry:
             part: class of the part.
 
         Raises:
-            RecipeError: if the name is taken by another part, or the options clash.
+            RecipeError: if the part is no class, the name is no name or taken by another part, or options clash.
         """
+        if not isinstance(name, str) or not name.replace("-", "_").isidentifier():
+            raise RecipeError(f"expected a name of letters, digits, _ and - for {self.kind} {part!r}, found {name!r}")
+        if not inspect.isclass(part):
+            raise RecipeError(f"expected a class for the {self.kind} '{name}', found {part!r}")
         if self._entries().get(name, part) is not part:
             raise RecipeError(f"the {self.kind} name '{name}' is taken by {self._entries()[name]}: choose another")
         recipe_options(part)
@@ -74,9 +79,21 @@ class Registry:
             raise RecipeError(f"no {self.kind} is called '{name}'. {nearest(name, entries)}")
         part = entries[name]
         if isinstance(part, str):
-            module, _, attribute = part.partition(":")
+            part = self._table[name] = self._import(name, part)
+        return part
+
+    def _import(self, name: str, location: str) -> type:
+        """The class at a location. A package that was installed beside mmbert may be broken."""
+        module, _, attribute = location.partition(":")
+        if name in self._table:  # a part of mmbert
+            return getattr(importlib.import_module(module), attribute)
+        try:
             part = getattr(importlib.import_module(module), attribute)
-            self._table[name] = part
+        except Exception as error:
+            raise RecipeError(
+                f"the {self.kind} '{name}' at {location} cannot be imported:\n{own_traceback(error)}"
+            ) from error
+        self.register(name, part)
         return part
 
     def describe(self, name: str) -> str:
@@ -106,6 +123,21 @@ class Registry:
 def _installed(group: str) -> dict[str, str]:
     """The parts of installed packages; cached, since reading their metadata takes 15 ms."""
     return {point.name: point.value for point in entry_points(group=group)}
+
+
+def own_traceback(error: BaseException) -> str:
+    """The traceback of an error from the first line outside of mmbert and of Python's import system.
+
+    Args:
+        error: that was caught.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "importlib",
+        "mmbert",
+    ):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace)).rstrip()
 
 
 def keyword_only_parameters(function: Callable) -> dict[str, inspect.Parameter]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from mmbert.cli.parser import TABLES, make_parser
 from mmbert.errors import RAISED_ON_ALL_PROCESSES, MMBertError, RecipeError, exit_code
+from mmbert.registry import own_traceback
 
 HOME = Path(__file__).resolve().parents[2]
 
@@ -76,15 +77,19 @@ def import_plugins(names: Sequence[str]) -> None:
         names: the dotted names of the modules.
 
     Raises:
-        RecipeError: if a module cannot be imported.
+        RecipeError: if a module cannot be imported, with the module's own traceback where it raises.
     """
     if names and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for name in names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except ModuleNotFoundError as error:
             raise RecipeError(f"--plugin {name} cannot be imported: {error}") from error
+        except RecipeError as error:  # of what it registers
+            raise RecipeError(f"--plugin {name}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise RecipeError(f"--plugin {name} cannot be imported:\n{own_traceback(error)}") from error
 
 
 # --- commands ---
