@@ -93,7 +93,9 @@ class Registry:
             raise RecipeError(
                 f"the {self.kind} '{name}' at {location} cannot be imported:\n{own_traceback(error)}"
             ) from error
-        self.register(name, part)
+        if not inspect.isclass(part):
+            raise RecipeError(f"expected a class for the {self.kind} '{name}' at {location}, found {part!r}")
+        recipe_options(part)
         return part
 
     def describe(self, name: str) -> str:
