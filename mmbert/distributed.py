@@ -70,7 +70,8 @@ def check_launcher(environ: Mapping[str, str]) -> None:
                 f"{name}: expected a whole number from {least} on, found {text!r}: unset it; the launcher sets it"
             )
     world, rank = int(environ.get("WORLD_SIZE", 1)), int(environ.get("RANK", 0))
-    if world > 1 and (absent := [name for name in LAUNCHER_VARIABLES if name not in environ]):
+    forked = "ACCELERATE_DEBUG_RDV_FILE" in environ  # by debug_launcher, where a file says who is who
+    if world > 1 and not forked and (absent := [name for name in LAUNCHER_VARIABLES if name not in environ]):
         raise RecipeError(
             f"WORLD_SIZE is {world}, but {' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} not set, so no "
             f"launcher started this process. Unset WORLD_SIZE, or launch with\n"

@@ -6,6 +6,7 @@ Written last; its presence marks a checkpoint complete.
 import hashlib
 import json
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mmbert.io import storage
 MANIFEST = "manifest.json"
 EARLY = "-not-evaluated"
 KIND = "mmbert checkpoint"
+MAX_BYTES = 1_000_000  # of a manifest
 FORMAT = 1  # increased when the content of a checkpoint changes its meaning
 REQUIRED = frozenset(
     {
@@ -62,8 +64,10 @@ def verify(path: Path) -> dict[str, Any]:
     for name, fact in content["files"].items():
         file = path / name
         try:
-            if not file.is_file():
+            if not file.exists():
                 raise IntegrityError(f"'{file}' is missing: the manifest lists it")
+            if not _is_plain_file(file):
+                raise IntegrityError(f"'{file}' must be a regular file: a link or a device may lead anywhere")
             if (size := file.stat().st_size) != fact["size"]:  # known without reading the file
                 raise IntegrityError(f"'{file}' is damaged: it has {size} bytes, {fact['size']} were saved")
             if storage.measure(file) != fact:
@@ -111,6 +115,8 @@ def _read(path: Path) -> dict[str, Any]:
     """The manifest, checked without reading the files that it lists."""
     file = path / MANIFEST
     try:
+        if not _is_plain_file(file) or file.stat().st_size > MAX_BYTES:
+            raise IntegrityError(f"'{file}' must be a file of at most {MAX_BYTES // 1000} kB, and no link")
         content = json.loads(file.read_bytes())
     except FileNotFoundError as error:
         raise IntegrityError(f"'{path}' is not a complete checkpoint of mmbert: it has no {MANIFEST}") from error
@@ -122,12 +128,36 @@ def _read(path: Path) -> dict[str, Any]:
         raise IntegrityError(f"'{file}' has format {number}; this version of mmbert reads up to {FORMAT}: update it")
     if content.pop("blake2b", None) != _digest(content):
         raise IntegrityError(f"'{file}' is damaged: its content does not match its own hash")
+    if problem := _problem(content):
+        raise IntegrityError(f"'{file}': {problem}")
     name = path.resolve().name
     if name not in {checkpoint_name(content["step"], evaluated=evaluated) for evaluated in (True, False)}:
         raise IntegrityError(f"'{file}' is the manifest of step {content['step']}, but its folder is called '{name}'")
     if missing := REQUIRED - content["files"].keys():
         raise IntegrityError(f"'{file}' does not list {', '.join(sorted(missing))}")
     return content
+
+
+def _problem(content: Mapping[str, Any]) -> str:
+    """What is wrong with the structure of a manifest; empty if nothing is."""
+    step, identity, files = content.get("step"), content.get("identity"), content.get("files")
+    if type(step) is not int or not 0 <= step < 1 << 63:
+        return f"expected 'step' as a whole number from 0 on, found {str(step)[:40]}"
+    if not isinstance(identity, dict) or not all(isinstance(value, str) for value in identity.values()):
+        return "expected 'identity' as an object of texts"
+    if not isinstance(files, dict):
+        return "expected 'files' as an object"
+    for name, fact in files.items():
+        if name not in FILES:
+            return f"a checkpoint has no file {name[:80]!r}"
+        if not isinstance(fact, dict) or fact.keys() != {"size", "blake2b"} or type(fact["size"]) is not int:
+            return f"expected size and blake2b of {name!r}, found {str(fact)[:80]}"
+    return ""
+
+
+def _is_plain_file(path: Path) -> bool:
+    """Whether a path is a regular file itself, not a link, a pipe or a device. Raises OSError if there is none."""
+    return stat.S_ISREG(path.lstat().st_mode)
 
 
 def _digest(content: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from mmbert.tracking.bad_samples import BadSamples
 from mmbert.trunk.huggingface import HuggingFaceTrunk
 from mmbert.trunk.text import TextProcessor
 from mmbert.trunk.vocabulary import Vocabulary
-from mmbert.trunk.weights import build_from_config
+from mmbert.trunk.weights import build_from_stored_config
 from mmbert.version import CODE_EPOCH
 from tasks import TASKS
 
@@ -99,7 +99,8 @@ def load_experiment(folder: Path, recipe: Recipe, *, data: bool = False) -> Expe
         {name: restore_processor(folder, f"tasks.{name}", cls) for name, cls in target_classes.items()},
     )
     vocabulary = Vocabulary(**config["vocabulary"])
-    model = build_model(recipe, build_from_config(config["trunk"]), vocabulary, processors, stand_ins={})
+    trunk = build_from_stored_config(config["trunk"], folder / "model.safetensors")
+    model = build_model(recipe, trunk, vocabulary, processors, stand_ins={})
     load_weights(folder, model)
     splits = open_splits(recipe) if data else {}
     bad_samples = BadSamples(count(splits), recipe.train.max_bad_fraction)

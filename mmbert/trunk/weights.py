@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from mmbert.errors import RecipeError
+from mmbert.errors import IntegrityError, RecipeError
 from mmbert.io.cache import make_once
 from mmbert.io.download import Package, archive_members, cache_folder, fetch
+from mmbert.trunk.stored_config import check_stored_config
 from mmbert.trunk.vocabulary import Vocabulary, load_vocabulary
 
 
@@ -118,6 +120,31 @@ def build_from_config(config: dict[str, Any]) -> nn.Module:
 
     parsed = AutoConfig.for_model(**config)
     return remove_pooler(AutoModel.from_config(parsed, **OWN_CODE, **_options(parsed)))
+
+
+def build_from_stored_config(config: Any, weights: Path) -> nn.Module:
+    """Build the encoder of a model folder, whose configuration is not trusted.
+
+    Args:
+        config: as it was stored.
+        weights: the file with the model's weights, which bounds the memory that is used.
+
+    Raises:
+        IntegrityError: where the configuration is not one that mmbert stores, or describes more weights than the file
+            can hold; where there is no such file.
+    """
+    if not weights.is_file():
+        raise IntegrityError(f"'{weights}' is missing")
+    checked = check_stored_config(config, str(weights.parent))
+    try:
+        with torch.device("meta"):
+            described = build_from_config(checked)
+    except Exception as error:  # any: the library checks values where it uses them
+        raise IntegrityError(f"'{weights.parent}': no trunk can be built from its configuration: {error}") from error
+    count = sum(parameter.numel() for parameter in described.parameters())
+    if count > weights.stat().st_size:  # less than a byte each
+        raise IntegrityError(f"'{weights}' is too small for the {count} weights of the trunk's configuration")
+    return build_from_config(checked)
 
 
 def _options(config: Any) -> dict[str, bool]:
